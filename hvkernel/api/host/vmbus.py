@@ -18,8 +18,8 @@ offered instance, opens it when the guest opens its primary channel, and hands i
 
         def on_close(self, channel: Channel) -> None: ...
 
-Everything here runs in host tasks of the machine: no method may read a clock, start a thread or sleep other than through
-the slot. Sources are given where a number or a rule comes from a header; the split into these classes is ours.
+Everything here runs in host tasks of the machine: no method may read a clock, start a thread or sleep other than
+through the slot. Sources are given where a number or a rule comes from a header; the split into classes is ours.
 """
 
 from __future__ import annotations
