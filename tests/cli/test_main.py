@@ -15,7 +15,8 @@ def hvkernel(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_version_and_help_do_not_load_the_model() -> None:
-    probe = "import sys; sys.argv = ['hvkernel', '--help']\nfrom hvkernel.cli import main\ntry: main()\nexcept SystemExit: pass\n"
+    probe = "import sys; sys.argv = ['hvkernel', '--help']\nfrom hvkernel.cli import main\n"
+    probe += "try: main()\nexcept SystemExit: pass\n"
     heavy = "print(sorted({'numba', 'numpy', 'pydantic', 'pluggy', 'greenlet', 'rich'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", probe + heavy], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
