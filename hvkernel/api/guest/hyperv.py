@@ -1,8 +1,9 @@
-"""``include/linux/hyperv.h``, ``asm-generic/mshyperv.h`` and ``clocksource/hyperv_timer.h``: Hyper-V as a driver sees it.
+"""Hyper-V as a driver sees it.
 
-Structs are plain data, as in a C header. The functions that ``hv_vmbus`` exports are the Protocol :class:`Vmbus`; a driver
-gets it with ``kernel.symbol(Vmbus)``, which is the link check too. :class:`HvCommon` and :class:`HvTimer` are the exports
-of the two objects that are always built in. GUIDs are 16 bytes in wire order (``guid_t``).
+The counterpart of ``include/linux/hyperv.h``, ``asm-generic/mshyperv.h`` and ``clocksource/hyperv_timer.h``. Structs are
+plain data, as in a C header. The functions that ``hv_vmbus`` exports are the Protocol :class:`Vmbus`; a driver gets it
+with ``kernel.symbol(Vmbus)``, which is the link check too. :class:`HvCommon` and :class:`HvTimer` are the exports of the
+two objects that are always built in. GUIDs are 16 bytes in wire order (``guid_t``).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
+from hvkernel.api.guest.device import Device, DeviceDriver, ProbeType, Resource
 from hvkernel.api.guest.mm import Page
 from hvkernel.api.guest.sched import Completion, Spinlock, Tasklet, Work
 
@@ -31,7 +33,6 @@ __all__ = [
     "HvPageBuffer",
     "HvTimer",
     "HvVmbusDeviceId",
-    "Resource",
     "Vmbus",
     "VmbusChannel",
     "VmbusChannelState",
@@ -39,10 +40,13 @@ __all__ = [
     "VmbusOffer",
     "VmbusPacket",
     "VmbusRequestor",
+    "hv_get_drvdata",
+    "hv_set_drvdata",
     "pUl",
 ]
 
 U64_MAX: Final = 0xFFFF_FFFF_FFFF_FFFF
+PCI_VENDOR_ID_MICROSOFT: Final = 0x1414
 VMBUS_NO_RQSTOR: Final = U64_MAX
 """The channel has no requestor (include/linux/hyperv.h)."""
 VMBUS_RQST_ERROR: Final = U64_MAX - 1
@@ -243,37 +247,19 @@ class HvVmbusDeviceId:
     driver_data: Any = 0
 
 
-class HvDevice:
-    """``struct hv_device``: what a VMBus driver is probed with."""
-
-    __slots__ = (
-        "channel",
-        "dev_instance",
-        "dev_type",
-        "device",
-        "device_id",
-        "driver_override",
-        "drvdata",
-        "vendor_id",
-    )
+class HvDevice(Device):
+    """``struct hv_device``: what a VMBus driver is probed with. Its name is the instance GUID."""
 
     def __init__(self, dev_type: bytes, dev_instance: bytes, channel: VmbusChannel) -> None:
+        super().__init__(pUl(dev_instance))
         self.dev_type = dev_type
         self.dev_instance = dev_instance
-        self.vendor_id = 0x1414
-        """PCI_VENDOR_ID_MICROSOFT."""
+        self.vendor_id = PCI_VENDOR_ID_MICROSOFT
         self.device_id = 0
-        self.device: Any = None
-        """``struct device`` of the driver core (:mod:`hvkernel.api.guest.device`)."""
         self.driver_override: str | None = None
         self.channel = channel
-        self.drvdata: Any = None
-        """``hv_set_drvdata`` / ``hv_get_drvdata``."""
-
-    @property
-    def name(self) -> str:
-        """``dev_name()``: the instance GUID."""
-        return pUl(self.dev_instance)
+        self.channels_kset: list[VmbusChannel] | None = None
+        """Channels shown in the device's ``channels`` directory of sysfs."""
 
     @property
     def modalias(self) -> str:
@@ -281,25 +267,43 @@ class HvDevice:
         return f"vmbus:{self.dev_type.hex()}"
 
 
-@dataclass(slots=True)
-class HvDriver:
-    """``struct hv_driver``. ``probe`` returns 0 or a negative errno."""
+def hv_set_drvdata(dev: HvDevice, data: Any) -> None:
+    """Remember the driver's own object for a device."""
+    dev.driver_data = data
 
-    name: str
-    id_table: Sequence[HvVmbusDeviceId]
-    probe: Callable[[HvDevice, HvVmbusDeviceId], int] | None
-    remove: Callable[[HvDevice], None] | None = None
-    shutdown: Callable[[HvDevice], None] | None = None
-    suspend: Callable[[HvDevice], int] | None = None
-    resume: Callable[[HvDevice], int] | None = None
-    hvsock: bool = False
-    """The hv_sock driver: takes every TLNPI provider offer, whatever its class."""
-    probe_async: bool = True
-    """PROBE_PREFER_ASYNCHRONOUS, as most VMBus drivers set it."""
-    dynids: list[HvVmbusDeviceId] = field(default_factory=list)
-    """Ids added through sysfs ``new_id``."""
-    driver: Any = None
-    """``struct device_driver``, filled by vmbus_driver_register."""
+
+def hv_get_drvdata(dev: HvDevice) -> Any:
+    """Return what :func:`hv_set_drvdata` remembered, ``None`` before."""
+    return dev.driver_data
+
+
+class HvDriver(DeviceDriver):
+    """``struct hv_driver``. ``probe`` returns 0 or a negative errno; ``id_table`` has the classes it drives."""
+
+    def __init__(
+        self,
+        name: str,
+        id_table: Sequence[HvVmbusDeviceId],
+        probe: Callable[[HvDevice, HvVmbusDeviceId], int] | None,
+        *,
+        remove: Callable[[HvDevice], None] | None = None,
+        shutdown: Callable[[HvDevice], None] | None = None,
+        suspend: Callable[[HvDevice], int] | None = None,
+        resume: Callable[[HvDevice], int] | None = None,
+        hvsock: bool = False,
+        probe_type: ProbeType = ProbeType.PROBE_PREFER_ASYNCHRONOUS,
+    ) -> None:
+        super().__init__(name, probe_type=probe_type)
+        self.id_table = tuple(id_table)
+        self.probe = probe
+        self.remove = remove
+        self.shutdown = shutdown
+        self.suspend = suspend
+        self.resume = resume
+        self.hvsock = hvsock
+        """The hv_sock driver: takes every TLNPI provider offer, whatever its class."""
+        self.dynids: list[HvVmbusDeviceId] = []
+        """Ids added through sysfs ``new_id``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,21 +326,6 @@ class HvMpbArray:
     """Byte offset into the first page."""
     pfn_array: Sequence[int]
     """Hyper-V (4 KiB) page numbers."""
-
-
-@dataclass(slots=True)
-class Resource:
-    """``struct resource``: an address range, both ends included."""
-
-    start: int
-    end: int
-    name: str = ""
-    flags: int = 0
-    children: list[Resource] = field(default_factory=list)
-
-    @property
-    def size(self) -> int:
-        return self.end - self.start + 1
 
 
 class VmbusPacket(Protocol):
