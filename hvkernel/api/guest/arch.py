@@ -1,19 +1,42 @@
 """What an architecture's plugin gives to the kernel: the counterpart of ``arch/<name>`` and of ``asm/mshyperv.h``.
 
-:class:`Arch` is the whole of it: :class:`~hvkernel.api.guest.kernel.ArchCore` has what ``hvkernel.linux`` calls in the
-kernel's boot order, :class:`Arch` adds the Hyper-V primitives that ``hvkernel.hv`` calls. Neither asks which
-architecture it has.
+:class:`Arch` is the whole of it. ``hvkernel.linux`` calls the boot hooks in the kernel's order, ``hvkernel.hv`` the
+Hyper-V primitives; neither ever asks which architecture it has. Boot order, with the caller's function:
+
+1. :meth:`Arch.attach` when the kernel object is composed (nothing runs yet);
+2. :meth:`Arch.setup_arch` (init/main.c:start_kernel -> setup_arch, before memory and ACPI are read);
+3. :meth:`Arch.setup_arch_late` (end of setup_arch: CPUs are known, the allocator works);
+4. :meth:`Arch.smp_prepare_boot_cpu`, :meth:`Arch.init_IRQ`, :meth:`Arch.time_init`, :meth:`Arch.late_time_init`;
+5. :meth:`Arch.smp_prepare_cpus`, before the early initcalls; then initcalls of level "early";
+6. for each secondary CPU :meth:`Arch.cpu_up` on the boot CPU and :meth:`Arch.start_secondary` on the new one;
+7. :meth:`Arch.smp_cpus_done`, and the initcalls of the other levels.
 """
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from hvkernel.api.guest.kernel import ArchCore
 from hvkernel.api.guest.mshyperv import MsHypervInfo
 
-__all__ = ["Arch", "HvRegisters", "TlbFlush"]
+if TYPE_CHECKING:
+    from hvkernel.api.guest.kernel import Build, Kernel
+
+__all__ = ["Arch", "ArchBug", "HvRegisters", "IpiKind", "TlbFlush"]
+
+
+class ArchBug(Exception):
+    """``BUG()`` in architecture code: the kernel cannot go on and panics with this text."""
+
+
+class IpiKind(enum.Enum):
+    """What an inter-processor interrupt asks of its target; the architecture maps it to a vector."""
+
+    RESCHEDULE = "reschedule"
+    CALL_FUNCTION = "call function"
+    CALL_FUNCTION_SINGLE = "call function single"
+    CPU_STOP = "cpu stop"
 
 
 class HvRegisters(Protocol):
@@ -75,12 +98,27 @@ class TlbFlush(Protocol):
         """End of the range in bytes, or ``2**64 - 1`` (TLB_FLUSH_ALL)."""
 
 
-class Arch(ArchCore, Protocol):
+class Arch(Protocol):
     """One guest's architecture. Made per guest by ``ArchPlugin.guest(bits)``; all its state belongs to that guest."""
 
     @property
+    def name(self) -> str:
+        """The kernel's directory name under ``arch/``; only for display."""
+
+    @property
+    def bits(self) -> int: ...
+    @property
     def page_sizes(self) -> tuple[int, ...]:
         """Guest page sizes that the architecture can be built for, the default first."""
+
+    def page_shift(self, config: Build) -> int:
+        """Return log2 of the PAGE_SIZE that the configuration asks for."""
+
+    def lowmem_limit(self, config: Build) -> int | None:
+        """Return the first byte address without a permanent mapping, ``None`` where all memory is mapped."""
+
+    def memory_limit(self, config: Build) -> int | None:
+        """Return the first byte address that the page tables cannot reach (4 GiB without PAE), ``None`` if none."""
 
     @property
     def regs(self) -> HvRegisters: ...
@@ -88,8 +126,45 @@ class Arch(ArchCore, Protocol):
     def ms_hyperv(self) -> MsHypervInfo:
         """The feature record; filled by :meth:`setup_arch` or an early initcall."""
 
-    def smp_prepare_boot_cpu(self, kernel: Any) -> None:
-        """smp_prepare_boot_cpu(): called after setup_arch, when the per-CPU areas exist."""
+    # boot, in calling order ------------------------------------------------------------------------------------
+
+    def attach(self, kernel: Kernel) -> None:
+        """Bind the architecture to its kernel and declare its kernel objects; nothing of the guest runs yet."""
+
+    def setup_arch(self) -> None:
+        """Detect the hypervisor and the counter frequency (start of the kernel's ``setup_arch``)."""
+
+    def setup_arch_late(self) -> None:
+        """Do what the end of ``setup_arch`` does once memory and CPUs are known."""
+
+    def smp_prepare_boot_cpu(self) -> None: ...
+    def init_IRQ(self) -> None: ...
+    def time_init(self) -> None: ...
+    def late_time_init(self) -> None: ...
+    def smp_prepare_cpus(self, max_cpus: int) -> None: ...
+    def cpu_up(self, cpu: int) -> int:
+        """Start a secondary CPU from the boot CPU; return 0 or a negative errno. Does not wait for it."""
+
+    def start_secondary(self, cpu: int) -> None:
+        """Run on a secondary CPU before its cpuhp STARTING callbacks: its own interrupt controller and timer."""
+
+    def smp_cpus_done(self, max_cpus: int) -> None: ...
+
+    # interrupts ------------------------------------------------------------------------------------------------
+
+    def ipi_vector(self, kind: IpiKind) -> int:
+        """Return the vector (x86) or INTID (arm64) that :meth:`send_ipi` raises for ``kind``."""
+
+    def send_ipi(self, cpus: Sequence[int], kind: IpiKind) -> None: ...
+    def ack_irq(self, vector: int) -> None:
+        """End-of-interrupt to the local interrupt controller."""
+
+    def enable_percpu_irq(self, vector: int) -> None:
+        """Unmask a per-CPU interrupt on the calling CPU; nothing where vectors have no mask."""
+
+    def disable_percpu_irq(self, vector: int) -> None: ...
+    def acpi_register_gsi(self, gsi: int) -> int:
+        """Return the Linux IRQ number of an ACPI interrupt, or a negative errno."""
 
     def flush_tlb_multi(self, cpus: Sequence[int], info: TlbFlush) -> None: ...
 

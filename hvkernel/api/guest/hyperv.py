@@ -1,9 +1,9 @@
 """Hyper-V as a driver sees it.
 
-The counterpart of ``include/linux/hyperv.h``, ``asm-generic/mshyperv.h`` and ``clocksource/hyperv_timer.h``. Structs are
-plain data, as in a C header. The functions that ``hv_vmbus`` exports are the Protocol :class:`Vmbus`; a driver gets it
-with ``kernel.symbol(Vmbus)``, which is the link check too. :class:`HvCommon` and :class:`HvTimer` are the exports of the
-two objects that are always built in. GUIDs are 16 bytes in wire order (``guid_t``).
+The counterpart of ``include/linux/hyperv.h``, ``asm-generic/mshyperv.h`` and ``clocksource/hyperv_timer.h``.
+Structs are plain data, as in a C header. The functions that ``hv_vmbus`` exports are the Protocol :class:`Vmbus`; a
+driver gets it with ``kernel.symbol(Vmbus)``, which is the link check too. :class:`HvCommon` and :class:`HvTimer` are
+the exports of the two objects that are always built in. GUIDs are 16 bytes in wire order (``guid_t``).
 """
 
 from __future__ import annotations
