@@ -1,7 +1,7 @@
 """The bulk copies of a guest's ring through numba, for ``hv/ring_buffer.py`` with ``jit=True``.
 
-The ring is mapped contiguously (control page, data, data again), so one memcpy moves any packet, wrapped or not. Importing
-this module imports numba.
+The ring is mapped contiguously (control page, data, data again), so one memcpy moves any packet, wrapped or not.
+Importing this module imports numba.
 """
 
 from __future__ import annotations
