@@ -1,7 +1,14 @@
 """Numbers and wire structs of the guest/host interface, each with its source, without behaviour.
 
 One module per protocol, named for the kernel header it mirrors. Importing this package imports none
-of them; ask for what is needed, e.g. ``from hvkernel.abi import vmbus``. `MODULES: Final[tuple[str, ...]] = (
+of them; ask for what is needed, e.g. ``from hvkernel.abi import vmbus``.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+MODULES: Final[tuple[str, ...]] = (
     "hvkernel.abi.guids",
     "hvkernel.abi.ic",
     "hvkernel.abi.monitor",
