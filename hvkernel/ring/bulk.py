@@ -39,7 +39,7 @@ class MappedRing:
     def _grow(self, size: int) -> None:
         self._stage: Any = np.zeros(size, dtype=np.uint8)
         self._stage_address = int(self._stage.ctypes.data)
-        self._stage_view = memoryview(self._stage)
+        self._stage_view = memoryview(self._stage.data)
 
     def _check(self, offset: int, length: int) -> None:
         if self._pin is None:
