@@ -351,3 +351,39 @@ def test_numba_is_imported_by_attach_only() -> None:
         "r.RingWriter.attach(b); assert 'numba' in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# directed ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("length", range(1, 48))
+def test_padding_is_zero_wherever_a_packet_wraps(model_ring: Any, length: int) -> None:
+    for start in range(PAGE - 72, PAGE, 8):
+        buffer = make()
+        buffer[PAGE:] = b"\xaa" * PAGE
+        struct.pack_into("<II", buffer, 0, start, start)
+        model = model_ring(PAGE)
+        model.data[:] = buffer[PAGE:]
+        model.write_index = model.read_index = start
+        payload = bytes(range(1, length + 1))
+        with RingWriter.attach(buffer) as writer, RingReader.attach(buffer) as reader:
+            src, lens = pack([payload])
+            assert writer.write_batch(src, lens, 1, 9) == model.write([payload], 9) == 1
+            assert buffer == model.image()
+            assert read_all(reader) == model.read(1)
+
+
+@pytest.mark.parametrize(
+    ("pending", "signals"), [(0, 0), (39, 0), (40, 1), (100, 1), (159, 1), (160, 0), (4096, 0), (2**32 - 1, 0)]
+)
+def test_the_reader_signals_on_the_step_from_too_little_to_enough_room(pending: int, signals: int) -> None:
+    buffer = make()
+    with RingWriter.attach(buffer) as writer, RingReader.attach(buffer) as reader:
+        src, lens = pack([bytes(96), bytes(PAGE - 120 - 40 - 24)])
+        assert writer.write_batch(src, lens, 2, 0) == 2
+        assert writer.set_pending_send_sz(pending) == 40
+        assert len(read_all(reader, count=1)) == 1
+        assert reader.signals == signals
+    with RingWriter.attach(buffer) as writer:
+        with pytest.raises(ValueError, match="size: 4294967296 does not fit 32 bits"):
+            writer.set_pending_send_sz(2**32)
