@@ -1,0 +1,40 @@
+# Two commands do everything on a fresh machine: `make run` and `make test`.
+# Both make the virtual environment first; nothing is installed outside of it.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+# numba keeps its compiled kernels beside the sources unless told otherwise; one cache serves all test workers.
+export NUMBA_CACHE_DIR := $(CURDIR)/build/numba
+
+.PHONY: run test lint docs bench clean venv
+
+venv: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+run: $(STAMP)
+	@sh tools/run.sh $(BIN)
+
+test: $(STAMP) lint docs
+	$(BIN)/python -m pytest -n auto --dist worksteal -q
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+docs: $(STAMP)
+	$(BIN)/python -m sphinx -n -W --keep-going -q -b html docs build/docs
+	$(BIN)/python -m sphinx -n -W --keep-going -q -b doctest docs build/doctest
+
+bench: $(STAMP)
+	$(BIN)/hvkernel bench
+
+clean:
+	rm -rf build dist $(VENV)

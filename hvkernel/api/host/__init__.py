@@ -1,0 +1,33 @@
+"""The host's half of the plugin contract: what a device on the bus and an architecture see of the hypervisor."""
+
+from __future__ import annotations
+
+from hvkernel.api.host.vmbus import (
+    STATUS_SUCCESS,
+    STATUS_UNSUCCESSFUL,
+    Channel,
+    Device,
+    DeviceFactory,
+    DeviceRegistry,
+    DeviceSlot,
+    GuestBuffer,
+    Offer,
+    Packet,
+    Services,
+    Timer,
+)
+
+__all__ = [
+    "STATUS_SUCCESS",
+    "STATUS_UNSUCCESSFUL",
+    "Channel",
+    "Device",
+    "DeviceFactory",
+    "DeviceRegistry",
+    "DeviceSlot",
+    "GuestBuffer",
+    "Offer",
+    "Packet",
+    "Services",
+    "Timer",
+]

@@ -1,0 +1,126 @@
+"""Loading plugins: by entry point, for everyone alike, and never letting one of them take the guest down."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+import pluggy
+
+from hvkernel.api import hooks
+
+_CONTRACT_TEXT = re.compile(r"(\d+)\.(\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class PluginFault:
+    """A plugin that could not be used, or a hook of it that raised."""
+
+    plugin: str
+    """``distribution[entry point]``."""
+    where: str
+    """What was being done: ``import``, ``contract``, ``register``, or the name of a hook."""
+    text: str
+
+    def __str__(self) -> str:
+        return f"plugin {self.plugin}: {self.where}: {self.text}"
+
+
+@dataclass(frozen=True, slots=True)
+class PluginInfo:
+    """One loaded plugin, as ``hvkernel plugins`` prints it."""
+
+    name: str
+    distribution: str
+    version: str
+    contract: str
+    hooks: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Plugins:
+    """The plugins of one guest: a pluggy manager of its own, and what went wrong in it."""
+
+    manager: pluggy.PluginManager
+    infos: list[PluginInfo] = field(default_factory=list)
+    faults: list[PluginFault] = field(default_factory=list)
+
+    def call(self, hook: str, **arguments: Any) -> Iterator[tuple[PluginInfo, Any]]:
+        """Call ``hook`` in every plugin that implements it, in the order of their names.
+
+        Yields ``(plugin, result)`` where a result was returned; a plugin that raises becomes a
+        :class:`PluginFault` and the others are still called.
+        """
+        for info in self.infos:
+            if hook not in info.hooks:
+                continue
+            implementation = getattr(self.manager.get_plugin(info.name), hook)
+            try:
+                result = implementation(**arguments)
+            except Exception as error:  # a stranger's code may raise anything
+                self.fault(info, hook, f"{type(error).__name__}: {error}")
+                continue
+            if result is not None:
+                yield info, result
+
+    def fault(self, info: PluginInfo, where: str, text: str) -> None:
+        """Record that ``info`` failed at ``where``; the guest goes on without what it would have brought."""
+        self.faults.append(PluginFault(f"{info.distribution}[{info.name}]", where, text))
+
+
+def load(entries: Iterable[EntryPoint] | None = None) -> Plugins:
+    """Import every plugin and check it against the contract.
+
+    :param entries: the entry points to load; by default all that are installed in group ``hvkernel``.
+    """
+    manager = pluggy.PluginManager(hooks.GROUP)
+    manager.add_hookspecs(hooks)
+    plugins = Plugins(manager)
+    found = entry_points(group=hooks.GROUP) if entries is None else entries
+    for entry in sorted(found, key=lambda entry: (entry.name, entry.value)):
+        _load_one(plugins, entry)
+    return plugins
+
+
+def _load_one(plugins: Plugins, entry: EntryPoint) -> None:
+    distribution = entry.dist.name if entry.dist else "unknown"
+    version = entry.dist.version if entry.dist else "unknown"
+
+    def refuse(where: str, text: str) -> None:
+        plugins.faults.append(PluginFault(f"{distribution}[{entry.name}]", where, text))
+
+    if plugins.manager.has_plugin(entry.name):
+        other = next(info for info in plugins.infos if info.name == entry.name)
+        if other.distribution != distribution:
+            refuse("register", f"the name {entry.name!r} is already taken by {other.distribution}")
+        # The same distribution seen twice is one installation on two paths, not a clash.
+        return
+    try:
+        module = entry.load()
+    except Exception as error:  # an import runs a stranger's code
+        refuse("import", f"{type(error).__name__}: {error}")
+        return
+    wanted = getattr(module, "HVKERNEL_CONTRACT", None)
+    parsed = _CONTRACT_TEXT.fullmatch(wanted) if isinstance(wanted, str) else None
+    have = f"{hooks.CONTRACT[0]}.{hooks.CONTRACT[1]}"
+    if parsed is None:
+        refuse("contract", f'HVKERNEL_CONTRACT is {wanted!r}; it must be a text like "{have}"')
+        return
+    major, minor = int(parsed[1]), int(parsed[2])
+    if major != hooks.CONTRACT[0] or minor > hooks.CONTRACT[1]:
+        refuse("contract", f"needs contract {wanted}, this hvkernel has {have}")
+        return
+    try:
+        plugins.manager.register(module, name=entry.name)
+        plugins.manager.check_pending()
+    except (pluggy.PluginValidationError, ValueError) as error:
+        if plugins.manager.has_plugin(entry.name):
+            plugins.manager.unregister(name=entry.name)
+        refuse("register", str(error).replace("\n", " "))
+        return
+    callers = plugins.manager.get_hookcallers(module) or []
+    names = tuple(sorted(caller.name for caller in callers))
+    plugins.infos.append(PluginInfo(entry.name, distribution, version, str(wanted), names))
