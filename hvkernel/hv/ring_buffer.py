@@ -25,10 +25,9 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from hvkernel.machine.addresses import HV_HYP_PAGE_SHIFT, HV_HYP_PAGE_SIZE, HvPfn
 
 if TYPE_CHECKING:
+    from hvkernel.api.guest.sched import Locking, Mutex, Spinlock
     from hvkernel.machine.accessor import Vmap
     from hvkernel.machine.memory import Memory
-
-    from hvkernel.api.guest.sched import Locking, Mutex, Spinlock
 
 __all__ = [
     "VMBUS_PKT_TRAILER",

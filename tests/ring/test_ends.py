@@ -384,6 +384,8 @@ def test_the_reader_signals_on_the_step_from_too_little_to_enough_room(pending: 
         assert writer.set_pending_send_sz(pending) == 40
         assert len(read_all(reader, count=1)) == 1
         assert reader.signals == signals
-    with RingWriter.attach(buffer) as writer:
-        with pytest.raises(ValueError, match="size: 4294967296 does not fit 32 bits"):
-            writer.set_pending_send_sz(2**32)
+    with (
+        RingWriter.attach(buffer) as writer,
+        pytest.raises(ValueError, match="size: 4294967296 does not fit 32 bits"),
+    ):
+        writer.set_pending_send_sz(2**32)
