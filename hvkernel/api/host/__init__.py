@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hvkernel.api.host.disk import SECTOR_SIZE, DiskError, DiskImage, StorageUnit
 from hvkernel.api.host.vmbus import (
     STATUS_SUCCESS,
     STATUS_UNSUCCESSFUL,
@@ -18,6 +19,7 @@ from hvkernel.api.host.vmbus import (
 )
 
 __all__ = [
+    "SECTOR_SIZE",
     "STATUS_SUCCESS",
     "STATUS_UNSUCCESSFUL",
     "Channel",
@@ -25,9 +27,12 @@ __all__ = [
     "DeviceFactory",
     "DeviceRegistry",
     "DeviceSlot",
+    "DiskError",
+    "DiskImage",
     "GuestBuffer",
     "Offer",
     "Packet",
     "Services",
+    "StorageUnit",
     "Timer",
 ]
