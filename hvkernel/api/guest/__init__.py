@@ -1,0 +1,17 @@
+"""What a driver may know of the guest: the kernel's headers.
+
+Plain structs to construct (:class:`Completion`, :class:`Work`, :class:`ScsiHostTemplate`, ...) and Protocols for the
+functions that work on them, one per kernel header, reached through :class:`Kernel`.
+``hvkernel.linux`` and ``hvkernel.hv`` implement the Protocols.
+"""
+
+from __future__ import annotations
+
+from .block import *  # noqa: F403
+from .device import *  # noqa: F403
+from .kernel import *  # noqa: F403
+from .mm import *  # noqa: F403
+from .sched import *  # noqa: F403
+from .scsi import *  # noqa: F403
+from .smp import *  # noqa: F403
+from .time import *  # noqa: F403

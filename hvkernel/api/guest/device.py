@@ -1,0 +1,279 @@
+"""device.h, device/bus.h, device/driver.h, notifier.h, acpi.h, ioport.h: the driver core."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from enum import IntEnum
+from typing import Any, Protocol
+
+
+class ProbeType(IntEnum):
+    """enum probe_type. Source: include/linux/device/driver.h."""
+
+    PROBE_DEFAULT_STRATEGY = 0
+    PROBE_PREFER_ASYNCHRONOUS = 1
+    PROBE_FORCE_SYNCHRONOUS = 2
+
+
+class BusType:
+    """struct bus_type. Callbacks take the :class:`Device` (and :class:`DeviceDriver`); unset ones are None."""
+
+    __slots__ = ("dev_groups", "devices", "drivers", "match", "name", "probe", "remove", "shutdown", "uevent")
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        match: Callable[[Any, Any], bool | int] | None = None,
+        probe: Callable[[Any], int] | None = None,
+        remove: Callable[[Any], None] | None = None,
+        shutdown: Callable[[Any], None] | None = None,
+        uevent: Callable[[Any, dict[str, str]], int] | None = None,
+        dev_groups: Mapping[str, Callable[[Any], str | int]] | None = None,
+    ) -> None:
+        self.name = name
+        self.match = match
+        self.probe = probe
+        self.remove = remove
+        self.shutdown = shutdown
+        self.uevent = uevent
+        """Adds its variables (``MODALIAS``) to the environment; non-zero drops the event."""
+        self.dev_groups: Mapping[str, Callable[[Any], str | int]] = dev_groups or {}
+        """sysfs attributes of every device: file name to show function."""
+        self.devices: list[Device] = []
+        self.drivers: list[DeviceDriver] = []
+
+
+class Device:
+    """struct device. Subclass it for a bus's own device (``hv_device``)."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        bus: BusType | None = None,
+        parent: Device | None = None,
+        release: Callable[[Any], None] | None = None,
+        node: int = -1,
+    ) -> None:
+        self.name = name
+        """dev_name()."""
+        self.bus = bus
+        self.parent = parent
+        self.driver: DeviceDriver | None = None
+        self.driver_data: Any = None
+        """dev_set_drvdata()/dev_get_drvdata()."""
+        self.release = release
+        self.node = node
+        self.registered = False
+        self.dead = False
+        self.deferred = False
+        """True while its probe has asked to be tried again (-EPROBE_DEFER)."""
+        self.probe_error = 0
+        """The last negative errno its probe returned, for the report."""
+        self.lock: Any = None
+        self.attributes: dict[str, Callable[[Any], str | int]] = {}
+        """Extra sysfs attributes: file name to show function."""
+
+
+class DeviceDriver:
+    """struct device_driver. Subclass it for a bus's own driver (``hv_driver``)."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        bus: BusType | None = None,
+        owner: str | None = None,
+        probe_type: ProbeType = ProbeType.PROBE_DEFAULT_STRATEGY,
+    ) -> None:
+        self.name = name
+        self.bus = bus
+        self.owner = owner
+        """Module name of the object it came from; filled in at registration when None."""
+        self.probe_type = probe_type
+        self.devices: list[Device] = []
+        """Bound devices, in the order of binding."""
+
+
+class DriverCore(Protocol):
+    """``kernel.driver``."""
+
+    def bus_register(self, bus: BusType) -> int: ...
+    def bus_unregister(self, bus: BusType) -> None: ...
+    def device_register(self, dev: Device) -> int:
+        """Add to its bus, send the ``add`` uevent, try to bind a driver."""
+        ...
+
+    def device_unregister(self, dev: Device) -> None: ...
+    def driver_register(self, drv: DeviceDriver) -> int:
+        """Add to its bus and try every unbound device (in another task when the driver prefers that)."""
+        ...
+
+    def driver_unregister(self, drv: DeviceDriver) -> None: ...
+    def device_release_driver(self, dev: Device) -> None: ...
+    def driver_attach(self, drv: DeviceDriver) -> int: ...
+    def bus_for_each_dev(self, bus: BusType) -> Iterator[Device]: ...
+    def dev_path(self, dev: Device) -> str:
+        """Its path below /sys, as ``devices/LNXSYSTM:00/…``."""
+        ...
+
+    def kobject_uevent(self, dev: Device, action: str) -> None: ...
+
+
+class NotifierBlock:
+    """struct notifier_block. ``call(action, data)`` returns a NOTIFY_* value (None is NOTIFY_DONE)."""
+
+    __slots__ = ("call", "priority")
+
+    def __init__(self, call: Callable[[int, Any], int | None], priority: int = 0) -> None:
+        self.call = call
+        self.priority = priority
+
+
+NOTIFY_DONE = 0x0000
+NOTIFY_OK = 0x0001
+NOTIFY_STOP_MASK = 0x8000
+NOTIFY_BAD = NOTIFY_STOP_MASK | 0x0002
+NOTIFY_STOP = NOTIFY_OK | NOTIFY_STOP_MASK
+"""Source of the five: include/linux/notifier.h."""
+
+
+class NotifierChain(Protocol):
+    """A chain: highest priority first, equal ones in the order of registration."""
+
+    def register(self, nb: NotifierBlock) -> int: ...
+    def unregister(self, nb: NotifierBlock) -> int: ...
+    def call_chain(self, action: int, data: Any = None) -> int: ...
+
+
+class Notifiers(Protocol):
+    """``kernel.notifier``."""
+
+    @property
+    def panic_notifier_list(self) -> NotifierChain: ...
+    @property
+    def die_chain(self) -> NotifierChain: ...
+    @property
+    def reboot_notifier_list(self) -> NotifierChain: ...
+    @property
+    def memory_chain(self) -> NotifierChain: ...
+    def chain(self, name: str) -> NotifierChain:
+        """A new chain of the caller's own."""
+        ...
+
+
+class Resource:
+    """struct resource: ``start`` to ``end`` inclusive, bytes."""
+
+    __slots__ = ("children", "end", "flags", "name", "parent", "start")
+
+    def __init__(self, start: int, end: int, name: str = "", flags: int = 0x200) -> None:
+        self.start = start
+        self.end = end
+        self.name = name
+        self.flags = flags
+        self.parent: Resource | None = None
+        self.children: list[Resource] = []
+
+    def __repr__(self) -> str:
+        return f"Resource({self.start:#x}-{self.end:#x} {self.name!r})"
+
+
+class AcpiDevice(Protocol):
+    """A device object of the ACPI namespace."""
+
+    @property
+    def path(self) -> str:
+        """As ``\\_SB.VMOD.VMBS``."""
+        ...
+
+    @property
+    def hid(self) -> str | None: ...
+    @property
+    def cids(self) -> Sequence[str]: ...
+    @property
+    def parent(self) -> AcpiDevice | None: ...
+    @property
+    def crs(self) -> Sequence[Resource]:
+        """The address windows of _CRS (memory; 32 and 64 bit)."""
+        ...
+
+    @property
+    def crs_irqs(self) -> Sequence[int]:
+        """The interrupts of _CRS (GSIs)."""
+        ...
+
+    @property
+    def cca(self) -> int | None:
+        """Integer value of _CCA, where there is one."""
+        ...
+
+
+class Acpi(Protocol):
+    """``kernel.acpi``."""
+
+    @property
+    def available(self) -> bool: ...
+    def get_table(self, signature: str) -> bytes | None:
+        """The whole table, header included, as found in guest memory."""
+        ...
+
+    def devices(self) -> Sequence[AcpiDevice]: ...
+    def acpi_bus_register_driver(self, drv: AcpiDriver) -> int:
+        """Bind it to every namespace device whose _HID or _CID it names; 0 or a negative errno."""
+        ...
+
+    def acpi_bus_unregister_driver(self, drv: AcpiDriver) -> None: ...
+
+
+class AcpiDriver:
+    """struct acpi_driver: ``add(acpi_device) -> errno``."""
+
+    __slots__ = ("add", "ids", "name", "remove")
+
+    def __init__(
+        self,
+        name: str,
+        ids: tuple[str, ...],
+        add: Callable[[AcpiDevice], int],
+        remove: Callable[[AcpiDevice], None] | None = None,
+    ) -> None:
+        self.name = name
+        self.ids = ids
+        self.add = add
+        self.remove = remove
+
+
+class IoResources(Protocol):
+    """``kernel.ioport``: the iomem tree."""
+
+    @property
+    def iomem_resource(self) -> Resource: ...
+    def request_region(self, parent: Resource, start: int, size: int, name: str) -> Resource | None:
+        """A busy child, or None when it overlaps one (__request_region)."""
+        ...
+
+    def release_region(self, parent: Resource, start: int, size: int) -> None: ...
+
+
+__all__ = [
+    "NOTIFY_BAD",
+    "NOTIFY_DONE",
+    "NOTIFY_OK",
+    "NOTIFY_STOP",
+    "NOTIFY_STOP_MASK",
+    "Acpi",
+    "AcpiDevice",
+    "AcpiDriver",
+    "BusType",
+    "Device",
+    "DeviceDriver",
+    "DriverCore",
+    "IoResources",
+    "NotifierBlock",
+    "NotifierChain",
+    "Notifiers",
+    "ProbeType",
+    "Resource",
+]

@@ -1,0 +1,64 @@
+"""The ``hvkernel`` command. Each subcommand's module is imported only when it is asked for."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from types import MappingProxyType
+from typing import Final
+
+import click
+
+from hvkernel import __version__
+
+__all__ = ["main"]
+
+_COMMANDS: Final = MappingProxyType(
+    {
+        "abi": "Print the ABI: structs with offsets, constants, GUIDs.",
+        "bench": "Measure boots and the ring on this machine.",
+        "boot": "Boot a guest built from a .config on a modelled Hyper-V.",
+        "plugins": "List the plugins, their hooks, and what is wrong with them.",
+    }
+)
+
+
+class _Lazy(click.Group):
+    """A group whose subcommands live in modules of their own name."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        command = importlib.import_module(f"hvkernel.cli.{cmd_name}").command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(_COMMANDS.items()))
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="hvkernel")
+def cli() -> None:
+    """Linux on Hyper-V as an executable, byte-exact model."""
+
+
+def main() -> None:
+    """Run the command line: exit status 0 as asked, 1 a fault was found, 2 the input is wrong (one line on stderr)."""
+    try:
+        status = cli.main(standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        status = stop.exit_code
+    except click.Abort:
+        status = 130
+    except click.ClickException as error:
+        print(f"hvkernel: {' '.join(error.format_message().split())}", file=sys.stderr)
+        status = 2
+    except BrokenPipeError:
+        sys.stderr.close()
+        status = 0
+    sys.exit(status if isinstance(status, int) else 0)
