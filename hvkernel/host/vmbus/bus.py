@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from typing import TYPE_CHECKING, Final
 
-from hvkernel.abi import vmbus as abi
 from hvkernel.machine import HvPfn
+
+from hvkernel.abi import vmbus as abi
 
 if TYPE_CHECKING:
     from hvkernel.host.vmbus.buffers import HostMemory
@@ -15,13 +16,13 @@ if TYPE_CHECKING:
 __all__ = ["CHANNEL_MESSAGE", "Bus"]
 
 CHANNEL_MESSAGE: Final = 1
-"""Message type of every channel message, both ways (drivers/hv/connection.c: vmbus_post_msg; drivers/hv/vmbus_drv.c)."""
+"""Message type of every channel message, both ways (drivers/hv/connection.c: vmbus_post_msg)."""
 
 
 class Bus:
     """The connection's context. One per server; its numbers change with the connection."""
 
-    __slots__ = ("host", "ledger", "machine", "memory", "message_vp", "ram", "version")
+    __slots__ = ("host", "ledger", "machine", "memory", "message_vp", "version")
 
     def __init__(self, host: Hypervisor) -> None:
         self.host = host
@@ -32,7 +33,6 @@ class Bus:
         """Version of the connection, ``None`` without one."""
         self.message_vp = 0
         """VP that gets the host's messages; kept after a disconnection, for UNLOAD_RESPONSE."""
-        self.ram = tuple((start >> 12, start + size >> 12) for start, size in host.machine.memory.ram)
 
     def post(self, payload: bytes) -> None:
         """Send a channel message to the guest."""
@@ -46,7 +46,7 @@ class Bus:
 
     def is_ram(self, pfn: int) -> bool:
         """Whether a 4 KiB page is memory of this guest."""
-        return any(start <= pfn < end for start, end in self.ram)
+        return self.machine.memory.is_ram(HvPfn(pfn))
 
     def share(self, via: str, key: Hashable, pfns: Iterable[int], vp: int) -> None:
         """Enter pages into the sharing ledger."""
@@ -55,3 +55,11 @@ class Bus:
     def unshare(self, via: str, key: Hashable) -> None:
         """Take pages out of the sharing ledger."""
         self.ledger.revoke(via, key)
+
+    def watch(self, pfn: int, touched: Callable[[], None]) -> None:
+        """Have ``touched`` called when the guest sets a bit in a page."""
+        self.machine.memory.watch(HvPfn(pfn), touched)
+
+    def unwatch(self, pfn: int) -> None:
+        """End that; nothing happens when nobody watches."""
+        self.machine.memory.unwatch(HvPfn(pfn))

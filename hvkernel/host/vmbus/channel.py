@@ -6,6 +6,8 @@ from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
+from hvkernel.machine import Fault, HvPfn
+
 from hvkernel.abi import vmbus as abi
 from hvkernel.abi.ring import VmbusPacketType
 from hvkernel.abi.vmbus import VmbusChannelMessageType as Type
@@ -17,13 +19,13 @@ from hvkernel.host.vmbus.ring import IncomingRing, OutgoingRing, RingCorrupt
 from hvkernel.host.vmbus.steps import next_row
 from hvkernel.host.vmbus.tables import CHANNEL, ChannelEvent, ChannelState, GpadlState
 from hvkernel.host.vmbus.worker import Worker
-from hvkernel.machine import Fault, HvPfn
 
 if TYPE_CHECKING:
+    from hvkernel.machine import Vmap
+
     from hvkernel.host.vmbus.devices import OfferedDevice
     from hvkernel.host.vmbus.gpadl import Gpadl
     from hvkernel.host.vmbus.server import VmbusServer
-    from hvkernel.machine import Vmap
 
 __all__ = ["OpenRefused", "Rings", "ServerChannel"]
 
@@ -40,9 +42,7 @@ class Rings:
 
     __slots__ = ("_maps", "gpadl", "incoming", "outgoing")
 
-    def __init__(
-        self, gpadl: Gpadl, maps: tuple[Vmap, Vmap], incoming: IncomingRing, outgoing: OutgoingRing
-    ) -> None:
+    def __init__(self, gpadl: Gpadl, maps: tuple[Vmap, Vmap], incoming: IncomingRing, outgoing: OutgoingRing) -> None:
         self.gpadl = gpadl
         self._maps = maps
         self.incoming = incoming
@@ -155,7 +155,7 @@ class ServerChannel:
             raise OpenRefused(f"GPADL {handle:#x} is not one range of whole 4 KiB pages")
         if not 2 <= split <= len(pfns) - 2:
             raise OpenRefused(
-                f"downstream_ringbuffer_pageoffset {split} does not split {len(pfns)} pages into two rings of at least 2"
+                f"downstream_ringbuffer_pageoffset {split} does not split {len(pfns)} pages into two rings of 2 or more"
             )
         vmap = server.bus.machine.memory.host.vmap
         up = down = None
@@ -163,9 +163,7 @@ class ServerChannel:
             up = vmap([HvPfn(p) for p in pfns[:split]])
             down = vmap([HvPfn(p) for p in pfns[split:]])
             incoming = IncomingRing(up, split)
-            outgoing = OutgoingRing(
-                down, len(pfns) - split, flow_control=self.has_flow_control
-            )
+            outgoing = OutgoingRing(down, len(pfns) - split, flow_control=self.has_flow_control)
         except (RingCorrupt, Fault) as error:
             for mapping in (up, down):
                 if mapping is not None:
@@ -333,7 +331,9 @@ class ServerChannel:
     def _send(self, packet: bytes) -> None:
         rings = self._rings
         if rings is None:
-            self._server.bus.record("tolerated", f"{self}: the device sent {len(packet)} bytes after the close; dropped")
+            self._server.bus.record(
+                "tolerated", f"{self}: the device sent {len(packet)} bytes after the close; dropped"
+            )
             return
         if not rings.outgoing.fits(len(packet)):
             raise ValueError(f"{self}: a packet of {len(packet)} bytes never fits a ring of {rings.outgoing.size}")

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from hvkernel.abi.guids import class_name
+from hvkernel.machine import Fault
+
+from hvkernel.abi.guids import guid_name
 from hvkernel.abi.wire import Guid
 from hvkernel.api.host import (
     STATUS_SUCCESS,
@@ -21,7 +23,6 @@ from hvkernel.api.host import (
     Packet,
     Timer,
 )
-from hvkernel.machine import Fault
 
 if TYPE_CHECKING:
     from hvkernel.host.vmbus.bus import Bus
@@ -136,7 +137,7 @@ class OfferedDevice:
     @property
     def title(self) -> str:
         """Name of the class, or its GUID."""
-        return class_name(self.spec.class_guid) or str(self.spec.class_guid)
+        return guid_name(self.spec.class_guid) or str(self.spec.class_guid)
 
     def _guard(self, what: str, default: T, call: Callable[..., T], *args: Any) -> T:
         try:

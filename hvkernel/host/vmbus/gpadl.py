@@ -104,9 +104,7 @@ class Gpadl:
         self._bus.post(refusal(self.relid, self.handle))
 
     def _do_torndown(self) -> None:
-        self._bus.post(
-            abi.VmbusChannelGpadlTorndown(header(Type.CHANNELMSG_GPADL_TORNDOWN), self.handle).pack()
-        )
+        self._bus.post(abi.VmbusChannelGpadlTorndown(header(Type.CHANNELMSG_GPADL_TORNDOWN), self.handle).pack())
 
     def _do_note_early_teardown(self) -> None:
         self._bus.record("tolerated", f"{self} is torn down while its ring is open; TORNDOWN waits for CLOSECHANNEL")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from hvkernel.machine import Machine
 
-__all__ = ["Hypervisor", "Ports", "Synic"]
+__all__ = ["Accepts", "Hypervisor", "Ports", "Synic"]
 
 
 class Ports(Protocol):
@@ -35,6 +35,25 @@ class Synic(Protocol):
 
     def signal_event(self, vp: int, sint: int, flag: int) -> bool:
         """Set an event flag and interrupt; false when the SINT cannot take it."""
+        ...
+
+
+class Accepts(Protocol):
+    """What a host profile says of the bus (``hvkernel.config``: HostProfile.vmbus)."""
+
+    @property
+    def versions(self) -> Sequence[int]:
+        """Protocol versions that INITIATE_CONTACT may ask for, ``major << 16 | minor``."""
+        ...
+
+    @property
+    def message_connection_4(self) -> bool:
+        """Whether connection 4 exists."""
+        ...
+
+    @property
+    def gpadl_total_mb(self) -> int:
+        """What all GPADLs of the guest together may hold, in MiB."""
         ...
 
 

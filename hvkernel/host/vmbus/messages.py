@@ -1,29 +1,18 @@
-"""Channel messages on the host's side: what a guest may send, and since which version; and the host's own.
+"""Channel messages on the host's side: which a guest may send on which connection.
 
-Numbers and layouts are :mod:`hvkernel.abi.vmbus`'s. First versions: OpenVMM
-(vm/devices/vmbus/vmbus_core/src/protocol.rs: vmbus_messages!), where a version of 0 means "also before a connection".
+Numbers, layouts and first versions are :data:`hvkernel.abi.vmbus.CHANNEL_MESSAGES`'.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
-from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import Final
 
 from hvkernel.abi import vmbus as abi
 from hvkernel.abi.vmbus import VmbusChannelMessageType as Type
 from hvkernel.abi.wire import Wire
 
-__all__ = [
-    "GUEST_MESSAGES",
-    "MONITOR_INVALID",
-    "VERSION_COPPER",
-    "BadMessage",
-    "GuestMessage",
-    "header",
-    "parse_message",
-]
+__all__ = ["MONITOR_INVALID", "VERSION_COPPER", "BadMessage", "header", "parse_message"]
 
 VERSION_COPPER: Final = 0x0006_0000
 """VMBus 6.0, which Linux 6.1 does not know (OpenVMM: Version::Copper). Its VERSION_RESPONSE is 4 bytes longer."""
@@ -32,44 +21,6 @@ MONITOR_INVALID: Final = 0xFF
 """monitorid of an offer without a monitor (OpenVMM: MonitorId::INVALID)."""
 
 _HEADER: Final = struct.Struct("<II")
-
-
-class GuestMessage(NamedTuple):
-    """One message that a guest may send."""
-
-    body: type[Wire]
-    since: int
-    """First protocol version; 0 when it is legal without a connection."""
-    handler: str
-    """Method of the server."""
-
-
-GUEST_MESSAGES: Final[Mapping[int, GuestMessage]] = MappingProxyType(
-    {
-        Type.CHANNELMSG_REQUESTOFFERS: GuestMessage(
-            abi.VmbusChannelMessageHeader, abi.VERSION_WS2008, "request_offers"
-        ),
-        Type.CHANNELMSG_OPENCHANNEL: GuestMessage(abi.VmbusChannelOpenChannel, abi.VERSION_WS2008, "open_channel"),
-        Type.CHANNELMSG_CLOSECHANNEL: GuestMessage(abi.VmbusChannelCloseChannel, abi.VERSION_WS2008, "close_channel"),
-        Type.CHANNELMSG_GPADL_HEADER: GuestMessage(abi.VmbusChannelGpadlHeader, abi.VERSION_WS2008, "gpadl_header"),
-        Type.CHANNELMSG_GPADL_BODY: GuestMessage(abi.VmbusChannelGpadlBody, abi.VERSION_WS2008, "gpadl_body"),
-        Type.CHANNELMSG_GPADL_TEARDOWN: GuestMessage(
-            abi.VmbusChannelGpadlTeardown, abi.VERSION_WS2008, "gpadl_teardown"
-        ),
-        Type.CHANNELMSG_RELID_RELEASED: GuestMessage(
-            abi.VmbusChannelRelidReleased, abi.VERSION_WS2008, "relid_released"
-        ),
-        Type.CHANNELMSG_INITIATE_CONTACT: GuestMessage(abi.VmbusChannelInitiateContact, 0, "initiate_contact"),
-        Type.CHANNELMSG_UNLOAD: GuestMessage(abi.VmbusChannelMessageHeader, abi.VERSION_WS2008, "unload"),
-        Type.CHANNELMSG_TL_CONNECT_REQUEST: GuestMessage(
-            abi.VmbusChannelTlConnectRequest, abi.VERSION_WIN10, "tl_connect_request"
-        ),
-        Type.CHANNELMSG_MODIFYCHANNEL: GuestMessage(
-            abi.VmbusChannelModifychannel, abi.VERSION_WIN10_V4_1, "modify_channel"
-        ),
-    }
-)
-"""Message number: what it is. Any other number is not for the host."""
 
 
 class BadMessage(Exception):
@@ -81,27 +32,31 @@ def header(message_type: Type) -> abi.VmbusChannelMessageHeader:
     return abi.VmbusChannelMessageHeader(msgtype=message_type, padding=0)
 
 
-def parse_message(payload: bytes, version: int | None) -> tuple[GuestMessage, Wire]:
+def parse_message(payload: bytes, version: int | None) -> tuple[Type, Wire]:
     """Look a guest's message up and decode its fixed part. A longer message than known is legal.
 
-    :param version: version of the connection, ``None`` without one.
+    :param version: version of the connection, ``None`` without one. INITIATE_CONTACT is legal without.
     :raises BadMessage: too short, not a guest's message, or newer than the connection.
     """
     if len(payload) < _HEADER.size:
         raise BadMessage(f"a channel message of {len(payload)} bytes has no room for its 8-byte header")
     number = _HEADER.unpack_from(payload)[0]
-    row = GUEST_MESSAGES.get(number)
-    if row is None:
-        name = Type(number).name if number in Type else "unknown"
-        raise BadMessage(f"message type {number} ({name}) is not one that a guest sends")
-    name = Type(number).name
-    if row.since and version is None:
-        raise BadMessage(f"{name} without a connection")
-    if version is not None and version < row.since:
-        raise BadMessage(
-            f"{name} needs version {row.since >> 16}.{row.since & 0xFFFF}, "
-            f"the connection has {version >> 16}.{version & 0xFFFF}"
-        )
-    if len(payload) < row.body.SIZE:
-        raise BadMessage(f"{name} of {len(payload)} bytes; it has at least {row.body.SIZE}")
-    return row, row.body.unpack(payload)
+    row = abi.channel_message(number)
+    if row is None or row.sender != "guest":
+        name = f" ({row.number.name})" if row else ""
+        raise BadMessage(f"message type {number}{name} is not one that a guest sends")
+    if row.number is not Type.CHANNELMSG_INITIATE_CONTACT:
+        if version is None:
+            raise BadMessage(f"{_name(row.number)} without a connection")
+        if version < row.since:
+            raise BadMessage(
+                f"{_name(row.number)} needs version {row.since >> 16}.{row.since & 0xFFFF}, "
+                f"the connection has {version >> 16}.{version & 0xFFFF}"
+            )
+    if len(payload) < row.struct.SIZE:
+        raise BadMessage(f"{_name(row.number)} of {len(payload)} bytes; it has at least {row.struct.SIZE}")
+    return row.number, row.struct.unpack(payload)
+
+
+def _name(number: Type) -> str:
+    return number.name.removeprefix("CHANNELMSG_")

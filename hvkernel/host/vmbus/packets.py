@@ -10,7 +10,7 @@ import struct
 from collections.abc import Sequence
 from typing import Final
 
-from hvkernel.abi.vmbus import VmbusPacketType
+from hvkernel.abi.ring import VmbusPacketType
 from hvkernel.api.host import Packet
 from hvkernel.host.vmbus.buffers import GpaBuffer, HostMemory
 from hvkernel.host.vmbus.ranges import BadRange, parse_ranges

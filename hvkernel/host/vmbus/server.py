@@ -8,8 +8,9 @@ wrong is recorded, and answered where the message has an answer that says no.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from hvkernel.abi import vmbus as abi
@@ -28,10 +29,10 @@ from hvkernel.host.vmbus.steps import RemoteProtocolError, next_row
 from hvkernel.host.vmbus.tables import CONNECTION, ChannelEvent, ChannelState, ConnectionEvent, ConnectionState
 
 if TYPE_CHECKING:
-    from hvkernel.abi.wire import Guid
-    from hvkernel.config import Vmbus
-    from hvkernel.host.vmbus.hypervisor import Hypervisor
     from hvkernel.machine import Task
+
+    from hvkernel.abi.wire import Guid
+    from hvkernel.host.vmbus.hypervisor import Accepts, Hypervisor
 
 __all__ = ["DeviceStatus", "VmbusServer"]
 
@@ -42,6 +43,22 @@ CONNECTION_FAILED_UNKNOWN: Final = 2
 """connection_state (OpenVMM: ConnectionState::FAILED_UNKNOWN_FAILURE)."""
 
 MIB: Final = 1 << 20
+
+HANDLERS: Final[Mapping[Type, str]] = MappingProxyType(
+    {
+        Type.CHANNELMSG_REQUESTOFFERS: "_on_request_offers",
+        Type.CHANNELMSG_OPENCHANNEL: "_on_open_channel",
+        Type.CHANNELMSG_CLOSECHANNEL: "_on_close_channel",
+        Type.CHANNELMSG_GPADL_HEADER: "_on_gpadl_header",
+        Type.CHANNELMSG_GPADL_BODY: "_on_gpadl_body",
+        Type.CHANNELMSG_GPADL_TEARDOWN: "_on_gpadl_teardown",
+        Type.CHANNELMSG_RELID_RELEASED: "_on_relid_released",
+        Type.CHANNELMSG_UNLOAD: "_on_unload",
+        Type.CHANNELMSG_TL_CONNECT_REQUEST: "_on_tl_connect_request",
+        Type.CHANNELMSG_MODIFYCHANNEL: "_on_modify_channel",
+    }
+)
+"""Method for each message of the guest but INITIATE_CONTACT, whose answer depends on the connection it came by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +85,8 @@ class VmbusServer:
     :param accepts: protocol versions, connection 4 and the GPADL limit of the host profile.
     :param slots: the devices of the VM in the order of the offers.
     :param table: who makes the devices.
-    :param message_buffers: how many of the guest's messages may wait; more get HV_STATUS_INSUFFICIENT_BUFFERS, which the
-        kernel retries (drivers/hv/connection.c: vmbus_post_msg). ``None``: no limit. *unspecified*: real sizes.
+    :param message_buffers: how many of the guest's messages may wait; more get HV_STATUS_INSUFFICIENT_BUFFERS, which
+        the kernel retries (drivers/hv/connection.c: vmbus_post_msg). ``None``: no limit. *unspecified*: real sizes.
     """
 
     __slots__ = (
@@ -95,7 +112,7 @@ class VmbusServer:
     def __init__(
         self,
         host: Hypervisor,
-        accepts: Vmbus,
+        accepts: Accepts,
         slots: Sequence[SlotSpec],
         table: DeviceTable,
         *,
@@ -177,11 +194,11 @@ class VmbusServer:
 
     def _handle(self, connection: int, vp: int, payload: bytes) -> None:
         try:
-            row, message = parse_message(payload, self.bus.version)
+            number, message = parse_message(payload, self.bus.version)
             if isinstance(message, abi.VmbusChannelInitiateContact):
                 self._initiate_contact(message, connection)
             else:
-                getattr(self, f"_on_{row.handler}")(message, payload, vp)
+                getattr(self, HANDLERS[number])(message, payload, vp)
         except BadMessage as error:
             self.bus.record("ignored", str(error))
         except RemoteProtocolError as error:
