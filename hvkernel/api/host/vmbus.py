@@ -142,7 +142,7 @@ class Offer:
 class Timer(Protocol):
     """A pending call."""
 
-    def cancel(self) -> None:
+    def cancel(self) -> object:
         """Drop it; nothing happens when it already ran."""
         ...
 

@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from hvkernel.machine import Fault
-
 from hvkernel.abi.guids import guid_name
 from hvkernel.abi.wire import Guid
 from hvkernel.api.host import (
@@ -23,6 +21,7 @@ from hvkernel.api.host import (
     Packet,
     Timer,
 )
+from hvkernel.machine import Fault
 
 if TYPE_CHECKING:
     from hvkernel.host.vmbus.bus import Bus
@@ -88,7 +87,11 @@ class _Services:
 
     def after(self, delay: int, call: Callable[[], None]) -> Timer:
         machine, name = self._bus.machine, f"vmbus {self._name}.timer"
-        return machine.clock.at(machine.clock.now + delay, lambda: machine.spawn(call, name=name, side="host"))
+
+        def due() -> None:
+            machine.spawn(call, name=name, side="host")
+
+        return machine.clock.at(machine.clock.now + delay, due)
 
     def record(self, kind: str, text: str) -> None:
         self._bus.record(kind, f"{self._name}: {text}")

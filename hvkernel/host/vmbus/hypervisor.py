@@ -29,7 +29,7 @@ class Ports(Protocol):
 class Synic(Protocol):
     """The synthetic interrupt controllers of all VPs."""
 
-    def post_message(self, vp: int, sint: int, message_type: int, port_id: int, payload: bytes) -> None:
+    def post_message(self, vp: int, sint: int, message_type: int, port_id: int, payload: bytes) -> int:
         """Put a message into the slot of ``sint``, or queue it until the guest has emptied the slot."""
         ...
 
