@@ -238,7 +238,11 @@ class Accessor:
 
     def sync_set_bit(self, gpa: int, bit: int) -> None:
         """Set bit `bit`, counted from bit 0 of the byte at `gpa` on (it may lie bytes further)."""
-        self._map[self._byte_of(gpa, bit)] |= 1 << (bit & 7)
+        at = self._byte_of(gpa, bit)
+        self._map[at] |= 1 << (bit & 7)
+        watches = self._memory._watches
+        if watches and self.side == "guest" and at >> 12 in watches:
+            watches[at >> 12]()
 
     def sync_clear_bit(self, gpa: int, bit: int) -> None:
         """Clear bit `bit`, counted as by :meth:`sync_set_bit`."""
@@ -252,10 +256,9 @@ class Accessor:
 
     def sync_test_and_set_bit(self, gpa: int, bit: int) -> bool:
         """Set bit `bit` and return what it was."""
-        at = self._byte_of(gpa, bit)
-        old = self._map[at]
-        self._map[at] = old | 1 << (bit & 7)
-        return bool(old >> (bit & 7) & 1)
+        old = self.sync_test_bit(gpa, bit)
+        self.sync_set_bit(gpa, bit)
+        return old
 
     def sync_test_and_clear_bit(self, gpa: int, bit: int) -> bool:
         """Clear bit `bit` and return what it was."""

@@ -83,6 +83,7 @@ class Memory:
         "_report",
         "_rings",
         "_views",
+        "_watches",
         "_window",
         "_words",
         "guest",
@@ -109,6 +110,7 @@ class Memory:
         self._libc: Libc | None = None
         if sys.byteorder != "little":
             raise MachineError("guest memory is little-endian and read in place; this computer is big-endian")
+        self._watches: dict[int, Callable[[], None]] = {}
         self._flags = bytearray(self.hvpfn_end)
         at = 0
         for start, size in self.ram:
@@ -175,6 +177,23 @@ class Memory:
     def is_live(self, hvpfn: HvPfn) -> bool:
         """False if page `hvpfn` is marked as not in use."""
         return 0 <= hvpfn < len(self._flags) and not self._flags[hvpfn] & _DEAD
+
+    # -- watched pages ----------------------------------------------------------
+
+    def watch(self, hvpfn: HvPfn, touched: Callable[[], None]) -> None:
+        """Call ``touched()`` after each :meth:`Accessor.sync_set_bit` of the guest in page `hvpfn`.
+
+        For a hypervisor that looks at a page from time to time (monitor pages): it need not look while nothing was
+        set, so that a machine in which nothing happens is idle. One watcher per page; a second one replaces it.
+
+        :raises ValueError: a page outside the address space.
+        """
+        self._range(hvpfn, 1)
+        self._watches[hvpfn] = touched
+
+    def unwatch(self, hvpfn: HvPfn) -> None:
+        """End :meth:`watch`; nothing happens when nobody watches."""
+        self._watches.pop(hvpfn, None)
 
     # -- real mappings -----------------------------------------------------------
 

@@ -348,6 +348,30 @@ def test_vmap_of_nothing_or_of_a_hole(memory: Memory) -> None:
         memory.guest.vmap([HvPfn(0), HvPfn(4)])
 
 
+# -- watched pages --------------------------------------------------------------------------
+
+
+def test_a_watcher_hears_of_bits_that_the_guest_sets_in_its_page(memory: Memory) -> None:
+    heard: list[int] = []
+    memory.watch(HvPfn(2), lambda: heard.append(memory.host.load8(2 * PAGE + 1)))
+    vmap = memory.guest.vmap([HvPfn(1), HvPfn(2)])
+    memory.guest.sync_set_bit(2 * PAGE, 9)
+    vmap.sync_set_bit(PAGE, 8)
+    assert heard == [2, 3]
+    assert vmap.sync_test_and_set_bit(PAGE, 8)
+    assert heard == [2, 3, 3]
+    memory.host.sync_set_bit(2 * PAGE, 10)
+    memory.guest.sync_set_bit(PAGE, 10)
+    memory.guest.sync_clear_bit(2 * PAGE, 9)
+    assert heard == [2, 3, 3]
+    memory.unwatch(HvPfn(2))
+    memory.unwatch(HvPfn(2))
+    memory.guest.sync_set_bit(2 * PAGE, 11)
+    assert heard == [2, 3, 3]
+    with pytest.raises(ValueError, match="outside"):
+        memory.watch(HvPfn(END), lambda: None)
+
+
 # -- the end ------------------------------------------------------------------------------------
 
 
