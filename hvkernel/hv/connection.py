@@ -31,9 +31,9 @@ from hvkernel.abi.vmbus import (
     VmbusChannelMessageType,
 )
 from hvkernel.hv import channel_mgmt
+from hvkernel.hv import hv as hv_c
 from hvkernel.hv.connection_state import Event, State, step
 from hvkernel.hv.errno import EAGAIN, ECONNREFUSED, EDOM, EINVAL, ENOBUFS, ENOMEM, ETIMEDOUT
-from hvkernel.hv.hv import hv_post_message
 from hvkernel.hv.hyperv_vmbus import MsgInfo
 
 if TYPE_CHECKING:
@@ -199,9 +199,6 @@ def vmbus_on_event(v: HvVmbus, channel: VmbusChannel) -> None:
     callback(channel.channel_callback_context)
     if channel.callback_mode != HvCallbackMode.HV_CALL_BATCHED:
         return
-    # The callback may have closed the channel, and the kernel's tasklet cannot run then: nothing to unmask.
-    if channel.inbound.ring_buffer is None:
-        return
     ring = v.rings()
     if not ring.hv_end_read(channel.inbound):
         return
@@ -219,7 +216,7 @@ def vmbus_post_msg(v: HvVmbus, buffer: bytes, can_sleep: bool) -> int:
     usec = 1
     ret = 0
     while retries < POST_RETRIES:
-        ret = hv_post_message(v, v.connection.msg_conn_id, 1, buffer)
+        ret = hv_c.hv_post_message(v, v.connection.msg_conn_id, 1, buffer)
         if ret == HV_STATUS_SUCCESS:
             return 0
         if ret == HV_STATUS_INVALID_CONNECTION_ID:

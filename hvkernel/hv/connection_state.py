@@ -12,17 +12,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
+from hvkernel.abi.vmbus import VmbusConnectState as State
 from hvkernel.hv.protocol_error import LocalProtocolError, RemoteProtocolError
 
 __all__ = ["TRANSITIONS", "Event", "State", "step"]
-
-
-class State(enum.IntEnum):
-    """``enum vmbus_connect_state`` (drivers/hv/hyperv_vmbus.h)."""
-
-    DISCONNECTED = 0
-    CONNECTING = 1
-    CONNECTED = 2
 
 
 class Event(enum.Enum):

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from hvkernel.abi.vmbus import MAX_CHANNEL_RELIDS, VERSION_WIN10_V5_3, VmbusConnectState
 from hvkernel.api.guest.hyperv import HvCommon, HvTimer, VmbusChannel
+from hvkernel.api.guest.kernel import Kernel
 from hvkernel.api.guest.mm import Page
 from hvkernel.api.guest.sched import Completion, Mutex, Spinlock, Tasklet, Work, Workqueue
+from hvkernel.hv.ring_buffer import RingBuffer
 
 if TYPE_CHECKING:
     from hvkernel.abi.wire import Wire
     from hvkernel.api.guest.arch import Arch
-    from hvkernel.api.guest.device import AcpiDevice, BusType, Device, Resource
-    from hvkernel.api.guest.kernel import Kernel
+    from hvkernel.api.guest.device import AcpiDevice, AcpiDriver, BusType, Device, NotifierBlock, Resource
     from hvkernel.api.guest.smp import PerCpu
-    from hvkernel.hv.ring_buffer import RingBuffer
+    from hvkernel.machine.machine import Machine
 
-__all__ = ["ConnectionLost", "HvPerCpuContext", "HvVmbus", "MsgInfo", "OnmessageWork", "VmbusConnection"]
+__all__ = ["ConnectionLost", "GuestKernel", "HvPerCpuContext", "HvVmbus", "MsgInfo", "OnmessageWork", "VmbusConnection"]
 
 FIRST_GPADL_HANDLE: Final = 0xE1E10
 """Where the guest begins to count GPADL handles (drivers/hv/connection.c:vmbus_connection)."""
@@ -53,6 +55,10 @@ class MsgInfo:
     waitevent: Completion = field(default_factory=Completion)
     response: Any = None
     """The answer as a wire struct, once it came."""
+
+    def matches(self, **wanted: int) -> bool:
+        """Say whether the posted message has these field values."""
+        return all(getattr(self.msg, name) == value for name, value in wanted.items())
 
 
 @dataclass(slots=True, eq=False)
@@ -115,10 +121,17 @@ class VmbusConnection:
         self.channels = [None] * MAX_CHANNEL_RELIDS
 
 
+class GuestKernel(Kernel, Protocol):
+    """The kernel as built-in code sees it: with the machine it runs on."""
+
+    @property
+    def machine(self) -> Machine: ...
+
+
 class HvVmbus:
     """All variables of ``hv_vmbus`` that are static in the kernel, and short ways to the kernel's services."""
 
-    def __init__(self, kernel: Kernel, memory: Any, hv_common: HvCommon, hv_timer: HvTimer | None) -> None:
+    def __init__(self, kernel: GuestKernel, hv_common: HvCommon, hv_timer: HvTimer | None) -> None:
         self.kernel = kernel
         self.arch: Arch = kernel.arch
         self.hv_common = hv_common
@@ -134,7 +147,6 @@ class HvVmbus:
         self.workqueue = kernel.workqueue
         self.cpus = kernel.cpus
         self.percpu = kernel.percpu
-        self.machine_memory = memory
 
         self.connection = VmbusConnection()
         self.vmbus_proto_version = 0
@@ -157,8 +169,22 @@ class HvVmbus:
         """What ACPI gives the bus, ascending, neighbours merged."""
         self.fb_mmio: Resource | None = None
         self.hyperv_mmio_lock: Mutex = kernel.locking.mutex_init("hyperv_mmio_lock")
+        self.acpi_driver: AcpiDriver | None = None
+        self.panic_block: NotifierBlock | None = None
         self.warned: set[str] = set()
         """Places whose WARN_ONCE or pr_warn_once was printed."""
+
+    def make_rings(self, vmbus_setevent: Callable[[Any], None]) -> None:
+        """Bind ring_buffer.c to this guest's services."""
+        locking = self.kernel.locking
+        self.ring = RingBuffer(
+            self.kernel.machine.memory,
+            self.PAGE_SIZE,
+            preempt=self.kernel.machine.preempt,
+            vmbus_setevent=vmbus_setevent,
+            spin_lock_init=locking.spin_lock_init,
+            mutex_init=locking.mutex_init,
+        )
 
     def rings(self) -> RingBuffer:
         """The functions of ring_buffer.c."""
