@@ -383,7 +383,8 @@ def vmbus_close_internal(v: HvVmbus, channel: VmbusChannel) -> int:
         return -EINVAL
     set_state(channel, Event.CLOSE)
     msg = VmbusChannelCloseChannel(
-        header=connection_c.header(VmbusChannelMessageType.CHANNELMSG_CLOSECHANNEL), child_relid=channel.offermsg.child_relid
+        header=connection_c.header(VmbusChannelMessageType.CHANNELMSG_CLOSECHANNEL),
+        child_relid=channel.offermsg.child_relid,
     )
     ret = connection_c.vmbus_post_msg(v, msg.pack(), True)
     if ret:
@@ -436,9 +437,7 @@ def vmbus_sendpacket_getid(
     return v.rings().hv_ringbuffer_write(channel, parts, requestid)
 
 
-def vmbus_sendpacket(
-    v: HvVmbus, channel: VmbusChannel, buffer: Buffer, requestid: int, type: int, flags: int
-) -> int:
+def vmbus_sendpacket(v: HvVmbus, channel: VmbusChannel, buffer: Buffer, requestid: int, type: int, flags: int) -> int:
     """Send one packet; 0 or a negative errno."""
     return vmbus_sendpacket_getid(v, channel, buffer, requestid, type, flags)[0]
 
@@ -458,9 +457,9 @@ def vmbus_sendpacket_pagebuffer(
         0,
         len(pagebuffers),
     ) + b"".join(PAGE_RANGE.pack(one.len, one.offset, one.pfn) for one in pagebuffers)
-    return v.rings().hv_ringbuffer_write(
-        channel, (desc, buffer, bytes(aligned - desc_size - len(buffer))), requestid
-    )[0]
+    return v.rings().hv_ringbuffer_write(channel, (desc, buffer, bytes(aligned - desc_size - len(buffer))), requestid)[
+        0
+    ]
 
 
 def vmbus_sendpacket_mpb_desc(
@@ -488,9 +487,9 @@ def vmbus_sendpacket_mpb_desc(
         desc.offset,
     )
     whole = head + struct.pack(f"<{len(pages)}Q", *pages) + bytes(desc_size - wanted)
-    return v.rings().hv_ringbuffer_write(
-        channel, (whole, buffer, bytes(aligned - desc_size - len(buffer))), requestid
-    )[0]
+    return v.rings().hv_ringbuffer_write(channel, (whole, buffer, bytes(aligned - desc_size - len(buffer))), requestid)[
+        0
+    ]
 
 
 def vmbus_recvpacket(v: HvVmbus, channel: VmbusChannel, bufferlen: int) -> tuple[int, bytes, int, int]:
@@ -544,5 +543,3 @@ def vmbus_send_modifychannel(v: HvVmbus, channel: VmbusChannel, target_vp: int) 
     with connection.msg_lock().irqsave():
         connection.chn_msg_list.remove(info)
     return ret
-
-

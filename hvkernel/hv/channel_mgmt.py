@@ -345,9 +345,7 @@ def vmbus_initiate_unload(v: HvVmbus, crash: bool) -> None:
     if v.vmbus_proto_version < VERSION_WIN8_1:
         return
     v.sched.reinit_completion(connection.unload_event)
-    connection_c.vmbus_post_msg(
-        v, connection_c.header(VmbusChannelMessageType.CHANNELMSG_UNLOAD).pack(), not crash
-    )
+    connection_c.vmbus_post_msg(v, connection_c.header(VmbusChannelMessageType.CHANNELMSG_UNLOAD).pack(), not crash)
     if crash:
         vmbus_wait_for_unload(v)
     else:
@@ -531,9 +529,7 @@ def vmbus_ongpadl_torndown(v: HvVmbus, payload: bytes) -> None:
     torndown = VmbusChannelGpadlTorndown.unpack(payload)
     with v.connection.msg_lock().irqsave():
         for info in v.connection.chn_msg_list:
-            if info.msgtype == VmbusChannelMessageType.CHANNELMSG_GPADL_TEARDOWN and info.matches(
-                gpadl=torndown.gpadl
-            ):
+            if info.msgtype == VmbusChannelMessageType.CHANNELMSG_GPADL_TEARDOWN and info.matches(gpadl=torndown.gpadl):
                 _answer(v, info, torndown)
                 break
 
@@ -574,7 +570,7 @@ def _table() -> Mapping[int, MessageTableEntry]:
     rows = {int(row.number): row for row in CHANNEL_MESSAGES}
     return MappingProxyType(
         {
-            int(number): MessageTableEntry(handler, rows[number].blocking, rows[number].min_payload_len)
+            int(number): MessageTableEntry(handler, rows[number].blocking, rows[number].min_payload_len or 0)
             for number, handler in _HANDLERS
         }
     )

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from hvkernel.api.guest.hyperv import VmbusChannelState as State
+from hvkernel.abi.vmbus import VmbusChannelState as State
 from hvkernel.hv.protocol_error import LocalProtocolError, RemoteProtocolError
 
 __all__ = ["TRANSITIONS", "Event", "State", "step"]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from hvkernel.abi.vmbus import MAX_CHANNEL_RELIDS, VERSION_WIN10_V5_3, VmbusConnectState
 from hvkernel.api.guest.hyperv import HvCommon, HvTimer, VmbusChannel
-from hvkernel.api.guest.kernel import Kernel
+from hvkernel.api.guest.kernel import Kernel, Printk
 from hvkernel.api.guest.mm import Page
 from hvkernel.api.guest.sched import Completion, Mutex, Spinlock, Tasklet, Work, Workqueue
 from hvkernel.hv.ring_buffer import RingBuffer
@@ -121,17 +121,34 @@ class VmbusConnection:
         self.channels = [None] * MAX_CHANNEL_RELIDS
 
 
+class LogLine(Protocol):
+    """One line of the kernel log."""
+
+    def render(self) -> str:
+        """Return the line as dmesg shows it."""
+        ...
+
+
+class KernelLog(Printk, Protocol):
+    """``kernel.printk`` with the lines themselves."""
+
+    @property
+    def log(self) -> Sequence[LogLine]: ...
+
+
 class GuestKernel(Kernel, Protocol):
     """The kernel as built-in code sees it: with the machine it runs on."""
 
     @property
     def machine(self) -> Machine: ...
+    @property
+    def printk(self) -> KernelLog: ...
 
 
 class HvVmbus:
     """All variables of ``hv_vmbus`` that are static in the kernel, and short ways to the kernel's services."""
 
-    def __init__(self, kernel: GuestKernel, hv_common: HvCommon, hv_timer: HvTimer | None) -> None:
+    def __init__(self, kernel: GuestKernel, hv_common: HvCommon, hv_timer: HvTimer | None, jit: bool = False) -> None:
         self.kernel = kernel
         self.arch: Arch = kernel.arch
         self.hv_common = hv_common
@@ -157,6 +174,7 @@ class HvVmbus:
         """By node: bit mask of the CPUs that a performance channel already targets."""
         self.next_numa_node_id = 0
         self.ring: RingBuffer | None = None
+        self.jit = jit
 
         self.hv_acpi_dev: AcpiDevice | None = None
         self.hv_acpi_parent: Device | None = None
@@ -176,14 +194,13 @@ class HvVmbus:
 
     def make_rings(self, vmbus_setevent: Callable[[Any], None]) -> None:
         """Bind ring_buffer.c to this guest's services."""
-        locking = self.kernel.locking
         self.ring = RingBuffer(
             self.kernel.machine.memory,
             self.PAGE_SIZE,
             preempt=self.kernel.machine.preempt,
             vmbus_setevent=vmbus_setevent,
-            spin_lock_init=locking.spin_lock_init,
-            mutex_init=locking.mutex_init,
+            locking=self.kernel.locking,
+            jit=self.jit,
         )
 
     def rings(self) -> RingBuffer:

@@ -59,8 +59,8 @@ def vmbus_walk_resources(v: HvVmbus, device: AcpiDevice) -> None:
 def vmbus_reserve_fb(v: HvVmbus) -> None:
     """Keep the framebuffer's range out of what drivers can get, and print the windows.
 
-    On Gen2 half of the space below 4 GiB from the framebuffer on, at most 128 MiB. On Gen1 the kernel takes BAR 0 of the
-    PCI video adapter; the model's machine says the same range as the firmware's framebuffer.
+    On Gen2 half of the space below 4 GiB from the framebuffer on, at most 128 MiB. On Gen1 the kernel takes BAR 0 of
+    the PCI video adapter; the model's machine says the same range as the firmware's framebuffer.
     """
     firmware = v.kernel.machine.firmware
     start, size = firmware.framebuffer

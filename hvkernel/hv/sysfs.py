@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from hvkernel.api.guest.hyperv import HvDevice, pUl
-from hvkernel.hv.ring_buffer import HvRingBufferDebugInfo, HvRingBufferInfo
+from hvkernel.hv.ring_buffer import HvRingBufferDebugInfo
 
 if TYPE_CHECKING:
     from hvkernel.hv.hyperv_vmbus import HvVmbus
@@ -51,11 +51,16 @@ def channel_vp_mapping(dev: HvDevice) -> str:
     return "".join(f"{one.offermsg.child_relid}:{one.target_cpu}\n" for one in channels)
 
 
-def _ring_value(v: HvVmbus, ring: HvRingBufferInfo, field: str) -> str | int:
-    info = v.rings().hv_ringbuffer_get_debuginfo(ring)
-    if not isinstance(info, HvRingBufferDebugInfo):
-        return info
-    return f"{getattr(info, field)}\n"
+def _monitor(v: HvVmbus, read: Callable[[HvVmbus, HvDevice, int], int], which: int) -> Callable[[Any], str]:
+    return lambda dev: f"{read(v, dev, which)}\n"
+
+
+def _ring(v: HvVmbus, which: str, field: str) -> Callable[[Any], str | int]:
+    def show(dev: HvDevice) -> str | int:
+        info = v.rings().hv_ringbuffer_get_debuginfo(getattr(dev.channel, which))
+        return f"{getattr(info, field)}\n" if isinstance(info, HvRingBufferDebugInfo) else info
+
+    return show
 
 
 def device_attributes(v: HvVmbus) -> Mapping[str, Callable[[Any], str | int]]:
@@ -71,12 +76,12 @@ def device_attributes(v: HvVmbus) -> Mapping[str, Callable[[Any], str | int]]:
     if v.kernel.config.y("NUMA"):
         show["numa_node"] = lambda dev: f"{v.cpus.cpu_to_node(dev.channel.target_cpu)}\n"
     for which, side in enumerate(("server", "client")):
-        show[f"{side}_monitor_pending"] = lambda dev, which=which: f"{channel_pending(v, dev, which)}\n"
-        show[f"{side}_monitor_latency"] = lambda dev, which=which: f"{channel_latency(v, dev, which)}\n"
-        show[f"{side}_monitor_conn_id"] = lambda dev, which=which: f"{channel_conn_id(v, dev, which)}\n"
+        show[f"{side}_monitor_pending"] = _monitor(v, channel_pending, which)
+        show[f"{side}_monitor_latency"] = _monitor(v, channel_latency, which)
+        show[f"{side}_monitor_conn_id"] = _monitor(v, channel_conn_id, which)
     for name, field in RING_FILES:
-        show[f"out_{name}"] = lambda dev, field=field: _ring_value(v, dev.channel.outbound, field)
-        show[f"in_{name}"] = lambda dev, field=field: _ring_value(v, dev.channel.inbound, field)
+        show[f"out_{name}"] = _ring(v, "outbound", field)
+        show[f"in_{name}"] = _ring(v, "inbound", field)
     show["channel_vp_mapping"] = channel_vp_mapping
     show["vendor"] = lambda dev: f"0x{dev.vendor_id:x}\n"
     show["device"] = lambda dev: f"0x{dev.device_id:x}\n"

@@ -455,5 +455,3 @@ def vmbus_exit(v: HvVmbus) -> None:
     hv_c.hv_synic_free(v)
     if v.acpi_driver is not None:
         v.kernel.acpi.acpi_bus_unregister_driver(v.acpi_driver)
-
-
