@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from io import FileIO
 from types import MappingProxyType
@@ -19,6 +20,7 @@ from hvkernel.machine.faults import MachineError, PageFault
 from hvkernel.machine.ledger import Ledger
 from hvkernel.machine.overlay import Overlays
 from hvkernel.machine.ringmap import Libc, RingMapping
+from hvkernel.machine.vmap import Vmap
 
 MAX_GPA: Final = 1 << 40
 """Guest memory must end at or below 1 TiB: the model keeps one byte of flags per page. A limit of this model."""
@@ -81,6 +83,9 @@ class Memory:
         "_report",
         "_rings",
         "_views",
+        "_watches",
+        "_window",
+        "_words",
         "guest",
         "host",
         "hvpfn_end",
@@ -103,6 +108,9 @@ class Memory:
         self._views = 0
         self._rings: list[RingMapping] = []
         self._libc: Libc | None = None
+        if sys.byteorder != "little":
+            raise MachineError("guest memory is little-endian and read in place; this computer is big-endian")
+        self._watches: dict[int, Callable[[], None]] = {}
         self._flags = bytearray(self.hvpfn_end)
         at = 0
         for start, size in self.ram:
@@ -112,6 +120,12 @@ class Memory:
         self._file = FileIO(os.memfd_create("hvkernel-guest", os.MFD_CLOEXEC), "r+b")
         self._file.truncate(end)
         self._map = mmap.mmap(self._file.fileno(), end)
+        self._window = memoryview(self._map)
+        self._words: tuple[memoryview, ...] = (
+            self._window.cast("H"),
+            self._window.cast("I"),
+            self._window.cast("Q"),
+        )
         self.ledger = Ledger(self.hvpfn_end)
         self.overlays = Overlays(self)
         self.guest = Accessor(self, "guest")
@@ -164,6 +178,23 @@ class Memory:
         """False if page `hvpfn` is marked as not in use."""
         return 0 <= hvpfn < len(self._flags) and not self._flags[hvpfn] & _DEAD
 
+    # -- watched pages ----------------------------------------------------------
+
+    def watch(self, hvpfn: HvPfn, touched: Callable[[], None]) -> None:
+        """Call ``touched()`` after each :meth:`Accessor.sync_set_bit` of the guest in page `hvpfn`.
+
+        For a hypervisor that looks at a page from time to time (monitor pages): it need not look while nothing was
+        set, so that a machine in which nothing happens is idle. One watcher per page; a second one replaces it.
+
+        :raises ValueError: a page outside the address space.
+        """
+        self._range(hvpfn, 1)
+        self._watches[hvpfn] = touched
+
+    def unwatch(self, hvpfn: HvPfn) -> None:
+        """End :meth:`watch`; nothing happens when nobody watches."""
+        self._watches.pop(hvpfn, None)
+
     # -- real mappings -----------------------------------------------------------
 
     @property
@@ -212,6 +243,8 @@ class Memory:
         for ring in self._rings:
             clean &= ring._discard()
         self._rings.clear()
+        for window in (*self._words, self._window):
+            window.release()
         try:
             self._map.close()
         except BufferError:
@@ -220,6 +253,9 @@ class Memory:
         return clean
 
     # -- for this package ------------------------------------------------------------
+
+    def _new_vmap(self, side: Side, hvpfns: Sequence[HvPfn]) -> Vmap:
+        return Vmap(self, side, hvpfns)
 
     def _range(self, hvpfn: int, pages: int) -> slice:
         if self._closed:
