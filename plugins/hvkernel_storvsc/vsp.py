@@ -1,6 +1,6 @@
 """The storage controllers on the host's side of the bus: synthetic SCSI, and one disk of the synthetic IDE controller.
 
-Behaviour follows OpenVMM's storvsp; what a guest sees of the disks is in :mod:`hvkernel_storvsc.harddisk`. Parameters
+Behaviour follows OpenVMM's storvsp; what a guest sees of the disks is in :mod:`hvkernel_storvsc.vsp_disk`. Parameters
 of the device's slot:
 
 ``protocols``
@@ -22,11 +22,11 @@ from typing import Final
 from hvkernel.abi.ring import VmbusPacketType
 from hvkernel.api.host import Channel, DeviceSlot, Offer, Packet, StorageUnit
 
-from . import scsi
-from .dvd import DvdDrive
-from .harddisk import HardDisk
-from .protocol import TRANSITIONS, State
-from .scsi import Command, LogicalUnit, Outcome
+from . import vsp_scsi as scsi
+from .vsp_disk import HardDisk
+from .vsp_dvd import DvdDrive
+from .vsp_protocol import TRANSITIONS, State
+from .vsp_scsi import Command, LogicalUnit, Outcome
 from .wire import (
     REQUEST_COMPLETION_FLAG,
     SRB_STATUS_AUTOSENSE_VALID,

@@ -11,8 +11,8 @@ from typing import Final
 
 from hvkernel.api.host import DiskError, DiskImage
 
-from . import scsi
-from .scsi import Command, Handler, Outcome, illegal
+from . import vsp_scsi as scsi
+from .vsp_scsi import Command, Handler, Outcome, illegal
 
 BLOCK: Final = 2048
 CD_ROM: Final = 0x05

@@ -11,8 +11,8 @@ from typing import Final
 
 from hvkernel.api.host import DiskError, DiskImage
 
-from . import scsi
-from .scsi import Command, Handler, Outcome, illegal
+from . import vsp_scsi as scsi
+from .vsp_scsi import Command, Handler, Outcome, illegal
 
 BLOCK: Final = 512
 PHYSICAL_EXPONENT: Final = 3
@@ -136,7 +136,7 @@ class HardDisk:
             return (1).to_bytes(2, "big") + bytes(58)
         if page == 0xB2:
             # UNMAP is supported, WRITE SAME with the unmap bit is not; thin provisioned.
-            return bytes([0, 0x80, 0x02, 0])
+            return bytes([max(1, (self.blocks >> 32).bit_length()), 0x80, 0x02, 0])
         return None
 
     def _mode_sense(self, command: Command) -> int:
