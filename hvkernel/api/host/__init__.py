@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+from hvkernel.api.host.arch import (
+    ArchFeatures,
+    ArchHost,
+    FeatureWords,
+    FirmwareShape,
+    Partition,
+    ProcessorView,
+    SyntheticRegister,
+)
 from hvkernel.api.host.vmbus import (
     STATUS_SUCCESS,
     STATUS_UNSUCCESSFUL,
@@ -20,14 +29,21 @@ from hvkernel.api.host.vmbus import (
 __all__ = [
     "STATUS_SUCCESS",
     "STATUS_UNSUCCESSFUL",
+    "ArchFeatures",
+    "ArchHost",
     "Channel",
     "Device",
     "DeviceFactory",
     "DeviceRegistry",
     "DeviceSlot",
+    "FeatureWords",
+    "FirmwareShape",
     "GuestBuffer",
     "Offer",
     "Packet",
+    "Partition",
+    "ProcessorView",
     "Services",
+    "SyntheticRegister",
     "Timer",
 ]
