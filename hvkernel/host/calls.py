@@ -47,8 +47,8 @@ HVCALL_START_VP: Final = 0x0099
 """HvCallStartVirtualProcessor (TLFS; Linux names it from 6.6 on)."""
 RETARGET_SIZE: Final = 40
 """Fixed input of HvCallRetargetDeviceInterrupt without its interrupt entry, whose size the architecture knows:
-partition, device, reserved, vector, flags, and the mask or the set's format. The variable part starts with the valid banks
-(drivers/pci/controller/pci-hyperv.c: hv_arch_irq_unmask)."""
+partition, device, reserved, vector, flags, and the mask or the set's format. The variable part starts with the
+valid banks (drivers/pci/controller/pci-hyperv.c: hv_arch_irq_unmask)."""
 
 _U64: Final = Struct("<Q")
 _FLUSH: Final = Struct("<QQQ")

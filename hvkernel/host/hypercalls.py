@@ -10,12 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from hvkernel.machine.addresses import HV_HYP_PAGE_MASK, HV_HYP_PAGE_SIZE, HvPfn
-
 from hvkernel.abi import tlfs_hypercall as tlfs
 from hvkernel.api.host.arch import ArchFeatures
 from hvkernel.host import calls
 from hvkernel.host.status import HvStatus
+from hvkernel.machine.addresses import HV_HYP_PAGE_MASK, HV_HYP_PAGE_SIZE, HvPfn
 
 if TYPE_CHECKING:
     from hvkernel.host.partition import Host
@@ -93,7 +92,8 @@ def table(interrupt_entry_size: int) -> dict[int, Call]:
         tlfs.HVCALL_MAP_DEVICE_INTERRUPT: Call("HvCallMapDeviceInterrupt", 64, c.root_only, fast=False, privilege=44),
         tlfs.HVCALL_UNMAP_DEVICE_INTERRUPT: Call("HvCallUnmapDeviceInterrupt", 32, c.root_only, privilege=44),
         tlfs.HVCALL_RETARGET_INTERRUPT: Call(
-            "HvCallRetargetDeviceInterrupt", c.RETARGET_SIZE + interrupt_entry_size, c.retarget_interrupt, fast=False, variable=True
+            "HvCallRetargetDeviceInterrupt", c.RETARGET_SIZE + interrupt_entry_size, c.retarget_interrupt,
+            fast=False, variable=True,
         ),
         c.HVCALL_START_VP: Call("HvCallStartVirtualProcessor", 16, c.start_vp, fast=False, privilege=53),
         tlfs.HVCALL_FLUSH_GUEST_PHYSICAL_ADDRESS_SPACE: Call(
@@ -124,7 +124,11 @@ class Hypercalls:
         self._host = host
         self._features = features
         self._privileges = host.words.privileges_high << 32 | host.words.privileges_low
-        self.table = {code: call for code, call in table(host.arch.interrupt_entry_size).items() if code not in host.arch.unknown_calls}
+        self.table = {
+            code: call
+            for code, call in table(host.arch.interrupt_entry_size).items()
+            if code not in host.arch.unknown_calls
+        }
         self.counts: dict[int, int] = {}
         """How often each call code was used, known or not."""
         self.rep_limit: int | None = None
@@ -210,15 +214,15 @@ class Hypercalls:
         taken = -(-input_size // 16) * 16
         if input_size > room or (output_size and taken + output_size > room):
             return f"{input_size + output_size} bytes do not fit into {room} bytes of registers"
-        if input_size > _TWO_PARAMETERS and not self._features.fast_input_extended:
-            return "extended fast input is not announced"
-        if output_size and not self._features.fast_output:
-            return "fast output is not announced"
+        more = input_size > _TWO_PARAMETERS and not self._features.fast_input_extended
+        if more or (output_size and not self._features.fast_output):
+            # "Any attempt to use this interface when the hypervisor does not indicate availability will result in
+            # a #UD fault" (TLFS, XMM Fast Hypercall Input and Output).
+            self._host.record("refused", f"{call.name}: extended fast hypercalls are not announced")
+            self._host.undefined_opcode(b"")
         return ""
 
-    def _check_memory(
-        self, input_gpa: int, input_size: int, output_gpa: int, output_size: int
-    ) -> tuple[int, str]:
+    def _check_memory(self, input_gpa: int, input_size: int, output_gpa: int, output_size: int) -> tuple[int, str]:
         for what, gpa, size in (("input", input_gpa, input_size), ("output", output_gpa, output_size)):
             if not size:
                 continue  # "the hypervisor ignores the corresponding GPA pointer"

@@ -6,7 +6,7 @@ the architecture's half (registers' numbers, CPUID, instructions), the registers
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from hvkernel.abi.tlfs_features import HV_CRASH_CTL_CRASH_NOTIFY, HV_CRASH_CTL_CRASH_NOTIFY_MSG
@@ -18,13 +18,14 @@ from hvkernel.host.ports import Ports
 from hvkernel.host.registers import Registers
 from hvkernel.host.status import HvStatus
 from hvkernel.host.synic import Synic
-from hvkernel.host.timers import Timers
+from hvkernel.host.timers import Timers, counter_at
 from hvkernel.machine.faults import GeneralProtectionFault, UndefinedOpcode
 
 if TYPE_CHECKING:
     from hvkernel.config.profile import HostProfile
     from hvkernel.host.acpi import Acpi
     from hvkernel.machine import Machine
+    from hvkernel.machine.clock import Timer
 
 __all__ = ["Host"]
 
@@ -43,6 +44,7 @@ class Host:
     :param generation: 1 or 2.
     :param arch: the architecture's half, made for this partition alone.
     :param command_line: the kernel command line that the firmware hands over.
+    :param node_memory: bytes of RAM of each NUMA node, ascending; ``None`` shares it evenly.
     :raises ValueError: the profile has no such generation, or fewer VPs than the machine.
     """
 
@@ -54,6 +56,7 @@ class Host:
         arch: ArchHost,
         *,
         command_line: bytes = b"",
+        node_memory: Sequence[int] | None = None,
     ) -> None:
         if generation not in profile.generations:
             raise ValueError(f"generation = {generation}: host {profile.name} has {profile.generations}")
@@ -63,6 +66,7 @@ class Host:
         self.profile = profile
         self.generation = generation
         self.arch = arch
+        self.node_memory = node_memory
         self.words: FeatureWords = profile.cpuid
         self.processor: ProcessorView = profile.cpu
         self.build = profile.build.words
@@ -79,6 +83,7 @@ class Host:
         self.on_power: list[Callable[[str], None]] = []
         """Called with ``"reset"`` or ``"off"`` after it was noted."""
         self._budget: dict[tuple[int, str], tuple[int, int]] = {}
+        arch.prepare(profile.cpu.vendor)
         features = arch.features(self.words)
         crash = HV_CRASH_CTL_CRASH_NOTIFY
         self.crash_control = crash | HV_CRASH_CTL_CRASH_NOTIFY_MSG if profile.crash_message else crash
@@ -122,6 +127,11 @@ class Host:
     # the partition, as the architecture's half sees it
 
     @property
+    def boot_vp(self) -> int:
+        """VP index of the processor that runs first: the first one of the machine."""
+        return self.machine.vps[0].vp_index
+
+    @property
     def now(self) -> int:
         """Reference time in 100 ns units."""
         return self.timers.now
@@ -161,6 +171,11 @@ class Host:
         """Let a VP run its start-up code. False when it runs already."""
         return self.vps[vp].start()
 
+    def stop_vp(self, vp: int) -> None:
+        """The VP stops running if it does; it can be started again."""
+        if self.vps[vp].started:
+            self.vps[vp].stop()
+
     def interrupt(self, vp: int, vector: int) -> None:
         """Make an interrupt pending on a VP."""
         self.vps[vp].raise_irq(vector)
@@ -169,10 +184,14 @@ class Host:
         """Look at the VP's message queues again."""
         self.synic.scan(vp)
 
-    def set_local_timer(self, vp: int, deadline: int | None, vector: int) -> None:
-        """Arm (in reference time) or disarm the VP's own timer."""
-        start = self.machine.clock.now - self.timers.now
-        self.vps[vp].set_local_timer(None if deadline is None else start + deadline, vector)
+    @property
+    def counter(self) -> int:
+        """The processors' own counter now."""
+        return counter_at(self.timers.now, self.processor.counter_hz)
+
+    def at(self, when: int, call: Callable[[], None]) -> Timer:
+        """Run ``call`` when the reference time is ``when``."""
+        return self.machine.clock.at(self.machine.clock.now - self.timers.now + when, call)
 
     def power(self, kind: str) -> None:
         """Note that the guest asked to be reset or switched off."""

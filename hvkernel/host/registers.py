@@ -11,12 +11,11 @@ from collections.abc import Callable
 from struct import Struct
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from hvkernel.machine.faults import PageFault
-
 from hvkernel.abi.tlfs_features import HV_CRASH_CTL_CRASH_NOTIFY, HV_CRASH_CTL_CRASH_NOTIFY_MSG, HV_HYP_PAGE_SIZE
 from hvkernel.abi.tlfs_synic import HV_SYNIC_SINT_COUNT, HV_SYNIC_STIMER_COUNT
 from hvkernel.api.host.arch import ArchFeatures, SyntheticRegister
 from hvkernel.host.status import HvStatus
+from hvkernel.machine.faults import PageFault
 
 if TYPE_CHECKING:
     from hvkernel.host.partition import Host

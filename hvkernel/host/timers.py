@@ -10,9 +10,8 @@ from __future__ import annotations
 from struct import Struct
 from typing import TYPE_CHECKING, Final
 
-from hvkernel.machine.clock import UNITS_PER_SECOND
-
 from hvkernel.abi.tlfs_synic import HV_SYNIC_STIMER_COUNT, HvMessageType
+from hvkernel.machine.clock import UNITS_PER_SECOND
 
 if TYPE_CHECKING:
     from hvkernel.host.partition import Host

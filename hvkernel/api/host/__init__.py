@@ -8,6 +8,7 @@ from hvkernel.api.host.arch import (
     FeatureWords,
     FirmwareShape,
     Partition,
+    PendingCall,
     ProcessorView,
     SyntheticRegister,
 )
@@ -42,6 +43,7 @@ __all__ = [
     "Offer",
     "Packet",
     "Partition",
+    "PendingCall",
     "ProcessorView",
     "Services",
     "SyntheticRegister",

@@ -1,14 +1,14 @@
 """The hypervisor's architecture half: what an architecture brings, and what it sees of the partition.
 
 The hypervisor itself knows synthetic registers by what they do (:class:`SyntheticRegister`), hypercalls by call
-code, and interrupts by vector. An :class:`ArchHost` turns the traps of its processors into those: register numbers, the CPUID
-leaves, the registers of a hypercall, the interrupt controller, and the firmware tables that describe processors.
-One ``ArchHost`` belongs to one partition; :meth:`ArchHost.attach` is called once, before the first trap.
+code, and interrupts by vector. An :class:`ArchHost` turns the traps of its processors into those: register numbers,
+the CPUID leaves, the registers of a hypercall, the interrupt controller, and the firmware tables that describe
+processors. One ``ArchHost`` belongs to one partition; :meth:`ArchHost.attach` is called once, before the first trap.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import NoReturn, Protocol
@@ -19,6 +19,7 @@ __all__ = [
     "FeatureWords",
     "FirmwareShape",
     "Partition",
+    "PendingCall",
     "ProcessorView",
     "SyntheticRegister",
 ]
@@ -155,12 +156,25 @@ class FirmwareShape:
     """First and last byte of the MMIO window below 4 GiB."""
 
 
+class PendingCall(Protocol):
+    """A call that waits for its time."""
+
+    def cancel(self) -> object:
+        """Drop it; nothing happens when it already ran."""
+        ...
+
+
 class Partition(Protocol):
     """What an :class:`ArchHost` sees of the partition it belongs to."""
 
     @property
     def vp_indices(self) -> Sequence[int]:
         """All VP indices, ascending."""
+        ...
+
+    @property
+    def boot_vp(self) -> int:
+        """VP index of the processor that runs first."""
         ...
 
     @property
@@ -219,6 +233,10 @@ class Partition(Protocol):
         """Let a VP run its start-up code. False when it runs already."""
         ...
 
+    def stop_vp(self, vp: int) -> None:
+        """The VP stops running if it does; it can be started again."""
+        ...
+
     def interrupt(self, vp: int, vector: int) -> None:
         """Make an interrupt pending on a VP."""
         ...
@@ -227,8 +245,13 @@ class Partition(Protocol):
         """The VP ended an interrupt: queued messages are looked at again (TLFS: SynIC Messages)."""
         ...
 
-    def set_local_timer(self, vp: int, deadline: int | None, vector: int) -> None:
-        """Arm (in reference time) or disarm the processor's own timer."""
+    @property
+    def counter(self) -> int:
+        """The processors' own counter (TSC, CNTVCT) now."""
+        ...
+
+    def at(self, when: int, call: Callable[[], None]) -> PendingCall:
+        """Run ``call`` when the reference time is ``when``; at once if that is past."""
         ...
 
     def power(self, kind: str) -> None:
@@ -283,6 +306,10 @@ class ArchHost(Protocol):
 
     def attach(self, partition: Partition) -> None:
         """Take the partition that this half belongs to. Called once, before the first trap."""
+        ...
+
+    def prepare(self, vendor: str) -> None:
+        """Take the processor's vendor. Called first of all."""
         ...
 
     def features(self, words: FeatureWords) -> ArchFeatures:
