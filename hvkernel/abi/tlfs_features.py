@@ -103,3 +103,11 @@ HV_CLOCK_HZ: Final = 0x0098_9680
 
 Source: include/asm-generic/hyperv-tlfs.h:225 @6.1.192
 """
+
+
+def nr_hv_hyp_pages_in_page(page_size: int) -> int:
+    """Return ``NR_HV_HYP_PAGES_IN_PAGE``: 4 KiB pages in one page of the guest.
+
+    Source: include/linux/hyperv.h:NR_HV_HYP_PAGES_IN_PAGE @6.1.192
+    """
+    return page_size >> HV_HYP_PAGE_SHIFT

@@ -18,9 +18,9 @@ HV_REGISTER_FEATURES: Final = 0x200
 """Register: what CPUID leaf 0x40000003 says on x86. (arch/arm64/include/asm/hyperv-tlfs.h:29 @6.1.192)"""
 HV_REGISTER_ENLIGHTENMENTS: Final = 0x201
 """Register: what CPUID leaf 0x40000004 says on x86. (arch/arm64/include/asm/hyperv-tlfs.h:30 @6.1.192)"""
-HV_FEATURE_GUEST_CRASH_MSR_AVAILABLE: Final = 1 << 10
+HV_FEATURE_GUEST_CRASH_MSR_AVAILABLE: Final = 1 << 8
 """Features: the crash registers; features D on x86, C on arm64. (arch/arm64/include/asm/hyperv-tlfs.h:38 @6.1.192)"""
-HV_STIMER_DIRECT_MODE_AVAILABLE: Final = 1 << 19
+HV_STIMER_DIRECT_MODE_AVAILABLE: Final = 1 << 13
 """Features: synthetic timers may raise a vector directly; features D on x86, C on arm64.
 
 Source: arch/arm64/include/asm/hyperv-tlfs.h:41 @6.1.192
@@ -94,7 +94,7 @@ class HvInterruptEntry(Wire):
     ioapic_rte: HvIoapicRte = overlay(8)
 
 
-@wire(size=72, source="include/asm-generic/hyperv-tlfs.h:607 @6.1.192")
+@wire(size=72, source="include/asm-generic/hyperv-tlfs.h:607 @6.1.192", align=8)
 class HvRetargetDeviceInterrupt(Wire):
     """Input of HvCallRetargetDeviceInterrupt."""
 
@@ -138,3 +138,18 @@ class HvInputUnmapDeviceInterrupt(Wire):
     partition_id: u64
     device_id: u64
     interrupt_entry: HvInterruptEntry
+
+
+@wire(size=72, source="TLFS HV_INITIAL_VP_CONTEXT; openvmm vm/hv1/hvdef/src/lib.rs:InitialVpContextArm64")
+class HvInitialVpContext(Wire):
+    """State in which HvCallStartVirtualProcessor starts a VP; follows `HvInputStartVirtualProcessor`."""
+
+    pc: u64
+    sp_elh: u64
+    sctlr_el1: u64
+    mair_el1: u64
+    tcr_el1: u64
+    vbar_el1: u64
+    ttbr0_el1: u64
+    ttbr1_el1: u64
+    x18: u64

@@ -185,7 +185,7 @@ class HvInterruptEntry(Wire):
     ioapic_rte: HvIoapicRte = overlay(8)
 
 
-@wire(size=64, source="include/asm-generic/hyperv-tlfs.h:607 @6.1.192")
+@wire(size=64, source="include/asm-generic/hyperv-tlfs.h:607 @6.1.192", align=8)
 class HvRetargetDeviceInterrupt(Wire):
     """Input of HvCallRetargetDeviceInterrupt."""
 
@@ -276,3 +276,46 @@ class HvGhcb(Union):
 
     ghcb: Annotated[bytes, 4096]
     hypercall: HvGhcbHypercall
+
+
+@wire(size=16, source="TLFS HV_X64_SEGMENT_REGISTER")
+class HvX64SegmentRegister(Wire):
+    """A segment register."""
+
+    base: u64
+    limit: u32
+    selector: u16
+    attributes: u16
+
+
+@wire(size=16, source="TLFS HV_X64_TABLE_REGISTER")
+class HvX64TableRegister(Wire):
+    """A descriptor table register."""
+
+    pad: Annotated[tuple[int, ...], u16, 3]
+    limit: u16
+    base: u64
+
+
+@wire(size=224, source="TLFS HV_INITIAL_VP_CONTEXT; openvmm vm/hv1/hvdef/src/lib.rs:InitialVpContextX64")
+class HvInitialVpContext(Wire):
+    """State in which HvCallStartVirtualProcessor starts a VP; follows `HvInputStartVirtualProcessor`."""
+
+    rip: u64
+    rsp: u64
+    rflags: u64
+    cs: HvX64SegmentRegister
+    ds: HvX64SegmentRegister
+    es: HvX64SegmentRegister
+    fs: HvX64SegmentRegister
+    gs: HvX64SegmentRegister
+    ss: HvX64SegmentRegister
+    tr: HvX64SegmentRegister
+    ldtr: HvX64SegmentRegister
+    idtr: HvX64TableRegister
+    gdtr: HvX64TableRegister
+    efer: u64
+    cr0: u64
+    cr3: u64
+    cr4: u64
+    msr_cr_pat: u64
