@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from importlib.resources import files
 from types import ModuleType
 from typing import TYPE_CHECKING, Final
-from uuid import UUID
 
 from hvkernel.api.hooks import hookimpl
 
@@ -66,5 +65,5 @@ def hv_register_devices(registry: DeviceRegistry) -> None:
     def ide_disk(slot: DeviceSlot) -> Device:
         return StorageController(slot, ide=True)
 
-    registry.register(UUID(bytes_le=bytes(HV_SCSI_GUID)), scsi_controller, owner="hv_storvsc")
-    registry.register(UUID(bytes_le=bytes(HV_IDE_GUID)), ide_disk, owner="hv_storvsc")
+    registry.register(HV_SCSI_GUID, scsi_controller, owner="hv_storvsc")
+    registry.register(HV_IDE_GUID, ide_disk, owner="hv_storvsc")

@@ -172,7 +172,7 @@ class Storvsc:
 
     def storvsc_drv_init(self, kernel: Kernel) -> int:
         """module_init. Source: storvsc_drv.c of that name."""
-        self._vmbus = kernel.symbol(Vmbus)  # type: ignore[type-abstract]
+        self._vmbus = kernel.symbol(Vmbus)
         self.aligned_ringbuffer_size = self._vmbus.VMBUS_RING_SIZE(self.storvsc_ringbuffer_size)
         self.max_outstanding_req_per_channel = max_outstanding_req_per_channel(
             self.aligned_ringbuffer_size, kernel.mm.PAGE_SIZE

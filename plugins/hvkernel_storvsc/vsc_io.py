@@ -1,4 +1,4 @@
-"""Commands of drivers/scsi/storvsc_drv.c: building requests, choosing a channel, completions and their errors (Linux 6.1.192).
+"""Commands of drivers/scsi/storvsc_drv.c (Linux 6.1.192): requests, the choice of a channel, completions, errors.
 
 The structures of the driver are here too. Where the kernel passes a request's address to the host as transaction id
 (by way of its tag), the model does the same with the tag: a request's "address" is its command's tag plus one.
@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from hvkernel.abi.ring import VMBUS_DATA_PACKET_FLAG_COMPLETION_REQUESTED, VmbusPacketType
 from hvkernel.api.guest.hyperv import (
-    VMBUS_RQST_INIT,
-    VMBUS_RQST_RESET,
     HvDevice,
     HvMpbArray,
     VmbusChannel,
@@ -379,9 +377,7 @@ def get_og_chn(s: Storvsc, stor_device: StorvscDevice, q_num: int) -> VmbusChann
 
 def storvsc_next_request_id(channel: VmbusChannel, rqst_addr: int) -> int:
     """The transaction id of a request: never 0, which unsolicited messages have. Source: storvsc_drv.c of that name."""
-    if rqst_addr in (VMBUS_RQST_INIT, VMBUS_RQST_RESET):
-        return rqst_addr
-    return rqst_addr
+    return rqst_addr  # VMBUS_RQST_INIT and VMBUS_RQST_RESET stand for themselves, a request for its tag plus one
 
 
 # answers -------------------------------------------------------------------------------------------------------

@@ -88,7 +88,7 @@ class StorageController:
         self.max_subchannels = 0 if ide else int(parameters.get("subchannels", 0))
         self.units: dict[tuple[int, int, int], LogicalUnit] = {}
         # An IDE disk's instance GUID is its place: drivers take channel and device from the first two groups.
-        self._ide_place = slot.instance_guid.fields[:2]
+        self._ide_place = struct.unpack_from("<IH", slot.instance_guid)
         self._primary: Channel | None = None
         self._add(parameters.get("units", ()))
 

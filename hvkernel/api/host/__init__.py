@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
+from hvkernel.api.host.arch import (
+    ArchFeatures,
+    ArchHost,
+    FeatureWords,
+    FirmwareShape,
+    Partition,
+    PendingCall,
+    ProcessorView,
+    SyntheticRegister,
+)
 from hvkernel.api.host.disk import SECTOR_SIZE, DiskError, DiskImage, StorageUnit
 from hvkernel.api.host.vmbus import (
     STATUS_SUCCESS,
@@ -22,6 +32,8 @@ __all__ = [
     "SECTOR_SIZE",
     "STATUS_SUCCESS",
     "STATUS_UNSUCCESSFUL",
+    "ArchFeatures",
+    "ArchHost",
     "Channel",
     "Device",
     "DeviceFactory",
@@ -29,10 +41,16 @@ __all__ = [
     "DeviceSlot",
     "DiskError",
     "DiskImage",
+    "FeatureWords",
+    "FirmwareShape",
     "GuestBuffer",
     "Offer",
     "Packet",
+    "Partition",
+    "PendingCall",
+    "ProcessorView",
     "Services",
     "StorageUnit",
+    "SyntheticRegister",
     "Timer",
 ]
