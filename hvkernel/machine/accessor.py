@@ -237,7 +237,11 @@ class Accessor:
 
     def sync_set_bit(self, gpa: int, bit: int) -> None:
         """Set bit `bit`, counted from bit 0 of the byte at `gpa` on (it may lie bytes further)."""
-        self._map[self._byte_of(gpa, bit)] |= 1 << (bit & 7)
+        at = self._byte_of(gpa, bit)
+        self._map[at] |= 1 << (bit & 7)
+        watches = self._memory._watches
+        if watches and self.side == "guest" and at >> 12 in watches:
+            watches[at >> 12]()
 
     def sync_clear_bit(self, gpa: int, bit: int) -> None:
         """Clear bit `bit`, counted as by :meth:`sync_set_bit`."""

@@ -81,6 +81,7 @@ class Memory:
         "_report",
         "_rings",
         "_views",
+        "_watches",
         "guest",
         "host",
         "hvpfn_end",
@@ -103,6 +104,7 @@ class Memory:
         self._views = 0
         self._rings: list[RingMapping] = []
         self._libc: Libc | None = None
+        self._watches: dict[int, Callable[[], None]] = {}
         self._flags = bytearray(self.hvpfn_end)
         at = 0
         for start, size in self.ram:
@@ -163,6 +165,23 @@ class Memory:
     def is_live(self, hvpfn: HvPfn) -> bool:
         """False if page `hvpfn` is marked as not in use."""
         return 0 <= hvpfn < len(self._flags) and not self._flags[hvpfn] & _DEAD
+
+    # -- watched pages ----------------------------------------------------------
+
+    def watch(self, hvpfn: HvPfn, touched: Callable[[], None]) -> None:
+        """Call ``touched()`` after each :meth:`Accessor.sync_set_bit` of the guest in page `hvpfn`.
+
+        For a hypervisor that looks at a page from time to time (monitor pages): it need not look while nothing was
+        set, so that a machine in which nothing happens is idle. One watcher per page; a second one replaces it.
+
+        :raises ValueError: a page outside the address space.
+        """
+        self._range(hvpfn, 1)
+        self._watches[hvpfn] = touched
+
+    def unwatch(self, hvpfn: HvPfn) -> None:
+        """End :meth:`watch`; nothing happens when nobody watches."""
+        self._watches.pop(hvpfn, None)
 
     # -- real mappings -----------------------------------------------------------
 
