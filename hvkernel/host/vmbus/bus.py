@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable
 from typing import TYPE_CHECKING, Final
 
-from hvkernel.machine import HvPfn
-
 from hvkernel.abi import vmbus as abi
+from hvkernel.machine import HvPfn
 
 if TYPE_CHECKING:
     from hvkernel.host.vmbus.buffers import HostMemory

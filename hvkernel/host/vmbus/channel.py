@@ -6,8 +6,6 @@ from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from hvkernel.machine import Fault, HvPfn
-
 from hvkernel.abi import vmbus as abi
 from hvkernel.abi.ring import VmbusPacketType
 from hvkernel.abi.vmbus import VmbusChannelMessageType as Type
@@ -19,13 +17,13 @@ from hvkernel.host.vmbus.ring import IncomingRing, OutgoingRing, RingCorrupt
 from hvkernel.host.vmbus.steps import next_row
 from hvkernel.host.vmbus.tables import CHANNEL, ChannelEvent, ChannelState, GpadlState
 from hvkernel.host.vmbus.worker import Worker
+from hvkernel.machine import Fault, HvPfn
 
 if TYPE_CHECKING:
-    from hvkernel.machine import Vmap
-
     from hvkernel.host.vmbus.devices import OfferedDevice
     from hvkernel.host.vmbus.gpadl import Gpadl
     from hvkernel.host.vmbus.server import VmbusServer
+    from hvkernel.machine import Vmap
 
 __all__ = ["OpenRefused", "Rings", "ServerChannel"]
 

@@ -29,10 +29,9 @@ from hvkernel.host.vmbus.steps import RemoteProtocolError, next_row
 from hvkernel.host.vmbus.tables import CONNECTION, ChannelEvent, ChannelState, ConnectionEvent, ConnectionState
 
 if TYPE_CHECKING:
-    from hvkernel.machine import Task
-
     from hvkernel.abi.wire import Guid
     from hvkernel.host.vmbus.hypervisor import Accepts, Hypervisor
+    from hvkernel.machine import Task
 
 __all__ = ["DeviceStatus", "VmbusServer"]
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from hvkernel.machine import Fault
-
 from hvkernel.host.vmbus.packets import BadPacket, parse_packet
 from hvkernel.host.vmbus.ring import RingCorrupt
+from hvkernel.machine import Fault
 
 if TYPE_CHECKING:
-    from hvkernel.machine import Task
-
     from hvkernel.host.vmbus.bus import Bus
     from hvkernel.host.vmbus.channel import ServerChannel
+    from hvkernel.machine import Task
 
 __all__ = ["Worker"]
 
