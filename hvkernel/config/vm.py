@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -31,7 +32,7 @@ from hvkernel.config.profile import Generation, HostProfile, Model, load_profile
 from hvkernel.config.render import input_error
 from hvkernel.config.units import format_size, parse_size
 
-__all__ = ["MAX_CPUS", "MIN_MEMORY", "Disk", "NumaNode", "VmConfig", "load_vm", "resolve"]
+__all__ = ["MAX_CPUS", "MIN_MEMORY", "Disk", "NumaNode", "VmConfig", "change_vm", "load_vm", "resolve"]
 
 MAX_CPUS: Final = 2048
 """Most virtual processors of one VM (Windows Server 2025's published limit); a profile may have fewer."""
@@ -140,6 +141,20 @@ def load_vm(path: str | Path) -> VmConfig:
         return VmConfig.model_validate(data)
     except ValidationError as error:
         raise input_error(name, error) from None
+
+
+def change_vm(vm: VmConfig, changes: Mapping[str, Any], *, where: str) -> VmConfig:
+    """Return ``vm`` with some keys replaced, checked again as a whole.
+
+    :param where: where the changes were written, for the error.
+    :raises InputError: a changed value is out of its limits, or does not fit the rest.
+    """
+    if not changes:
+        return vm
+    try:
+        return VmConfig.model_validate({**vm.model_dump(exclude_unset=True), **changes})
+    except ValidationError as error:
+        raise input_error(where, error) from None
 
 
 def resolve(

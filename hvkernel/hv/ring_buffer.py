@@ -22,10 +22,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-if TYPE_CHECKING:
-    from types import TracebackType
+from hvkernel.machine.addresses import HV_HYP_PAGE_SHIFT, HV_HYP_PAGE_SIZE, HvPfn
 
-    from hvkernel.machine.memory import Memory, Vmap
+if TYPE_CHECKING:
+    from hvkernel.api.guest.sched import Locking, Mutex, Spinlock
+    from hvkernel.machine.accessor import Vmap
+    from hvkernel.machine.memory import Memory
 
 __all__ = [
     "VMBUS_PKT_TRAILER",
@@ -34,7 +36,6 @@ __all__ = [
     "HvRingBufferInfo",
     "RingBuffer",
     "RingChannel",
-    "RingLock",
     "VmbusPacket",
     "hv_get_avail_to_write_percent",
     "hv_get_bytes_to_read",
@@ -47,9 +48,6 @@ __all__ = [
     "reciprocal_divide",
     "reciprocal_value",
 ]
-
-HV_HYP_PAGE_SIZE: Final = 4096
-HV_HYP_PAGE_SHIFT: Final = 12
 
 VMBUS_PKT_TRAILER: Final = 8
 """Bytes behind every packet. Source: drivers/hv/ring_buffer.c VMBUS_PKT_TRAILER."""
@@ -77,20 +75,6 @@ _FLAGS: Final = struct.Struct("<H")
 _CHECKED: Final = struct.Struct("<HH")
 
 Bytes = bytes | bytearray | memoryview
-
-
-class RingLock(Protocol):
-    """What the ring asks of a spinlock (taken with interrupts off) or a mutex."""
-
-    def __enter__(self) -> Any: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None, /
-    ) -> Any: ...
-
-    def is_locked(self) -> bool:
-        """True while somebody holds it."""
-        ...
 
 
 class RingChannel(Protocol):
@@ -165,6 +149,12 @@ class VmbusPacket:
 
     __slots__ = ("flags", "len8", "offset8", "raw", "trans_id", "type")
 
+    type: int
+    offset8: int
+    len8: int
+    flags: int
+    trans_id: int
+
     def __init__(self, raw: bytes | bytearray) -> None:
         self.type, self.offset8, self.len8, self.flags, self.trans_id = _DESC.unpack_from(raw)
         self.raw = raw
@@ -188,7 +178,7 @@ def hv_pkt_datalen(desc: VmbusPacket) -> int:
 
 def hv_pkt_len(desc: VmbusPacket) -> int:
     """Bytes of the packet without trailer. Source: include/linux/hyperv.h hv_pkt_len."""
-    return int(desc.len8) << 3
+    return desc.len8 << 3
 
 
 @dataclass(slots=True)
@@ -228,11 +218,11 @@ class HvRingBufferInfo:
         self.bulk: BulkRing | None = None
         self.ring_size = 0
         self.ring_size_div10_reciprocal = ReciprocalValue(0, 0, 0)
-        self.ring_lock: RingLock | None = None
+        self.ring_lock: Spinlock | None = None
         self.ring_datasize = 0
         self.data_offset = 0
         self.priv_read_index = 0
-        self.ring_buffer_mutex: RingLock | None = None
+        self.ring_buffer_mutex: Mutex | None = None
         self.pkt_buffer_size = 0
 
     def mapped(self) -> Vmap:
@@ -296,12 +286,11 @@ class RingBuffer:
     :param page_size: the guest's PAGE_SIZE in bytes, a multiple of 4096.
     :param preempt: a preemption point: lets interrupts and other lanes run.
     :param vmbus_setevent: tells the host that a channel's outbound ring needs a look (drivers/hv/connection.c).
-    :param spin_lock_init: makes a spinlock of that name, whose ``with`` block saves and restores the interrupt flag.
-    :param mutex_init: makes a mutex of that name.
+    :param locking: where the ring's spinlock and mutex come from.
     :param jit: copy through numba. Raises ImportError if numba is not installed.
     """
 
-    __slots__ = ("_bulk", "_memory", "_mutex_init", "_preempt", "_spin_lock_init", "_vmbus_setevent", "page_size")
+    __slots__ = ("_bulk", "_locking", "_memory", "_preempt", "_vmbus_setevent", "page_size")
 
     def __init__(
         self,
@@ -310,8 +299,7 @@ class RingBuffer:
         *,
         preempt: Callable[[], None],
         vmbus_setevent: Callable[[Any], None],
-        spin_lock_init: Callable[[str], RingLock],
-        mutex_init: Callable[[str], RingLock],
+        locking: Locking,
         jit: bool = False,
     ) -> None:
         if page_size <= 0 or page_size % HV_HYP_PAGE_SIZE:
@@ -320,9 +308,8 @@ class RingBuffer:
         self.page_size = page_size
         self._preempt = preempt
         self._vmbus_setevent = vmbus_setevent
-        self._spin_lock_init = spin_lock_init
-        self._mutex_init = mutex_init
-        self._bulk: Callable[[Memory, Sequence[int], int], BulkRing] | None = None
+        self._locking = locking
+        self._bulk: Callable[[Memory, Sequence[HvPfn], Sequence[HvPfn]], BulkRing] | None = None
         if jit:
             from hvkernel.ring.bulk import bulk_ring
 
@@ -332,8 +319,8 @@ class RingBuffer:
 
     def hv_ringbuffer_pre_init(self, channel: RingChannel) -> None:
         """Make the mutexes of a channel's rings. Source: ring_buffer.c hv_ringbuffer_pre_init."""
-        channel.inbound.ring_buffer_mutex = self._mutex_init("ring_buffer_mutex")
-        channel.outbound.ring_buffer_mutex = self._mutex_init("ring_buffer_mutex")
+        channel.inbound.ring_buffer_mutex = self._locking.mutex_init("ring_buffer_mutex")
+        channel.outbound.ring_buffer_mutex = self._locking.mutex_init("ring_buffer_mutex")
 
     def hv_ringbuffer_init(self, ring_info: HvRingBufferInfo, gpa: int, page_cnt: int, max_pkt_size: int) -> int:
         """Map a ring and set it up: indices 0, feature bit set, private index 0.
@@ -351,10 +338,9 @@ class RingBuffer:
             raise ValueError(f"hv_ringbuffer_init: page_cnt {page_cnt} is below 2 (control page and data)")
         per_page = self.page_size >> HV_HYP_PAGE_SHIFT
         first = gpa >> HV_HYP_PAGE_SHIFT
-        control = list(range(first, first + per_page))
-        data = list(range(first + per_page, first + per_page * page_cnt))
-        hvpfns = control + data + data
-        ring = self._memory.guest.vmap(hvpfns)
+        control = [HvPfn(page) for page in range(first, first + per_page)]
+        data = [HvPfn(page) for page in range(first + per_page, first + per_page * page_cnt)]
+        ring = self._memory.guest.vmap(control + data + data)
         ring_info.ring_buffer = ring
         ring.store32(READ_INDEX, 0)
         ring.store32(WRITE_INDEX, 0)
@@ -367,8 +353,8 @@ class RingBuffer:
         if max_pkt_size:
             ring_info.pkt_buffer_size = max_pkt_size
         if self._bulk is not None:
-            ring_info.bulk = self._bulk(self._memory, hvpfns, self.page_size)
-        ring_info.ring_lock = self._spin_lock_init("ring_lock")
+            ring_info.bulk = self._bulk(self._memory, control, data)
+        ring_info.ring_lock = self._locking.spin_lock_init("ring_lock")
         return 0
 
     def hv_ringbuffer_cleanup(self, ring_info: HvRingBufferInfo) -> None:
@@ -386,7 +372,7 @@ class RingBuffer:
     def hv_ringbuffer_spinlock_busy(self, channel: RingChannel) -> bool:
         """True while the outbound ring is being written (panic paths ask). Source: ring_buffer.c of that name."""
         lock = channel.outbound.ring_lock
-        return lock is not None and lock.is_locked()
+        return lock is not None and lock.locked()
 
     def hv_ringbuffer_get_debuginfo(self, ring_info: HvRingBufferInfo) -> HvRingBufferDebugInfo | int:
         """The values that sysfs shows, or -EINVAL if the ring is not mapped. Source: ring_buffer.c of that name."""
@@ -426,7 +412,7 @@ class RingBuffer:
         for part in kv_list:
             total += len(part)
         rqst_id = VMBUS_NO_RQSTOR
-        with lock:
+        with lock.irqsave():
             if hv_get_bytes_to_write(rbi) <= total:
                 channel.out_full_total += 1
                 if not channel.out_full_flag:

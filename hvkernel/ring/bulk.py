@@ -7,14 +7,18 @@ Importing this module imports numba.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from hvkernel.ring import kernels
 
 if TYPE_CHECKING:
+    from hvkernel.machine.addresses import HvPfn
     from hvkernel.machine.memory import Memory
+    from hvkernel.machine.ringmap import RingMapping
+
+PAGE: Final = 4096
 
 __all__ = ["MappedRing", "bulk_ring"]
 
@@ -22,15 +26,15 @@ __all__ = ["MappedRing", "bulk_ring"]
 class MappedRing:
     """Copies in and out of one contiguous mapping, through a staging buffer whose address is looked up once.
 
-    :param mapping: what ``Memory.map_ring`` returned: ``view`` is the memory, ``close()`` gives it back.
+    :param mapping: what ``Memory.map_ring`` returned.
     :param data_offset: bytes of the control page.
     """
 
     __slots__ = ("_copy", "_data", "_limit", "_mapping", "_pin", "_stage", "_stage_address", "_stage_view")
 
-    def __init__(self, mapping: Any, data_offset: int) -> None:
+    def __init__(self, mapping: RingMapping, data_offset: int) -> None:
         self._mapping = mapping
-        self._pin: Any = np.frombuffer(mapping.view, dtype=np.uint8)
+        self._pin: Any = np.frombuffer(mapping.view(), dtype=np.uint8)
         self._data = int(self._pin.ctypes.data) + data_offset
         self._limit = self._pin.nbytes - data_offset
         self._copy = kernels.entry_point(kernels.copy)
@@ -39,7 +43,7 @@ class MappedRing:
     def _grow(self, size: int) -> None:
         self._stage: Any = np.zeros(size, dtype=np.uint8)
         self._stage_address = int(self._stage.ctypes.data)
-        self._stage_view = memoryview(self._stage)
+        self._stage_view = memoryview(self._stage.data)
 
     def _check(self, offset: int, length: int) -> None:
         if self._pin is None:
@@ -75,9 +79,9 @@ class MappedRing:
         """Give the mapping back; closing twice is allowed."""
         if self._pin is not None:
             self._pin = None
-            self._mapping.close()
+            self._mapping.unmap()
 
 
-def bulk_ring(memory: Memory, hvpfns: Sequence[int], data_offset: int) -> MappedRing:
-    """Map the 4 KiB pages *hvpfns* in a row and copy through that mapping."""
-    return MappedRing(memory.map_ring(hvpfns), data_offset)
+def bulk_ring(memory: Memory, control: Sequence[HvPfn], data: Sequence[HvPfn]) -> MappedRing:
+    """Map the 4 KiB pages of *control* once and those of *data* twice in a row, and copy through that mapping."""
+    return MappedRing(memory.map_ring(control, data), len(control) * PAGE)

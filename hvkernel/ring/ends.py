@@ -22,7 +22,6 @@ PAGE: Final = 4096
 MAX_PACKET: Final = 0xFFFF << 3
 VM_PKT_DATA_INBAND: Final = 6
 _INDICES: Final = struct.Struct("<II")
-_CONTROL: Final = struct.Struct("<IIII")
 _U64: Final = struct.Struct("<Q")
 _U32: Final = struct.Struct("<I")
 
@@ -36,6 +35,17 @@ def _check_size(nbytes: int) -> int:
     if nbytes - PAGE > 1 << 31:
         raise ValueError(f"buffer: {nbytes - PAGE} bytes of data exceed {1 << 31}")
     return nbytes - PAGE
+
+
+def _check_attach(view: memoryview) -> int:
+    """Bytes of ring data, if size and indices make sense."""
+    dsize = _check_size(view.nbytes)
+    for name, index in zip(("write_index", "read_index"), _INDICES.unpack_from(view), strict=True):
+        if index >= dsize:
+            raise ValueError(f"{name}: {index} is not below the {dsize} bytes of data")
+        if index & 7:
+            raise ValueError(f"{name}: {index} is not a multiple of 8")
+    return dsize
 
 
 def _writable_view(name: str, buffer: Any) -> memoryview:
@@ -70,7 +80,7 @@ def pack(payloads: Sequence[bytes | bytearray | memoryview]) -> tuple[bytearray,
     return source, np.array([len(payload) for payload in payloads], dtype=np.uint32)
 
 
-def unpack(target: Any, lengths: Sequence[int], count: int) -> list[bytes]:
+def unpack(target: Any, lengths: Sequence[int] | NDArray[np.uint32], count: int) -> list[bytes]:
     """The payloads that ``read_batch`` left in *target*, padding included."""
     view = memoryview(target).cast("B")
     out: list[bytes] = []
@@ -103,11 +113,8 @@ class _Held:
             raise ValueError(f"{name}: not contiguous")
         if itemsize > 1 and view.itemsize != itemsize:
             raise ValueError(f"{name}: items of {view.itemsize} bytes, {itemsize} are needed")
-        if view.nbytes == 0:
-            pin, address = None, 0
-        else:
-            pin = np.frombuffer(owner, dtype=np.uint8) if view.nbytes else None
-            address = int(pin.ctypes.data) if pin is not None else 0
+        pin = np.frombuffer(owner, dtype=np.uint8) if view.nbytes else None
+        address = 0 if pin is None else int(pin.ctypes.data)
         if itemsize > 1 and address % itemsize:
             raise ValueError(f"{name}: address {address:#x} is not aligned to {itemsize} bytes")
         self.owner, self.pin, self.address, self.nbytes = owner, pin, address, view.nbytes
@@ -128,13 +135,11 @@ class RingEnd:
 
     def __init__(self, buffer: Any, entry: str) -> None:
         view = _writable_view("buffer", buffer)
-        self.dsize = _check_size(view.nbytes)
-        write_index, read_index = _INDICES.unpack_from(view)
-        for name, index in (("write_index", write_index), ("read_index", read_index)):
-            if index >= self.dsize:
-                raise ValueError(f"{name}: {index} is not below the {self.dsize} bytes of data")
-            if index & 7:
-                raise ValueError(f"{name}: {index} is not a multiple of 8")
+        try:
+            self.dsize = _check_attach(view)
+        except ValueError:
+            view.release()
+            raise
         import numpy as np
 
         from hvkernel.ring import kernels

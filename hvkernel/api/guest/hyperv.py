@@ -8,12 +8,12 @@ the exports of the two objects that are always built in. GUIDs are 16 bytes in w
 
 from __future__ import annotations
 
-import enum
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
+from hvkernel.abi.vmbus import HvCallbackMode, VmbusChannelState
+from hvkernel.abi.wire import Guid
 from hvkernel.api.guest.device import Device, DeviceDriver, ProbeType, Resource
 from hvkernel.api.guest.mm import Page
 from hvkernel.api.guest.sched import Completion, Spinlock, Tasklet, Work
@@ -25,7 +25,6 @@ __all__ = [
     "VMBUS_RQST_ID_NO_RESPONSE",
     "VMBUS_RQST_INIT",
     "VMBUS_RQST_RESET",
-    "HvCallbackMode",
     "HvCommon",
     "HvDevice",
     "HvDriver",
@@ -35,7 +34,6 @@ __all__ = [
     "HvVmbusDeviceId",
     "Vmbus",
     "VmbusChannel",
-    "VmbusChannelState",
     "VmbusGpadl",
     "VmbusOffer",
     "VmbusPacket",
@@ -63,28 +61,7 @@ VMBUS_RQST_RESET: Final = U64_MAX - 3
 
 def pUl(guid: bytes) -> str:
     """Format a ``guid_t`` as printk's ``%pUl`` does: lower case, first three groups little-endian."""
-    return str(uuid.UUID(bytes_le=guid))
-
-
-class HvCallbackMode(enum.IntEnum):
-    """How a channel's callback is invoked (``enum hv_callback_mode``)."""
-
-    HV_CALL_BATCHED = 0
-    """From a tasklet with the ring's interrupts masked, until the ring is empty (the default)."""
-    HV_CALL_DIRECT = 1
-    """From a tasklet."""
-    HV_CALL_ISR = 2
-    """In interrupt context; the callback defers by itself."""
-
-
-class VmbusChannelState(enum.IntEnum):
-    """``enum vmbus_channel_state``."""
-
-    CHANNEL_OFFER_STATE = 0
-    CHANNEL_OPENING_STATE = 1
-    CHANNEL_OPEN_STATE = 2
-    """Ready to be opened: the name is the kernel's."""
-    CHANNEL_OPENED_STATE = 3
+    return str(Guid(guid))
 
 
 @dataclass(slots=True)
@@ -385,8 +362,13 @@ class Vmbus(Protocol):
         """
 
     def vmbus_close(self, channel: VmbusChannel) -> None: ...
-    def vmbus_establish_gpadl(self, channel: VmbusChannel, buffer: int, size: int, gpadl: VmbusGpadl) -> int:
-        """Share ``size`` bytes at guest physical address ``buffer`` with the host. May sleep."""
+    def vmbus_establish_gpadl(
+        self, channel: VmbusChannel, buffer: int | Sequence[int], size: int, gpadl: VmbusGpadl
+    ) -> int:
+        """Share ``size`` bytes with the host. May sleep.
+
+        :param buffer: guest physical address, or the 4 KiB page numbers of memory that is not contiguous.
+        """
 
     def vmbus_teardown_gpadl(self, channel: VmbusChannel, gpadl: VmbusGpadl) -> int: ...
     def vmbus_reset_channel_cb(self, channel: VmbusChannel) -> None: ...
@@ -424,6 +406,9 @@ class Vmbus(Protocol):
         """As :meth:`vmbus_recvpacket`, with the descriptor."""
 
     def foreach_vmbus_pkt(self, channel: VmbusChannel) -> Iterator[VmbusPacket]: ...
+    def hv_pkt_iter_close(self, channel: VmbusChannel) -> None:
+        """Give the ring space of what was read back to the host; a driver calls it when it leaves the loop early."""
+
     def hv_pkt_data(self, desc: VmbusPacket) -> bytes | bytearray: ...
     def hv_pkt_datalen(self, desc: VmbusPacket) -> int: ...
     def hv_begin_read(self, channel: VmbusChannel) -> None: ...
@@ -444,7 +429,7 @@ class Vmbus(Protocol):
     ) -> None: ...
     def vmbus_send_modifychannel(self, channel: VmbusChannel, target_vp: int) -> int: ...
     def vmbus_prep_negotiate_resp(
-        self, buf: bytearray, fw_version: Sequence[int], srv_version: Sequence[int]
+        self, buf: bytearray, buflen: int, fw_version: Sequence[int], srv_version: Sequence[int]
     ) -> tuple[bool, int, int]:
         """Answer an IC NEGOTIATE message in place: (a service version was found, framework version, service version).
 
