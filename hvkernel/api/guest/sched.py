@@ -41,15 +41,17 @@ class Completion:
 class Work:
     """struct work_struct. ``func`` gets the work; ``data`` stands for container_of()."""
 
-    __slots__ = ("data", "func", "pending", "pool", "running", "wq")
+    __slots__ = ("data", "func", "pending", "pool", "running", "seq", "wq")
 
     def __init__(self, func: Callable[[Work], None], data: Any = None) -> None:
         self.func = func
         self.data = data
         self.pending = False
         """WORK_STRUCT_PENDING: queued (or its delay is running) and not started."""
-        self.running = 0
+        self.running: Any = None
+        """The worker that runs it now."""
         self.pool: Any = None
+        self.seq = 0
         self.wq: Any = None
 
 
@@ -243,6 +245,8 @@ class Locking(Protocol):
 
     def spin_lock_init(self, name: str) -> Spinlock: ...
     def mutex_init(self, name: str) -> Mutex: ...
+    def rcu_read_lock(self) -> None: ...
+    def rcu_read_unlock(self) -> None: ...
     def synchronize_rcu(self) -> None: ...
 
 
