@@ -26,6 +26,7 @@ __all__ = [
     "CONTRACT",
     "GROUP",
     "ArchPlugin",
+    "DefaultHost",
     "hookimpl",
     "hookspec",
     "hv_abi",
@@ -47,6 +48,18 @@ hookimpl = pluggy.HookimplMarker(GROUP)
 
 
 @dataclass(frozen=True, slots=True)
+class DefaultHost:
+    """A machine that an architecture's guests are booted on when the user names none."""
+
+    profile: str
+    """Name of the host profile."""
+    generation: int
+    """1 or 2."""
+    needs: tuple[str, ...] = ()
+    """Kconfig symbols that must be ``y`` for this row to apply."""
+
+
+@dataclass(frozen=True, slots=True)
 class ArchPlugin:
     """What an architecture brings: its name and the makers of its two halves."""
 
@@ -58,6 +71,8 @@ class ArchPlugin:
     """Word sizes that a guest may have."""
     page_sizes: tuple[int, ...]
     """Guest page sizes in bytes, the default first."""
+    default_hosts: tuple[DefaultHost, ...]
+    """Tried in order; the first row whose needs are met is taken."""
     guest: Callable[[int], Arch]
     """Makes the guest's half for a word size in bits."""
     host: Callable[[], ArchHost]

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Protocol
 from hvkernel.api.guest.mshyperv import MsHypervInfo
 
 if TYPE_CHECKING:
-    from hvkernel.api.guest.kernel import Kernel
+    from hvkernel.api.guest.kernel import Build, Kernel
 
 __all__ = ["Arch", "ArchBug", "HvRegisters", "IpiKind", "TlbFlush"]
 
@@ -110,6 +110,15 @@ class Arch(Protocol):
     @property
     def page_sizes(self) -> tuple[int, ...]:
         """Guest page sizes that the architecture can be built for, the default first."""
+
+    def page_shift(self, config: Build) -> int:
+        """Return log2 of the PAGE_SIZE that the configuration asks for."""
+
+    def lowmem_limit(self, config: Build) -> int | None:
+        """Return the first byte address without a permanent mapping, ``None`` where all memory is mapped."""
+
+    def memory_limit(self, config: Build) -> int | None:
+        """Return the first byte address that the page tables cannot reach (4 GiB without PAE), ``None`` if none."""
 
     @property
     def regs(self) -> HvRegisters: ...

@@ -29,7 +29,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final, Protocol, runtime_checkable
-from uuid import UUID
+
+from hvkernel.abi.wire import Guid
 
 __all__ = [
     "STATUS_SUCCESS",
@@ -118,9 +119,9 @@ class Packet:
 class Offer:
     """What an offer says besides the identifiers that the server assigns (struct vmbus_channel_offer)."""
 
-    if_type: UUID
+    if_type: Guid
     """Class of the device."""
-    if_instance: UUID
+    if_instance: Guid
     """Identity of this device in this VM."""
     chn_flags: int = 0
     """``VMBUS_CHANNEL_*`` server flags."""
@@ -141,7 +142,7 @@ class Offer:
 class Timer(Protocol):
     """A pending call."""
 
-    def cancel(self) -> None:
+    def cancel(self) -> object:
         """Drop it; nothing happens when it already ran."""
         ...
 
@@ -278,8 +279,8 @@ class Services(Protocol):
 class DeviceSlot:
     """The place of a device in a machine: its identity, its parameters, and the host's services."""
 
-    class_guid: UUID
-    instance_guid: UUID
+    class_guid: Guid
+    instance_guid: Guid
     name: str
     """Short name in reports, unique in the VM (``scsi0``)."""
     services: Services
@@ -295,7 +296,7 @@ DeviceFactory = Callable[[DeviceSlot], Device]
 class DeviceRegistry(Protocol):
     """The host's table of device classes, filled by the hook ``hv_register_devices``."""
 
-    def register(self, class_guid: UUID, factory: DeviceFactory, *, owner: str = "") -> None:
+    def register(self, class_guid: Guid, factory: DeviceFactory, *, owner: str = "") -> None:
         """Declare that ``factory`` makes the devices of a class.
 
         :param owner: kernel module name of the plugin, for the report.

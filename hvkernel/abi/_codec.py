@@ -1,0 +1,358 @@
+"""Code generation behind `hvkernel.abi.wire`: one compiled codec per struct, made on first use.
+
+Kept apart from the declarations because nothing here is part of anyone's interface.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from hvkernel.abi.wire import Buffer, Field, Wire, WireError
+
+
+def short(cls: type[Wire], buffer: Buffer, offset: int) -> WireError:
+    """Return the error for a buffer that ends too early."""
+    from hvkernel.abi.wire import WireError
+
+    got = len(buffer) - offset if offset >= 0 else 0
+    return WireError(f"{cls.__name__} needs {cls.SIZE} bytes at offset {offset}, got {max(got, 0)} ({cls.SOURCE})")
+
+
+def _limits(field: Field) -> tuple[int, int]:
+    bits = field.bit_size or 8 * struct.calcsize(field.code)
+    return (-1 << bits - 1, (1 << bits - 1) - 1) if field.code.islower() else (0, (1 << bits) - 1)
+
+
+def _complaint(field: Field, value: Any) -> str | None:
+    """Say what is wrong with one value, or None."""
+    kind = field.kind
+    if kind in ("int", "bits"):
+        return _int_complaint(field, value)
+    if kind in ("bytes", "guid"):
+        if not isinstance(value, bytes | bytearray):
+            return f"is {type(value).__name__}; it must be bytes"
+        return None if len(value) == field.size else f"is {len(value)} bytes; it must be exactly {field.size}"
+    if kind == "wire":
+        return None if isinstance(value, field.type) else f"is {type(value).__name__}; it must be {field.type.__name__}"
+    try:
+        items = list(value)
+    except TypeError:
+        return f"is {type(value).__name__}; it must be a sequence of {field.elements}"
+    if len(items) != field.elements:
+        return f"has {len(items)} elements; it must have exactly {field.elements}"
+    for index, item in enumerate(items):
+        if kind == "wires":
+            wrong = (
+                None if isinstance(item, field.type) else f"is {type(item).__name__}; it must be {field.type.__name__}"
+            )
+        else:
+            wrong = _int_complaint(field, item)
+        if wrong:
+            return f"[{index}] {wrong}"
+    return None
+
+
+def _int_complaint(field: Field, value: Any) -> str | None:
+    try:
+        number = value.__index__()
+    except AttributeError:
+        return f"is {type(value).__name__}; it must be an integer"
+    low, high = _limits(field)
+    if low <= number <= high:
+        return None
+    unit = f"a bit-field of {field.bit_size} bits" if field.bit_size else f"{field.size} bytes"
+    return f"= {number:#x} does not fit in {unit}: limits {low:#x} to {high:#x}"
+
+
+def explain(self: Wire) -> WireError:
+    """Find the field that made `pack` fail."""
+    from hvkernel.abi.wire import WireError
+
+    cls = type(self)
+    for field in cls.FIELDS:
+        if field.overlay or field.kind == "tail":
+            continue
+        value = getattr(self, field.name)
+        wrong = _complaint(field, value)
+        if wrong:
+            return WireError(f"{cls.__name__}.{field.name} ({cls.SOURCE}) {wrong}")
+        if field.kind == "wire":
+            try:
+                value.pack()
+            except WireError as inner:
+                return WireError(f"{cls.__name__}.{field.name}: {inner}")
+        elif field.kind == "wires":
+            for index, item in enumerate(value):
+                try:
+                    item.pack()
+                except WireError as inner:
+                    return WireError(f"{cls.__name__}.{field.name}[{index}]: {inner}")
+    return WireError(f"{cls.__name__} ({cls.SOURCE}) cannot be packed")
+
+
+def raw_reader(field: Field) -> Callable[[Buffer], Any]:
+    """Return a function from the struct's bytes to one member."""
+    offset, size = field.offset, field.size
+    if field.kind == "bits":
+        shift, mask, unit = field.bit_offset, (1 << field.bit_size) - 1, struct.Struct("<" + field.code).unpack_from
+        return lambda raw: (unit(raw, offset)[0] >> shift) & mask
+    if field.kind == "int":
+        one = struct.Struct("<" + field.code).unpack_from
+        return lambda raw: one(raw, offset)[0]
+    if field.kind == "ints":
+        many = struct.Struct(f"<{field.elements}{field.code}").unpack_from
+        return lambda raw: many(raw, offset)
+    if field.kind == "bytes":
+        return lambda raw: bytes(raw[offset : offset + size])
+    if field.kind == "guid":
+        from hvkernel.abi.wire import Guid
+
+        return lambda raw: Guid(raw[offset : offset + size])
+    cls, step = field.type, field.type.SIZE
+    if field.kind == "wire":
+        return lambda raw: cls.unpack(raw, offset)
+    return lambda raw: tuple(cls.unpack(raw, at) for at in range(offset, offset + size, step))
+
+
+def overlay_getter(field: Field, is_union: bool) -> Callable[[Any], Any]:
+    """Return the property getter of a member that owns no bytes."""
+    read = raw_reader(field)
+    return (lambda self: read(self._raw)) if is_union else (lambda self: read(self.pack()))
+
+
+def assemble(cls: type[Wire], members: dict[str, Any], base: bytes | None = None) -> bytes:
+    """Return the bytes in which the named members have their values and every other bit is that of ``base`` or zero."""
+    from hvkernel.abi.wire import WireError
+
+    word = int.from_bytes(base, "little") if base is not None else 0
+    owner: list[tuple[int, str]] = []
+    by_name = {f.name: f for f in cls.FIELDS}
+    for name, value in members.items():
+        field = by_name.get(name)
+        if field is None or field.kind == "tail":
+            raise WireError(f"{cls.__name__} has no member {name!r} ({cls.SOURCE})")
+        wrong = _complaint(field, value)
+        if wrong:
+            raise WireError(f"{cls.__name__}.{name} ({cls.SOURCE}) {wrong}")
+        width = field.bit_size or 8 * field.size
+        shift = 8 * field.offset + field.bit_offset
+        mask = (1 << width) - 1 << shift
+        for other_mask, other in owner:
+            if mask & other_mask:
+                raise WireError(f"{cls.__name__}.{name} overlaps {cls.__name__}.{other}: name one ({cls.SOURCE})")
+        owner.append((mask, name))
+        word = word & ~mask | _bits_of(field, value, width) << shift
+    return word.to_bytes(cls.SIZE, "little")
+
+
+def _bits_of(field: Field, value: Any, width: int) -> int:
+    if field.kind in ("int", "bits"):
+        return int(value.__index__()) & (1 << width) - 1
+    if field.kind == "ints":
+        raw = struct.pack(f"<{field.elements}{field.code}", *value)
+    elif field.kind == "wire":
+        raw = value.pack()
+    elif field.kind == "wires":
+        raw = b"".join(item.pack() for item in value)
+    else:
+        raw = bytes(value)
+    return int.from_bytes(raw, "little")
+
+
+class _Emitter:
+    """Walks nested structs and writes the source of pack and unpack."""
+
+    def __init__(self) -> None:
+        self.format = ""
+        self.checks: list[str] = []
+        self.values: list[str] = []
+        self.build: list[str] = []
+        self.scope: dict[str, Any] = {}
+        self._at = 0
+        self._index = 0
+        self._temps = 0
+
+    def name(self, stem: str, value: Any) -> str:
+        name = f"_{stem}{len(self.scope)}"
+        self.scope[name] = value
+        return name
+
+    def walk(self, cls: type[Wire], path: str, base: int, target: str) -> None:
+        """Emit one struct at ``base``; ``path`` reads it when packing, ``target`` names it when building."""
+        pending: list[Field] = []
+        for field in (*cls.FIELDS, None):
+            if field is not None and (field.overlay or field.kind == "tail"):
+                continue
+            if pending and (field is None or field.kind != "bits" or field.offset != pending[0].offset):
+                self._bits(cls, pending, path, base, target)
+                pending = []
+            if field is None:
+                return
+            if field.kind == "bits":
+                pending.append(field)
+            else:
+                self._one(cls, field, path, base, target)
+
+    def _pad_to(self, offset: int) -> None:
+        if offset > self._at:
+            self.format += f"{offset - self._at}x"
+            self._at = offset
+
+    def _take(self, text: str, size: int, slots: int) -> int:
+        self.format += text
+        self._at += size
+        first = self._index
+        self._index += slots
+        return first
+
+    def _setter(self, cls: type[Wire], field: Field, target: str, value: str) -> None:
+        setter = self.name("s", cls.__dict__[field.name].__set__)
+        self.build.append(f"{setter}({target}, {value})")
+
+    def _bits(self, cls: type[Wire], group: list[Field], path: str, base: int, target: str) -> None:
+        self._pad_to(base + group[0].offset)
+        index = self._take(group[0].code, group[0].size, 1)
+        reads = [(f, f"{path}.{f.name}") for f in group]
+        self.checks += [f"{read} >> {f.bit_size}" for f, read in reads]
+        self.values.append(" | ".join(f"{read} << {f.bit_offset}" if f.bit_offset else read for f, read in reads))
+        for f in group:
+            shifted = f"v[{index}] >> {f.bit_offset}" if f.bit_offset else f"v[{index}]"
+            whole = f.bit_offset + f.bit_size == 8 * f.size
+            self._setter(cls, f, target, shifted if whole else f"({shifted}) & {(1 << f.bit_size) - 1:#x}")
+
+    def _one(self, cls: type[Wire], field: Field, path: str, base: int, target: str) -> None:
+        read = f"{path}.{field.name}"
+        self._pad_to(base + field.offset)
+        if field.kind == "int":
+            index = self._take(field.code, field.size, 1)
+            self.values.append(read)
+            self._setter(cls, field, target, f"v[{index}]")
+        elif field.kind == "ints":
+            index = self._take(f"{field.elements}{field.code}", field.size, field.elements)
+            self.checks.append(f"len({read}) != {field.elements}")
+            self.values.append(f"*{read}")
+            self._setter(cls, field, target, f"v[{index}:{index + field.elements}]")
+        elif field.kind == "wire" and not hasattr(field.type, "_raw"):
+            self._temps += 1
+            temp = f"t{self._temps}"
+            kind = self.name("C", field.type)
+            self.checks.append(f"{read}.__class__ is not {kind}")
+            self.build.append(f"{temp} = _new({kind})")
+            self.walk(field.type, read, base + field.offset, temp)
+            self._pad_to(base + field.offset + field.size)
+            self._setter(cls, field, target, temp)
+        else:
+            self._blob(cls, field, read, target)
+
+    def _blob(self, cls: type[Wire], field: Field, read: str, target: str) -> None:
+        index = self._take(f"{field.size}s", field.size, 1)
+        value, v = read, f"v[{index}]"
+        if field.kind in ("bytes", "guid"):
+            self.checks.append(f"len({read}) != {field.size}")
+            if field.kind == "guid":
+                from hvkernel.abi.wire import Guid
+
+                v = f"_guid({self.name('g', Guid)}, {v})"
+        elif field.kind == "wire":
+            kind = self.name("C", field.type)
+            self.checks.append(f"{read}.__class__ is not {kind}")
+            value, v = f"{read}._raw", f"{kind}.unpack({v})"
+        else:
+            kind = self.name("C", field.type)
+            self.checks.append(f"len({read}) != {field.elements}")
+            value = f"b''.join([_item({kind}, x) for x in {read}])"
+            v = f"_many({kind}, {v})"
+        self.values.append(value)
+        self._setter(cls, field, target, v)
+
+
+def _item(kind: type[Wire], value: Any) -> bytes:
+    if value.__class__ is not kind:
+        raise TypeError
+    return bytes(value.pack())
+
+
+def _many(kind: type[Wire], raw: bytes) -> tuple[Wire, ...]:
+    return tuple(kind.unpack(raw, at) for at in range(0, len(raw), kind.SIZE))
+
+
+def compile_codec(cls: type[Wire]) -> type[Wire]:
+    """Give the declared class (or the base of ``cls`` that was declared) its generated methods and return it."""
+    from hvkernel.abi.wire import WireError
+
+    declared: type[Wire] | None = next((c for c in cls.__mro__ if "FIELDS" in c.__dict__), None)
+    if declared is None:
+        raise WireError(f"{cls.__name__} is not declared with @wire(size=, source=)")
+    emit = _Emitter()
+    emit.walk(declared, "self", 0, "self")
+    emit._pad_to(declared.SIZE)
+    fields = [f for f in declared.FIELDS if not f.overlay and f.kind != "tail"]
+    codec = struct.Struct("<" + emit.format)
+    assert codec.size == declared.SIZE, (declared, emit.format)
+    setters = [emit.name("s", declared.__dict__[f.name].__set__) for f in fields]
+    names = [f.name for f in fields]
+    check = f"        if {' or '.join(emit.checks)}: raise TypeError\n" if emit.checks else ""
+    init = "".join(f"    {s}(self, {n})\n" for s, n in zip(setters, names, strict=True)) or "    pass\n"
+    build = "".join(f"    {line}\n" for line in emit.build)
+    source = (
+        f"def __init__(self, {', '.join(names)}):\n{init}"
+        "def pack(self):\n    try:\n"
+        f"{check}        return _pack({', '.join(emit.values)})\n"
+        "    except (_error, TypeError, AttributeError):\n        raise _explain(self) from None\n"
+        "def unpack(cls, buffer, offset=0):\n"
+        f"    if offset < 0 or len(buffer) - offset < {declared.SIZE}: raise _short(cls, buffer, offset)\n"
+        "    v = _unpack(buffer, offset)\n    self = _new(cls)\n"
+        f"{build}    return self\n"
+        f"def _key(self):\n    return ({''.join(f'self.{n}, ' for n in names)})\n"
+    )
+    scope = emit.scope | {
+        "_pack": codec.pack,
+        "_unpack": codec.unpack_from,
+        "_error": struct.error,
+        "_explain": explain,
+        "_short": short,
+        "_new": object.__new__,
+        "_guid": bytes.__new__,
+        "_item": _item,
+        "_many": _many,
+    }
+    exec(compile(source, f"<codec of {declared.__name__}>", "exec"), scope)
+    for name in ("__init__", "pack", "_key"):
+        scope[name].__doc__ = getattr(declared, name).__doc__
+        setattr(declared, name, scope[name])
+    scope["unpack"].__doc__ = declared.unpack.__doc__
+    declared.unpack = classmethod(scope["unpack"])  # type: ignore[method-assign,assignment]
+    return declared
+
+
+def numpy_dtype(cls: type[Wire]) -> np.dtype[np.void]:
+    """Return the struct's layout as a numpy dtype; unions keep their overlapping arms."""
+    import numpy
+
+    names: list[str] = []
+    formats: list[Any] = []
+    offsets: list[int] = []
+    for field in cls.FIELDS:
+        name = f"bits_{field.offset}" if field.kind == "bits" else field.name
+        if field.kind == "tail" or name in names:
+            continue
+        names.append(name)
+        offsets.append(field.offset)
+        formats.append(_numpy_format(field))
+    return numpy.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": cls.SIZE})
+
+
+def _numpy_format(field: Field) -> Any:
+    if field.kind == "guid":
+        return ("u1", (16,))
+    if field.kind == "wire":
+        return field.type.dtype
+    if field.kind == "wires":
+        return (field.type.dtype, field.dims)
+    letter = ("i" if field.code.islower() else "u") + str(struct.calcsize("<" + field.code))
+    return (f"<{letter}", field.dims) if field.kind in ("ints", "bytes") else f"<{letter}"

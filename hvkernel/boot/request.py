@@ -1,0 +1,145 @@
+"""What to boot: the command line, the VM file and the ``.config`` put together and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from hvkernel.config.errors import InputError
+from hvkernel.config.units import parse_size
+
+if TYPE_CHECKING:
+    from hvkernel.config.vm import VmConfig
+
+__all__ = ["BootRequest", "read_request"]
+
+COMMAND_LINE: Final = "command line"
+
+PAGE_SIZES: Final = (4096, 16384, 65536)
+
+
+@dataclass(frozen=True, slots=True)
+class BootRequest:
+    """One boot, as asked for."""
+
+    config: Path | str
+    """Path of the ``.config``, or its text (with at least one line feed)."""
+    vm: VmConfig
+    where: str = COMMAND_LINE
+    """Where the VM is described, for errors: the VM file, or the command line."""
+    arch: str | None = None
+    release: str | None = None
+    page_size: int | None = None
+    """Guest page size in bytes; ``None`` as the ``.config`` says."""
+    bits: int | None = None
+    initrd: tuple[str, ...] | None = None
+    """Names of the modules in the initramfs; ``None`` for every module that the config builds, ``()`` for none."""
+    no_initrd: bool = False
+    """Boot the kernel alone, without an initramfs."""
+    jit: bool = False
+
+
+def read_request(
+    *,
+    config: Path | None = None,
+    arch: str | None = None,
+    release: str | None = None,
+    page_size: str | None = None,
+    bits: int | None = None,
+    cpus: int | None = None,
+    memory: str | None = None,
+    host: str | None = None,
+    vm: Path | None = None,
+    initrd: str | None = None,
+    disk: Path | None = None,
+    seed: int | None = None,
+    policy: str | None = None,
+    jit: bool = False,
+) -> BootRequest:
+    """Put the options of ``hvkernel boot`` together; each is as written on the command line, ``None`` when absent.
+
+    :raises InputError: an option or the VM file is wrong.
+    """
+    from hvkernel.config.vm import VmConfig, change_vm, load_vm
+
+    given: dict[str, Any] = {"cpus": cpus, "memory": memory, "seed": seed, "policy": policy}
+    if host is not None:
+        given.update(_host(host))
+    if disk is not None:
+        given["disks"] = [str(disk)]
+    described = load_vm(vm) if vm is not None else VmConfig()
+    settled = change_vm(described, _only_given(given), where=COMMAND_LINE)
+    return BootRequest(
+        config=config if config is not None else default_config(arch),
+        vm=settled,
+        where=str(vm) if vm is not None and host is None else COMMAND_LINE,
+        arch=arch,
+        release=release,
+        page_size=_page_size(page_size),
+        bits=bits,
+        initrd=None if initrd in (None, "none") else _modules(Path(str(initrd))),
+        no_initrd=initrd == "none",
+        jit=jit,
+    )
+
+
+def default_config(arch: str | None = None) -> str:
+    """Return the fragment that is booted when no ``.config`` is given: everything of Hyper-V built in.
+
+    :param arch: architecture as on the command line; ``None`` for the first of the modelled ones.
+    :raises InputError: an architecture that is not modelled.
+    """
+    from hvkernel.kconfig.configfile import ARCHES
+
+    if arch is not None and arch not in ARCHES:
+        raise InputError("--arch", "architecture", arch, f"must be one of {', '.join(ARCHES)}")
+    name = ARCHES[arch] if arch is not None else next(iter(ARCHES.values()))
+    return resources.files("hvkernel.config").joinpath(f"hyperv-{name}.config").read_text("utf-8")
+
+
+def _only_given(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _host(text: str) -> dict[str, Any]:
+    name, slash, generation = text.partition("/")
+    if not slash:
+        return {"host": name, "generation": None}
+    if generation not in ("gen1", "gen2"):
+        raise InputError("--host", "generation", generation, "must be gen1 or gen2, as in ws2022/gen1")
+    return {"host": name, "generation": int(generation[3:])}
+
+
+def _page_size(text: str | None) -> int | None:
+    if text is None:
+        return None
+    try:
+        size = parse_size(text)
+    except ValueError:
+        size = 0
+    if size not in PAGE_SIZES:
+        raise InputError("--page-size", "page size", text, "must be 4K, 16K or 64K")
+    return size
+
+
+def _modules(path: Path) -> tuple[str, ...]:
+    """Read a list of modules: names or paths of ``.ko`` files, one a line; ``#`` starts a comment."""
+    try:
+        text = path.read_text("utf-8")
+    except OSError as error:
+        raise InputError(str(path), limit=error.strerror or "cannot be read") from None
+    except UnicodeDecodeError:
+        raise InputError(str(path), limit="is not a list of modules: not UTF-8 text") from None
+    names = []
+    for number, line in enumerate(text.splitlines(), 1):
+        word = line.partition("#")[0].strip()
+        if not word:
+            continue
+        if len(word.split()) > 1:
+            raise InputError(f"{path}:{number}", "module", word, "must be one name or path a line")
+        base = word.rsplit("/", 1)[-1]
+        names.append(base.split(".ko", 1)[0].replace("-", "_"))
+    return tuple(names)

@@ -1,0 +1,181 @@
+"""The VM file: one virtual machine, as a user describes it in TOML.
+
+.. code-block:: toml
+
+   host = "ws2022"
+   generation = 1
+   cpus = 8
+   memory = "2G"
+   disks = ["disk.img"]
+
+   [[numa]]
+   cpus = 4
+   memory = "1G"
+
+   [[numa]]
+   cpus = 4
+   memory = "1G"
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+
+from hvkernel.config.errors import InputError
+from hvkernel.config.profile import Generation, HostProfile, Model, load_profile
+from hvkernel.config.render import input_error
+from hvkernel.config.units import format_size, parse_size
+
+__all__ = ["MAX_CPUS", "MIN_MEMORY", "Disk", "NumaNode", "VmConfig", "change_vm", "load_vm", "resolve"]
+
+MAX_CPUS: Final = 2048
+"""Most virtual processors of one VM (Windows Server 2025's published limit); a profile may have fewer."""
+
+MIN_MEMORY: Final = 64 << 20
+"""Least memory of one VM in bytes. *unspecified*: Hyper-V allows 32 MiB, in which no current kernel boots."""
+
+MAX_MEMORY: Final = 64 << 40
+
+Size = Annotated[int, BeforeValidator(parse_size)]
+
+
+class Disk(Model):
+    """One disk of the VM, backed by a raw image."""
+
+    path: str
+    """Path of the raw image; empty for a blank disk."""
+    size: Size | None = None
+    """Size of a blank disk in bytes; an image has its own."""
+    read_only: bool = False
+    controller: Literal["ide", "scsi"] | None = None
+    """Where it is attached; ``None`` for the generation's own way."""
+
+
+class NumaNode(Model):
+    """One virtual NUMA node."""
+
+    cpus: Annotated[int, Field(ge=1, strict=True)]
+    memory: Size
+
+
+class VmConfig(Model):
+    """A virtual machine. What is ``None`` follows from the kernel's configuration or the host profile."""
+
+    host: str | None = None
+    generation: Generation | None = None
+    cpus: Annotated[int, Field(ge=1, le=MAX_CPUS, strict=True)] = 4
+    memory: Annotated[Size, Field(ge=MIN_MEMORY, le=MAX_MEMORY)] = 1 << 30
+    page_size: Literal[4096, 16384, 65536] | None = None
+    """Page size the kernel must have been built for, in bytes; a check, not a choice."""
+    disks: tuple[Disk, ...] | None = None
+    """``None`` gives the blank disk; an empty list a VM without disks."""
+    numa: tuple[NumaNode, ...] = ()
+    seed: Annotated[int, Field(ge=0, lt=1 << 64, strict=True)] = 0
+    policy: str = "fifo"
+    """Scheduling policy: ``fifo`` or ``random:SEED``."""
+    isolation: Literal["none"] = "none"
+
+    @field_validator("memory", mode="after")
+    @classmethod
+    def _whole_megabytes(cls, value: int) -> int:
+        if value % (2 << 20):
+            raise ValueError("memory must be a multiple of 2M")
+        return value
+
+    @field_validator("policy", mode="after")
+    @classmethod
+    def _known_policy(cls, value: str) -> str:
+        if re.fullmatch(r"fifo|random:[0-9]+", value) is None:
+            raise ValueError("must be fifo or random:SEED")
+        return value
+
+    @field_validator("page_size", mode="before")
+    @classmethod
+    def _page_size(cls, value: Any) -> Any:
+        return parse_size(value) if isinstance(value, str) else value
+
+    @field_validator("disks", mode="before")
+    @classmethod
+    def _plain_paths(cls, value: Any) -> Any:
+        if isinstance(value, list | tuple):
+            return tuple({"path": disk} if isinstance(disk, str) else disk for disk in value)
+        return value
+
+    @model_validator(mode="after")
+    def _nodes_add_up(self) -> Self:
+        if not self.numa:
+            return self
+        for node in self.numa:
+            if node.memory % (2 << 20) or node.memory <= 0:
+                raise ValueError("numa: the memory of a node must be a multiple of 2M, above zero")
+        if sum(node.cpus for node in self.numa) != self.cpus:
+            raise ValueError(f"numa: the nodes' cpus must add up to cpus ({self.cpus})")
+        if sum(node.memory for node in self.numa) != self.memory:
+            raise ValueError(f"numa: the nodes' memory must add up to memory ({format_size(self.memory)})")
+        return self
+
+
+def load_vm(path: str | Path) -> VmConfig:
+    """Read a VM file.
+
+    :raises InputError: the file cannot be read, is not TOML, has an unknown key, or a value is out of its limits.
+    """
+    name = str(path)
+    try:
+        text = Path(path).read_text("utf-8")
+    except OSError as error:
+        raise InputError(name, limit=error.strerror or "cannot be read") from None
+    except UnicodeDecodeError:
+        raise InputError(name, limit="is not UTF-8 text") from None
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(name, limit=f"is not TOML: {error}") from None
+    try:
+        return VmConfig.model_validate(data)
+    except ValidationError as error:
+        raise input_error(name, error) from None
+
+
+def change_vm(vm: VmConfig, changes: Mapping[str, Any], *, where: str) -> VmConfig:
+    """Return ``vm`` with some keys replaced, checked again as a whole.
+
+    :param where: where the changes were written, for the error.
+    :raises InputError: a changed value is out of its limits, or does not fit the rest.
+    """
+    if not changes:
+        return vm
+    try:
+        return VmConfig.model_validate({**vm.model_dump(exclude_unset=True), **changes})
+    except ValidationError as error:
+        raise input_error(where, error) from None
+
+
+def resolve(
+    vm: VmConfig, *, architecture: str, default_host: str, generation: int | None = None, where: str = "host"
+) -> tuple[HostProfile, int]:
+    """Settle the host profile and the generation of ``vm``.
+
+    :param architecture: the kernel's architecture, as the profiles name it.
+    :param default_host: profile when ``vm`` names none.
+    :param generation: generation of the default host when ``vm`` says neither.
+    :param where: where a wrong choice is reported (the VM file, or ``--host``).
+    :raises InputError: no such profile, a generation or a processor count it does not have, another architecture.
+    """
+    profile = load_profile(vm.host or default_host, where=where)
+    if architecture not in profile.architectures:
+        runs = ", ".join(profile.architectures)
+        raise InputError(where, "host", profile.name, f"runs {runs} guests only, this kernel is {architecture}")
+    chosen = vm.generation or (generation if vm.host is None else None) or profile.default_generation
+    if chosen not in profile.generations:
+        has = " and ".join(map(str, profile.generations))
+        raise InputError(where, "generation", chosen, f"host {profile.name} has generation {has} only")
+    if vm.cpus > profile.cpuid.max_vps:
+        raise InputError(where, "cpus", vm.cpus, f"host {profile.name} has at most {profile.cpuid.max_vps}")
+    return profile, chosen

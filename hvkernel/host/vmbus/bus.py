@@ -1,0 +1,64 @@
+"""What all parts of the VMBus server share: the hypervisor under them and the live connection's numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable
+from typing import TYPE_CHECKING, Final
+
+from hvkernel.abi import vmbus as abi
+from hvkernel.machine import HvPfn
+
+if TYPE_CHECKING:
+    from hvkernel.host.vmbus.buffers import HostMemory
+    from hvkernel.host.vmbus.hypervisor import Hypervisor
+
+__all__ = ["CHANNEL_MESSAGE", "Bus"]
+
+CHANNEL_MESSAGE: Final = 1
+"""Message type of every channel message, both ways (drivers/hv/connection.c: vmbus_post_msg)."""
+
+
+class Bus:
+    """The connection's context. One per server; its numbers change with the connection."""
+
+    __slots__ = ("host", "ledger", "machine", "memory", "message_vp", "version")
+
+    def __init__(self, host: Hypervisor) -> None:
+        self.host = host
+        self.machine = host.machine
+        self.memory: HostMemory = host.machine.memory.host
+        self.ledger = host.machine.ledger
+        self.version: int | None = None
+        """Version of the connection, ``None`` without one."""
+        self.message_vp = 0
+        """VP that gets the host's messages; kept after a disconnection, for UNLOAD_RESPONSE."""
+
+    def post(self, payload: bytes) -> None:
+        """Send a channel message to the guest."""
+        self.host.synic.post_message(
+            self.message_vp, abi.VMBUS_MESSAGE_SINT, CHANNEL_MESSAGE, abi.VMBUS_MESSAGE_PORT_ID, payload
+        )
+
+    def record(self, kind: str, text: str) -> None:
+        """Add a finding: ``refused``, ``ignored``, ``tolerated``, or ``plugin`` for a device that raised."""
+        self.host.record(kind, f"vmbus: {text}")
+
+    def is_ram(self, pfn: int) -> bool:
+        """Whether a 4 KiB page is memory of this guest."""
+        return self.machine.memory.is_ram(HvPfn(pfn))
+
+    def share(self, via: str, key: Hashable, pfns: Iterable[int], vp: int) -> None:
+        """Enter pages into the sharing ledger."""
+        self.ledger.share_pages((HvPfn(p) for p in pfns), via, key, self.machine.clock.now, vp)
+
+    def unshare(self, via: str, key: Hashable) -> None:
+        """Take pages out of the sharing ledger."""
+        self.ledger.revoke(via, key)
+
+    def watch(self, pfn: int, touched: Callable[[], None]) -> None:
+        """Have ``touched`` called when the guest sets a bit in a page."""
+        self.machine.memory.watch(HvPfn(pfn), touched)
+
+    def unwatch(self, pfn: int) -> None:
+        """End that; nothing happens when nobody watches."""
+        self.machine.memory.unwatch(HvPfn(pfn))

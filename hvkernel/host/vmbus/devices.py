@@ -1,0 +1,222 @@
+"""The devices that a VM offers, and the table of classes that plugins fill."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from hvkernel.abi import vmbus as abi
+from hvkernel.abi.guids import guid_name
+from hvkernel.abi.wire import Guid
+from hvkernel.api.host import (
+    STATUS_SUCCESS,
+    STATUS_UNSUCCESSFUL,
+    Channel,
+    Device,
+    DeviceFactory,
+    DeviceSlot,
+    Offer,
+    Packet,
+    Timer,
+)
+from hvkernel.machine import Fault
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from hvkernel.host.vmbus.bus import Bus
+    from hvkernel.host.vmbus.channel import ServerChannel
+
+__all__ = ["DeviceTable", "OfferedDevice", "ProfileDevice", "SlotSpec", "slots_of"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class SlotSpec:
+    """One device of a VM, as the profile and the VM file describe it."""
+
+    name: str
+    """Unique in the VM: ``scsi0``."""
+    class_guid: Guid
+    instance_guid: Guid
+    chn_flags: int = 0
+    mmio_megabytes: int = 0
+    pipe_mode: int | None = None
+    parameters: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    """Handed to the device: protocol versions, disks, limits."""
+
+
+class ProfileDevice(Protocol):
+    """One offer of a host profile (``hvkernel.config``: Device)."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def class_guid(self) -> UUID: ...
+    @property
+    def instance_guid(self) -> UUID: ...
+    @property
+    def protocols(self) -> tuple[int, ...]: ...
+    @property
+    def mmio_megabytes(self) -> int: ...
+    @property
+    def pipe(self) -> bool: ...
+
+
+def slots_of(
+    devices: Iterable[ProfileDevice], parameters: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
+) -> tuple[SlotSpec, ...]:
+    """Turn a profile's devices into slots.
+
+    :param parameters: per device name, what the VM adds (``{"scsi0": {"disks": ...}}``); ``protocols`` is there always.
+    :raises ValueError: parameters for a device that the profile does not have.
+
+    Offer flags: a pipe says so, and a channel is enumerated (OpenVMM: channels.rs, From<OfferParams>). *unspecified*
+    per class; a device that wants others changes its offer.
+    """
+    slots = []
+    left = dict(parameters)
+    for device in devices:
+        flags = abi.VMBUS_CHANNEL_ENUMERATE_DEVICE_INTERFACE
+        slots.append(
+            SlotSpec(
+                name=device.name,
+                class_guid=Guid(device.class_guid.bytes_le),
+                instance_guid=Guid(device.instance_guid.bytes_le),
+                chn_flags=flags | abi.VMBUS_CHANNEL_NAMED_PIPE_MODE if device.pipe else flags,
+                mmio_megabytes=device.mmio_megabytes,
+                pipe_mode=abi.VMBUS_PIPE_TYPE_MESSAGE if device.pipe else None,
+                parameters=MappingProxyType({"protocols": device.protocols, **left.pop(device.name, {})}),
+            )
+        )
+    if left:
+        names = ", ".join(slot.name for slot in slots)
+        raise ValueError(f"the VM has no device called {next(iter(left))!r}; it has {names}")
+    return tuple(slots)
+
+
+class DeviceTable:
+    """Device classes and who makes their devices. Implements :class:`hvkernel.api.host.DeviceRegistry`."""
+
+    __slots__ = ("_makers",)
+
+    def __init__(self) -> None:
+        self._makers: dict[Guid, tuple[DeviceFactory, str]] = {}
+
+    def register(self, class_guid: Guid, factory: DeviceFactory, *, owner: str = "") -> None:
+        """Declare the maker of a class; see the Protocol."""
+        other = self._makers.get(class_guid)
+        if other is not None:
+            raise ValueError(
+                f"device class {class_guid} is already made by {other[1] or 'another plugin'}; "
+                f"{owner or 'this plugin'} cannot make it too"
+            )
+        self._makers[class_guid] = (factory, owner)
+
+    def maker(self, class_guid: Guid) -> tuple[DeviceFactory, str] | None:
+        """Return the maker of a class and its plugin, ``None`` for a class that no plugin models."""
+        return self._makers.get(class_guid)
+
+
+class _Services:
+    """Implements :class:`hvkernel.api.host.Services` for one device."""
+
+    __slots__ = ("_bus", "_name", "_rescind", "rng")
+
+    def __init__(self, bus: Bus, name: str, rescind: Callable[[], None]) -> None:
+        self._bus = bus
+        self._name = name
+        self._rescind = rescind
+        self.rng: random.Random = bus.machine.rng(f"vmbus device {name}")
+
+    @property
+    def now(self) -> int:
+        return self._bus.machine.clock.now
+
+    def after(self, delay: int, call: Callable[[], None]) -> Timer:
+        machine, name = self._bus.machine, f"vmbus {self._name}.timer"
+
+        def due() -> None:
+            machine.spawn(call, name=name, side="host")
+
+        return machine.clock.at(machine.clock.now + delay, due)
+
+    def record(self, kind: str, text: str) -> None:
+        self._bus.record(kind, f"{self._name}: {text}")
+
+    def rescind(self) -> None:
+        self._rescind()
+
+
+class OfferedDevice:
+    """One device of the VM: its plugin's object if there is one, and its channels.
+
+    A plugin that raises is recorded by name and the host goes on: an open that raises is refused.
+    """
+
+    __slots__ = ("_bus", "_device", "channels", "modelled", "name", "offer", "owner", "spec")
+
+    def __init__(self, bus: Bus, spec: SlotSpec, table: DeviceTable, rescind: Callable[[OfferedDevice], None]) -> None:
+        self._bus = bus
+        self.spec = spec
+        self.name = spec.name
+        self.channels: list[ServerChannel] = []
+        """The primary channel, then the sub-channels."""
+        self.offer = Offer(
+            spec.class_guid,
+            spec.instance_guid,
+            chn_flags=spec.chn_flags,
+            mmio_megabytes=spec.mmio_megabytes,
+            pipe_mode=spec.pipe_mode,
+        )
+        self._device: Device | None = None
+        maker = table.maker(spec.class_guid)
+        self.owner = maker[1] if maker else ""
+        self.modelled = maker is not None
+        if maker is None:
+            return
+        services = _Services(bus, spec.name, lambda: rescind(self))
+        slot = DeviceSlot(spec.class_guid, spec.instance_guid, spec.name, services, spec.parameters)
+        self._device = self._guard("its factory", None, maker[0], slot)
+        if self._device is not None:
+            offer = self._guard("offer()", self.offer, self._device.offer, self.offer)
+            if (offer.if_type, offer.if_instance) != (spec.class_guid, spec.instance_guid):
+                bus.record("plugin", f"{self.owner or self.name}: offer() changed the device's class or instance")
+            else:
+                self.offer = offer
+
+    @property
+    def title(self) -> str:
+        """Name of the class, or its GUID."""
+        return guid_name(self.spec.class_guid) or str(self.spec.class_guid)
+
+    def _guard(self, what: str, default: T, call: Callable[..., T], *args: Any) -> T:
+        try:
+            return call(*args)
+        except Fault as error:
+            # The device followed what the guest told it into memory that it may not reach.
+            self._bus.record("refused", f"{self.name}: {error}")
+        except Exception as error:
+            text = f"{self.owner or self.name}: {what} of {self.name} raised {type(error).__name__}: {error}"
+            self._bus.record("plugin", text)
+        return default
+
+    def open(self, channel: Channel) -> int:
+        """Ask the device; a class without a plugin opens and then answers nothing."""
+        if self._device is None:
+            return STATUS_SUCCESS if not self.modelled else STATUS_UNSUCCESSFUL
+        return self._guard("on_open()", STATUS_UNSUCCESSFUL, self._device.on_open, channel)
+
+    def packet(self, channel: Channel, packet: Packet) -> None:
+        """Hand one packet to the device."""
+        if self._device is not None:
+            self._guard("on_packet()", None, self._device.on_packet, channel, packet)
+
+    def close(self, channel: Channel) -> None:
+        """Tell the device that a channel is closed."""
+        if self._device is not None:
+            self._guard("on_close()", None, self._device.on_close, channel)

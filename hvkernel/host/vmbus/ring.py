@@ -1,0 +1,214 @@
+"""The host's ends of a channel's two rings, on the host's view of the guest's pages.
+
+This is the host's own implementation, written from the ring's rules (include/linux/hyperv.h: struct hv_ring_buffer;
+OpenVMM vm/devices/vmbus/vmbus_ring) and sharing no code with the guest's: a misunderstanding on one side shows.
+
+A ring is one 4 KiB control page and whole 4 KiB data pages. Offsets below are bytes; indices are byte offsets into the
+data and multiples of 8. The host owns one index of each ring and keeps its own copy, because the guest can write both.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final, Protocol
+
+__all__ = ["CONTROL_BYTES", "IncomingRing", "OutgoingRing", "RingCorrupt", "RingMemory"]
+
+CONTROL_BYTES: Final = 4096
+"""Bytes of the control page that precedes the data; always one hypervisor page, whatever the guest's page size."""
+
+_WRITE_INDEX: Final = 0
+_READ_INDEX: Final = 4
+_INTERRUPT_MASK: Final = 8
+_PENDING_SEND_SZ: Final = 12
+_FEATURE_BITS: Final = 64
+_FEATURE_PENDING_SEND_SZ: Final = 1
+_FOOTER_BYTES: Final = 8
+_MIN_PACKET: Final = 16
+_U16x4: Final = struct.Struct("<HHHH")
+_U64: Final = struct.Struct("<Q")
+
+
+class RingMemory(Protocol):
+    """The ring's pages in order, seen as one run of bytes (a ``machine.Vmap``)."""
+
+    def read(self, offset: int, size: int, /) -> bytes: ...
+
+    def write(self, offset: int, data: bytes, /) -> None: ...
+
+    def load32(self, offset: int, /) -> int: ...
+
+    def store32(self, offset: int, value: int, /) -> None: ...
+
+
+class RingCorrupt(Exception):
+    """The guest left the ring in a state that no correct guest makes; the host stops using it."""
+
+
+class _Ring:
+    __slots__ = ("_map", "size")
+
+    def __init__(self, memory: RingMemory, pages: int) -> None:
+        """:param pages: 4 KiB pages of the ring, control page included; at least 2."""
+        if pages < 2:
+            raise RingCorrupt(f"a ring of {pages} pages has no data; it needs at least 2")
+        self._map = memory
+        self.size = (pages - 1) * 4096
+
+    def _index(self, offset: int, name: str) -> int:
+        value = self._map.load32(offset)
+        if value >= self.size or value & 7:
+            raise RingCorrupt(f"{name} = {value:#x} is not a multiple of 8 below the ring's {self.size:#x} bytes")
+        return value
+
+    def _free(self, write: int, read: int) -> int:
+        # A full ring would look empty, so 8 bytes stay unused.
+        return (read - write if read > write else self.size - (write - read)) - 8
+
+
+class IncomingRing(_Ring):
+    """The ring that the guest writes and the host reads."""
+
+    __slots__ = ("_committed", "_next", "_write")
+
+    def __init__(self, memory: RingMemory, pages: int) -> None:
+        """Take the ring over and mask its signals until :meth:`unmask`.
+
+        :raises RingCorrupt: an index is out of range.
+        """
+        super().__init__(memory, pages)
+        self._next = self._committed = self._index(_READ_INDEX, "read_index")
+        self._write = self._index(_WRITE_INDEX, "write_index")
+        self.mask()
+
+    def mask(self) -> None:
+        """Tell the guest that the host is looking anyway."""
+        self._map.store32(_INTERRUPT_MASK, 1)
+
+    def unmask(self) -> bool:
+        """Ask for signals again; true when packets came in between and must be read first."""
+        self._map.store32(_INTERRUPT_MASK, 0)
+        self._write = self._index(_WRITE_INDEX, "write_index")
+        return self._write != self._next
+
+    def read(self) -> bytes | None:
+        """Return the next packet, descriptor and padding included, without its 8-byte trailer; ``None`` when empty.
+
+        The guest gets the room back with :meth:`commit`.
+
+        :raises RingCorrupt: an index or the packet's length does not fit.
+        """
+        if self._next == self._write:
+            self._write = self._index(_WRITE_INDEX, "write_index")
+            if self._next == self._write:
+                return None
+        start = self._next
+        available = self._write - start if self._write > start else self.size - start + self._write
+        if available < _MIN_PACKET + _FOOTER_BYTES:
+            raise RingCorrupt(f"{available} bytes at {start:#x} are less than the smallest packet and its trailer")
+        if self.size - start >= 8:
+            _, offset8, len8, _ = _U16x4.unpack(self._map.read(CONTROL_BYTES + start, 8))
+        length = len8 * 8
+        if offset8 < 2 or len8 < offset8 or length + _FOOTER_BYTES > available:
+            raise RingCorrupt(
+                f"packet at {start:#x}: offset8 {offset8}, len8 {len8}; the data offset must be 2 to len8 and "
+                f"{length} + 8 bytes must fit the {available} available"
+            )
+        packet = self._copy_out(start, length)
+        end = start + length + _FOOTER_BYTES
+        self._next = end - self.size if end >= self.size else end
+        return packet
+
+    def _copy_out(self, start: int, length: int) -> bytes:
+        first = self.size - start
+        if length <= first:
+            return self._map.read(CONTROL_BYTES + start, length)
+        return self._map.read(CONTROL_BYTES + start, first) + self._map.read(CONTROL_BYTES, length - first)
+
+    def commit(self) -> bool:
+        """Give the room of the packets read so far back; true when a guest that waits for it must be signalled."""
+        if self._committed == self._next:
+            return False
+        seen = self._map.load32(_READ_INDEX)
+        if seen != self._committed:
+            raise RingCorrupt(f"read_index is the host's: it left {self._committed:#x} and finds {seen:#x}")
+        self._map.store32(_READ_INDEX, self._next)
+        before, self._committed = self._committed, self._next
+        # Some guests write the ring's size less one; the low bits carry no meaning (OpenVMM: commit_read).
+        pending = self._map.load32(_PENDING_SEND_SZ) & ~7
+        if not pending:
+            return False
+        write = self._index(_WRITE_INDEX, "write_index")
+        return self._free(write, before) < pending <= self._free(write, self._next)
+
+    @property
+    def guest_uses_pending_send_sz(self) -> bool:
+        """Whether the guest says that it waits for room with pending_send_sz."""
+        return bool(self._map.load32(_FEATURE_BITS) & _FEATURE_PENDING_SEND_SZ)
+
+
+class OutgoingRing(_Ring):
+    """The ring that the host writes and the guest reads."""
+
+    __slots__ = ("_pending", "_read", "_write_at")
+
+    def __init__(self, memory: RingMemory, pages: int, *, flow_control: bool) -> None:
+        """Take the ring over.
+
+        :param flow_control: announce pending_send_sz (hosts since WS2012; include/linux/hyperv.h).
+        :raises RingCorrupt: an index is out of range.
+        """
+        super().__init__(memory, pages)
+        self._write_at = self._index(_WRITE_INDEX, "write_index")
+        self._read = self._index(_READ_INDEX, "read_index")
+        self._pending = 0
+        memory.store32(_FEATURE_BITS, _FEATURE_PENDING_SEND_SZ if flow_control else 0)
+        memory.store32(_PENDING_SEND_SZ, 0)
+
+    def fits(self, packet_bytes: int) -> bool:
+        """Whether a packet of that size (descriptor and padding included) fits the empty ring."""
+        return packet_bytes + _FOOTER_BYTES <= self.size - 8
+
+    def write(self, packet: bytes) -> bool | None:
+        """Append one packet (a multiple of 8 bytes) and publish it.
+
+        :returns: true when the guest must be signalled (the ring was empty and the guest wants signals), false when
+            not, ``None`` when there is no room yet.
+        :raises RingCorrupt: an index is out of range.
+        """
+        length = len(packet)
+        total = length + _FOOTER_BYTES
+        at = self._write_at
+        if self._free(at, self._read) < total:
+            self._read = self._index(_READ_INDEX, "read_index")
+            if self._free(at, self._read) < total:
+                return None
+        seen = self._map.load32(_WRITE_INDEX)
+        if seen != at:
+            raise RingCorrupt(f"write_index is the host's: it left {at:#x} and finds {seen:#x}")
+        data = packet + _U64.pack(at << 32)
+        first = self.size - at
+        if total <= first:
+            self._map.write(CONTROL_BYTES + at, data)
+        else:
+            self._map.write(CONTROL_BYTES + at, data[:first])
+            self._map.write(CONTROL_BYTES, data[first:])
+        end = at + total
+        self._write_at = end - self.size if end >= self.size else end
+        self._map.store32(_WRITE_INDEX, self._write_at)
+        if self._map.load32(_INTERRUPT_MASK):
+            return False
+        return self._index(_READ_INDEX, "read_index") == at
+
+    def wait_for(self, packet_bytes: int) -> bool:
+        """Ask the guest to signal once a packet of that size fits; true when it fits already."""
+        self._pending = packet_bytes + _FOOTER_BYTES
+        self._map.store32(_PENDING_SEND_SZ, self._pending)
+        self._read = self._index(_READ_INDEX, "read_index")
+        return self._free(self._write_at, self._read) >= self._pending
+
+    def stop_waiting(self) -> None:
+        """Take the request of :meth:`wait_for` back."""
+        if self._pending:
+            self._pending = 0
+            self._map.store32(_PENDING_SEND_SZ, 0)

@@ -1,0 +1,545 @@
+"""``drivers/hv/channel.c``: opening and closing channels, sharing buffers, sending and receiving packets."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from hvkernel.abi.vmbus import (
+    MAX_USER_DEFINED_BYTES,
+    VERSION_WIN10_V5_3,
+    HvGpadlType,
+    VmbusChannelCloseChannel,
+    VmbusChannelGpadlHeader,
+    VmbusChannelGpadlTeardown,
+    VmbusChannelMessageType,
+    VmbusChannelModifychannel,
+    VmbusChannelOpenChannel,
+    VmbusChannelTlConnectRequest,
+)
+from hvkernel.abi.wire import Guid
+from hvkernel.api.guest.hyperv import (
+    VMBUS_NO_RQSTOR,
+    VMBUS_RQST_ADDR_ANY,
+    VMBUS_RQST_ERROR,
+    HvMpbArray,
+    HvPageBuffer,
+    VmbusGpadl,
+    VmbusRequestor,
+)
+from hvkernel.hv import channel_mgmt
+from hvkernel.hv import connection as connection_c
+from hvkernel.hv.channel_state import Event, State, step
+from hvkernel.hv.errno import EAGAIN, EDQUOT, EINVAL, ENODEV, ENOMEM
+from hvkernel.hv.gpadl import create_gpadl_header, hv_ring_gpadl_send_hvpgoffset
+from hvkernel.hv.hyperv_vmbus import MsgInfo
+
+if TYPE_CHECKING:
+    from hvkernel.api.guest.hyperv import VmbusChannel
+    from hvkernel.hv.hyperv_vmbus import HvVmbus
+
+Buffer = bytes | bytearray | memoryview
+
+VMBUS_DEFAULT_MAX_PKT_SIZE: Final = 4096
+"""include/linux/hyperv.h."""
+VMBUS_DATA_PACKET_FLAG_COMPLETION_REQUESTED: Final = 1
+VM_PKT_DATA_USING_GPA_DIRECT: Final = 9
+DESC: Final = struct.Struct("<HHHHQ")
+"""``struct vmpacket_descriptor``: type, offset8, len8, flags, trans_id."""
+MPB_DESC: Final = struct.Struct("<HHHHQIIII")
+"""``struct vmbus_packet_mpb_array`` up to the pages: descriptor, reserved, rangecount, len and offset of the range."""
+PAGE_DESC: Final = struct.Struct("<HHHHQII")
+PAGE_RANGE: Final = struct.Struct("<IIQ")
+TRIGGER_GROUP: Final = 8
+"""Offset of ``trigger_group`` in ``struct hv_monitor_page``; each group is 8 bytes, ``pending`` first."""
+U64_MAX: Final = 0xFFFF_FFFF_FFFF_FFFF
+
+
+def set_state(channel: VmbusChannel, event: Event) -> None:
+    """Move ``channel.state`` along its table."""
+    channel.state = step(channel.state, event)
+
+
+def vmbus_setevent(v: HvVmbus, channel: VmbusChannel) -> None:
+    """Tell the host that the outbound ring has data: by the monitor page where the offer has one, else by hypercall."""
+    if channel.offermsg.monitor_allocated and not channel.low_latency:
+        connection_c.vmbus_send_interrupt(v, channel.offermsg.child_relid)
+        page = v.connection.monitor_pages[1]
+        assert page is not None
+        v.memory.sync_set_bit(page.gpa + TRIGGER_GROUP + 8 * channel.monitor_grp, channel.monitor_bit)
+    else:
+        connection_c.vmbus_set_event(v, channel)
+
+
+# rings ---------------------------------------------------------------------------------------------------------
+
+
+def get_order(size: int, page_size: int) -> int:
+    """Return the allocation order that holds ``size`` bytes."""
+    return max((size + page_size - 1) // page_size - 1, 0).bit_length()
+
+
+def vmbus_alloc_ring(v: HvVmbus, channel: VmbusChannel, send_size: int, recv_size: int) -> int:
+    """Allocate both rings in one piece, near the channel's CPU if possible; 0, -EINVAL or -ENOMEM."""
+    if send_size % v.PAGE_SIZE or recv_size % v.PAGE_SIZE:
+        return -EINVAL
+    order = get_order(send_size + recv_size, v.PAGE_SIZE)
+    node = v.cpus.cpu_to_node(channel.target_cpu)
+    page = v.mm.alloc_pages(order, zero=True, lowmem=True, node=node)
+    if page is None:
+        page = v.mm.alloc_pages(order, zero=True, lowmem=True)
+    if page is None:
+        return -ENOMEM
+    channel.ringbuffer_page = page
+    channel.ringbuffer_pagecount = (send_size + recv_size) >> v.PAGE_SHIFT
+    channel.ringbuffer_send_offset = send_size >> v.PAGE_SHIFT
+    return 0
+
+
+def vmbus_free_ring(v: HvVmbus, channel: VmbusChannel) -> None:
+    """Unmap both rings and free their pages."""
+    ring = v.rings()
+    ring.hv_ringbuffer_cleanup(channel.outbound)
+    ring.hv_ringbuffer_cleanup(channel.inbound)
+    if channel.ringbuffer_page is not None:
+        if not channel.ringbuffer_gpadlhandle.decrypted:
+            v.mm.free_pages(channel.ringbuffer_page)
+        channel.ringbuffer_page = None
+
+
+# GPADLs --------------------------------------------------------------------------------------------------------
+
+
+def __vmbus_establish_gpadl(
+    v: HvVmbus,
+    channel: VmbusChannel,
+    type: HvGpadlType,
+    buffer: int | Sequence[int],
+    size: int,
+    send_offset: int,
+    gpadl: VmbusGpadl,
+) -> int:
+    connection = v.connection
+    handle = connection.next_gpadl_handle
+    connection.next_gpadl_handle = (handle + 1) & 0xFFFF_FFFF
+    messages = create_gpadl_header(type, buffer, size, send_offset, v.PAGE_SIZE)
+    # set_memory_decrypted() is empty in a guest without isolation.
+    gpadl.decrypted = True
+    relid = channel.offermsg.child_relid
+    first = messages.header(relid, handle)
+    info = MsgInfo(
+        VmbusChannelGpadlHeader.unpack(first), VmbusChannelMessageType.CHANNELMSG_GPADL_HEADER, waiting_channel=channel
+    )
+    with connection.msg_lock().irqsave():
+        connection.chn_msg_list.append(info)
+    ret = _post_gpadl(v, channel, info, [first, *messages.bodies(handle)])
+    if ret == 0:
+        gpadl.gpadl_handle = handle
+        gpadl.buffer = buffer if isinstance(buffer, int) else buffer[0] << 12
+        gpadl.size = size
+    with connection.msg_lock().irqsave():
+        connection.chn_msg_list.remove(info)
+    if ret:
+        gpadl.decrypted = False
+    return ret
+
+
+def _post_gpadl(v: HvVmbus, channel: VmbusChannel, info: MsgInfo, messages: list[bytes]) -> int:
+    if channel.rescind:
+        return -ENODEV
+    for message in messages:
+        ret = connection_c.vmbus_post_msg(v, message, True)
+        if ret:
+            return ret
+    v.sched.wait_for_completion(info.waitevent)
+    # A rescind also completes the wait, without an answer: the kernel then reads a zeroed response.
+    status = info.response.creation_status if info.response is not None else 0
+    if status:
+        v.pr.pr_err(f"Failed to establish GPADL: err = 0x{status:x}")
+        return -EDQUOT
+    return -ENODEV if channel.rescind else 0
+
+
+def vmbus_establish_gpadl(
+    v: HvVmbus, channel: VmbusChannel, buffer: int | Sequence[int], size: int, gpadl: VmbusGpadl
+) -> int:
+    """Share a buffer with the host; 0, -ENODEV (rescinded), -EDQUOT (the host refused) or a posting error.
+
+    :param buffer: guest physical address, or the Hyper-V page numbers of memory that is not contiguous.
+    """
+    return __vmbus_establish_gpadl(v, channel, HvGpadlType.HV_GPADL_BUFFER, buffer, size, 0, gpadl)
+
+
+def vmbus_teardown_gpadl(v: HvVmbus, channel: VmbusChannel, gpadl: VmbusGpadl) -> int:
+    """Take a buffer back and wait for the host's answer. Always 0 in a guest without isolation, as in the kernel.
+
+    A rescinded channel's GPADL is gone already: nothing is posted.
+    """
+    connection = v.connection
+    msg = VmbusChannelGpadlTeardown(
+        header=connection_c.header(VmbusChannelMessageType.CHANNELMSG_GPADL_TEARDOWN),
+        child_relid=channel.offermsg.child_relid,
+        gpadl=gpadl.gpadl_handle,
+    )
+    info = MsgInfo(msg, VmbusChannelMessageType.CHANNELMSG_GPADL_TEARDOWN, waiting_channel=channel)
+    with connection.msg_lock().irqsave():
+        connection.chn_msg_list.append(info)
+    if not channel.rescind and connection_c.vmbus_post_msg(v, msg.pack(), True) == 0:
+        v.sched.wait_for_completion(info.waitevent)
+        gpadl.gpadl_handle = 0
+    with connection.msg_lock().irqsave():
+        connection.chn_msg_list.remove(info)
+    gpadl.decrypted = False
+    return 0
+
+
+# requestor -----------------------------------------------------------------------------------------------------
+
+
+def vmbus_alloc_requestor(v: HvVmbus, rqstor: VmbusRequestor, size: int) -> int:
+    """Make ``size`` slots, chained from 0 on."""
+    rqstor.req_arr = [*range(1, size), U64_MAX]
+    rqstor.req_bitmap = bytearray(size)
+    rqstor.size = size
+    rqstor.next_request_id = 0
+    rqstor.req_lock = v.kernel.locking.spin_lock_init("vmbus_requestor.req_lock")
+    return 0
+
+
+def vmbus_free_requestor(rqstor: VmbusRequestor) -> None:
+    """Drop the slots; ``size`` keeps its value, as in the kernel."""
+    rqstor.req_arr = []
+    rqstor.req_bitmap = bytearray()
+
+
+def vmbus_next_request_id(v: HvVmbus, channel: VmbusChannel, rqst_addr: int) -> int:
+    """Take a slot for ``rqst_addr``: its id from 1 on, VMBUS_RQST_ERROR if full, VMBUS_NO_RQSTOR without slots."""
+    rqstor = channel.requestor
+    if not channel.rqstor_size:
+        return VMBUS_NO_RQSTOR
+    assert rqstor.req_lock is not None
+    with rqstor.req_lock.irqsave():
+        current_id = rqstor.next_request_id
+        if current_id >= rqstor.size:
+            return VMBUS_RQST_ERROR
+        rqstor.next_request_id = rqstor.req_arr[current_id]
+        rqstor.req_arr[current_id] = rqst_addr
+        rqstor.req_bitmap[current_id] = 1
+    return current_id + 1
+
+
+def __vmbus_request_addr_match(channel: VmbusChannel, trans_id: int, rqst_addr: int) -> int:
+    rqstor = channel.requestor
+    if not channel.rqstor_size:
+        return VMBUS_NO_RQSTOR
+    if not trans_id:
+        return VMBUS_RQST_ERROR
+    slot = trans_id - 1
+    if slot >= rqstor.size or not rqstor.req_bitmap[slot]:
+        return VMBUS_RQST_ERROR
+    req_addr = rqstor.req_arr[slot]
+    if rqst_addr in (VMBUS_RQST_ADDR_ANY, req_addr):
+        rqstor.req_arr[slot] = rqstor.next_request_id
+        rqstor.next_request_id = slot
+        rqstor.req_bitmap[slot] = 0
+    return req_addr
+
+
+def vmbus_request_addr_match(v: HvVmbus, channel: VmbusChannel, trans_id: int, rqst_addr: int) -> int:
+    """Return what ``trans_id`` stands for, and free the slot if that is ``rqst_addr`` or the wildcard."""
+    if channel.requestor.req_lock is None:
+        return __vmbus_request_addr_match(channel, trans_id, rqst_addr)
+    with channel.requestor.req_lock.irqsave():
+        return __vmbus_request_addr_match(channel, trans_id, rqst_addr)
+
+
+def vmbus_request_addr(v: HvVmbus, channel: VmbusChannel, trans_id: int) -> int:
+    """Return what ``trans_id`` stands for and free the slot; VMBUS_RQST_ERROR for an id that is not in use."""
+    return vmbus_request_addr_match(v, channel, trans_id, VMBUS_RQST_ADDR_ANY)
+
+
+# open and close ------------------------------------------------------------------------------------------------
+
+
+def __vmbus_open(
+    v: HvVmbus,
+    channel: VmbusChannel,
+    userdata: bytes,
+    onchannelcallback: Callable[[Any], None],
+    context: Any,
+) -> int:
+    if len(userdata) > MAX_USER_DEFINED_BYTES:
+        return -EINVAL
+    if channel.state != State.CHANNEL_OPEN_STATE:
+        return -EINVAL
+    page = channel.ringbuffer_page
+    assert page is not None, "vmbus_alloc_ring() did not run"
+    if channel.rqstor_size:
+        vmbus_alloc_requestor(v, channel.requestor, channel.rqstor_size)
+    set_state(channel, Event.OPEN)
+    channel.onchannel_callback = onchannelcallback
+    channel.channel_callback_context = context
+    if not channel.max_pkt_size:
+        channel.max_pkt_size = VMBUS_DEFAULT_MAX_PKT_SIZE
+    gpadl = channel.ringbuffer_gpadlhandle
+    gpadl.gpadl_handle = 0
+    send_bytes = channel.ringbuffer_send_offset << v.PAGE_SHIFT
+    err = __vmbus_establish_gpadl(
+        v,
+        channel,
+        HvGpadlType.HV_GPADL_RING,
+        page.gpa,
+        channel.ringbuffer_pagecount << v.PAGE_SHIFT,
+        send_bytes,
+        gpadl,
+    )
+    ring = v.rings()
+    if err == 0:
+        recv_pages = channel.ringbuffer_pagecount - channel.ringbuffer_send_offset
+        err = ring.hv_ringbuffer_init(channel.outbound, page.gpa, channel.ringbuffer_send_offset, 0)
+        if err == 0:
+            err = ring.hv_ringbuffer_init(channel.inbound, page.gpa + send_bytes, recv_pages, channel.max_pkt_size)
+        if err == 0:
+            err = _post_open(v, channel, userdata, send_bytes)
+        if err:
+            vmbus_teardown_gpadl(v, channel, gpadl)
+    if err:
+        ring.hv_ringbuffer_cleanup(channel.outbound)
+        ring.hv_ringbuffer_cleanup(channel.inbound)
+        vmbus_free_requestor(channel.requestor)
+        set_state(channel, Event.OPEN_FAILED)
+        return err
+    set_state(channel, Event.OPEN_RESULT_OK)
+    return 0
+
+
+def _post_open(v: HvVmbus, channel: VmbusChannel, userdata: bytes, send_bytes: int) -> int:
+    connection = v.connection
+    relid = channel.offermsg.child_relid
+    msg = VmbusChannelOpenChannel(
+        header=connection_c.header(VmbusChannelMessageType.CHANNELMSG_OPENCHANNEL),
+        child_relid=relid,
+        openid=relid,
+        ringbuffer_gpadlhandle=channel.ringbuffer_gpadlhandle.gpadl_handle,
+        target_vp=v.hv_common.hv_cpu_number_to_vp_number(channel.target_cpu),
+        downstream_ringbuffer_pageoffset=hv_ring_gpadl_send_hvpgoffset(send_bytes, v.PAGE_SIZE),
+        userdata=userdata.ljust(MAX_USER_DEFINED_BYTES, b"\0"),
+    )
+    info = MsgInfo(msg, VmbusChannelMessageType.CHANNELMSG_OPENCHANNEL, waiting_channel=channel)
+    with connection.msg_lock().irqsave():
+        connection.chn_msg_list.append(info)
+    err = -ENODEV if channel.rescind else connection_c.vmbus_post_msg(v, msg.pack(), True)
+    if err == 0:
+        v.sched.wait_for_completion(info.waitevent)
+        if channel.rescind:
+            err = -ENODEV
+        elif info.response.status:
+            err = -EAGAIN
+    with connection.msg_lock().irqsave():
+        connection.chn_msg_list.remove(info)
+    return err
+
+
+def vmbus_connect_ring(
+    v: HvVmbus, channel: VmbusChannel, onchannelcallback: Callable[[Any], None], context: Any
+) -> int:
+    """Open a channel on rings that are allocated already."""
+    return __vmbus_open(v, channel, b"", onchannelcallback, context)
+
+
+def vmbus_open(
+    v: HvVmbus,
+    channel: VmbusChannel,
+    send_size: int,
+    recv_size: int,
+    userdata: bytes,
+    onchannelcallback: Callable[[Any], None],
+    context: Any,
+) -> int:
+    """Allocate the rings and open the channel; 0 or a negative errno with everything undone."""
+    err = vmbus_alloc_ring(v, channel, send_size, recv_size)
+    if err:
+        return err
+    err = __vmbus_open(v, channel, userdata, onchannelcallback, context)
+    if err:
+        vmbus_free_ring(v, channel)
+    return err
+
+
+def vmbus_reset_channel_cb(v: HvVmbus, channel: VmbusChannel) -> None:
+    """Make sure that the channel's callback does not run and will not run again."""
+    v.softirq.tasklet_disable(channel.callback_event)
+    with channel.sched_lock.irqsave():
+        channel.onchannel_callback = None
+    channel.sc_creation_callback = None
+    v.softirq.tasklet_enable(channel.callback_event)
+
+
+def vmbus_close_internal(v: HvVmbus, channel: VmbusChannel) -> int:
+    """Post CLOSECHANNEL and take the ring's GPADL back; -EINVAL if the channel was not open."""
+    vmbus_reset_channel_cb(v, channel)
+    if channel.state != State.CHANNEL_OPENED_STATE:
+        return -EINVAL
+    set_state(channel, Event.CLOSE)
+    msg = VmbusChannelCloseChannel(
+        header=connection_c.header(VmbusChannelMessageType.CHANNELMSG_CLOSECHANNEL),
+        child_relid=channel.offermsg.child_relid,
+    )
+    ret = connection_c.vmbus_post_msg(v, msg.pack(), True)
+    if ret:
+        v.pr.pr_err(f"Close failed: close post msg return is {ret}")
+    elif channel.ringbuffer_gpadlhandle.gpadl_handle:
+        ret = vmbus_teardown_gpadl(v, channel, channel.ringbuffer_gpadlhandle)
+        if ret:
+            v.pr.pr_err(f"Close failed: teardown gpadl return {ret}")
+    if not ret:
+        vmbus_free_requestor(channel.requestor)
+    return ret
+
+
+def vmbus_disconnect_ring(v: HvVmbus, channel: VmbusChannel) -> int:
+    """Close a primary channel and, before it, all its sub-channels; -EINVAL for a sub-channel."""
+    if channel.primary_channel is not None:
+        return -EINVAL
+    mutex = v.connection.chn_mutex()
+    for sub in tuple(channel.sc_list):
+        if sub.rescind:
+            v.sched.wait_for_completion(sub.rescind_event)
+        with mutex:
+            if vmbus_close_internal(v, sub) == 0:
+                vmbus_free_ring(v, sub)
+                if sub.rescind:
+                    channel_mgmt.hv_process_channel_removal(v, sub)
+    with mutex:
+        return vmbus_close_internal(v, channel)
+
+
+def vmbus_close(v: HvVmbus, channel: VmbusChannel) -> None:
+    """Close a channel and free its rings."""
+    if vmbus_disconnect_ring(v, channel) == 0:
+        vmbus_free_ring(v, channel)
+
+
+# packets -------------------------------------------------------------------------------------------------------
+
+
+def vmbus_sendpacket_getid(
+    v: HvVmbus, channel: VmbusChannel, buffer: Buffer, requestid: int, type: int, flags: int
+) -> tuple[int, int]:
+    """Send one packet: (0 or a negative errno, transaction id). The trailing pad to 8 bytes is zero."""
+    packetlen = DESC.size + len(buffer)
+    aligned = (packetlen + 7) & ~7
+    desc = DESC.pack(type, DESC.size >> 3, aligned >> 3 & 0xFFFF, flags, VMBUS_RQST_ERROR)
+    parts: tuple[Buffer, ...] = (desc,)
+    if buffer:
+        parts = (desc, buffer, bytes(aligned - packetlen)) if aligned != packetlen else (desc, buffer)
+    return v.rings().hv_ringbuffer_write(channel, parts, requestid)
+
+
+def vmbus_sendpacket(v: HvVmbus, channel: VmbusChannel, buffer: Buffer, requestid: int, type: int, flags: int) -> int:
+    """Send one packet; 0 or a negative errno."""
+    return vmbus_sendpacket_getid(v, channel, buffer, requestid, type, flags)[0]
+
+
+def vmbus_sendpacket_pagebuffer(
+    v: HvVmbus, channel: VmbusChannel, pagebuffers: Sequence[HvPageBuffer], buffer: Buffer, requestid: int
+) -> int:
+    """Send a GPA-direct packet of single-page ranges (``struct vmbus_channel_packet_page_buffer``)."""
+    desc_size = PAGE_DESC.size + PAGE_RANGE.size * len(pagebuffers)
+    aligned = (desc_size + len(buffer) + 7) & ~7
+    desc = PAGE_DESC.pack(
+        VM_PKT_DATA_USING_GPA_DIRECT,
+        desc_size >> 3,
+        aligned >> 3 & 0xFFFF,
+        VMBUS_DATA_PACKET_FLAG_COMPLETION_REQUESTED,
+        VMBUS_RQST_ERROR,
+        0,
+        len(pagebuffers),
+    ) + b"".join(PAGE_RANGE.pack(one.len, one.offset, one.pfn) for one in pagebuffers)
+    return v.rings().hv_ringbuffer_write(channel, (desc, buffer, bytes(aligned - desc_size - len(buffer))), requestid)[
+        0
+    ]
+
+
+def vmbus_sendpacket_mpb_desc(
+    v: HvVmbus, channel: VmbusChannel, desc: HvMpbArray, desc_size: int, buffer: Buffer, requestid: int
+) -> int:
+    """Send a GPA-direct packet of one multi-page range.
+
+    :param desc_size: bytes of descriptor to send; at least 32 plus 8 per page.
+    :raises ValueError: ``desc_size`` is smaller than the descriptor.
+    """
+    pages = desc.pfn_array
+    wanted = MPB_DESC.size + 8 * len(pages)
+    if desc_size < wanted:
+        raise ValueError(f"vmbus_sendpacket_mpb_desc: desc_size {desc_size} is below {wanted} ({len(pages)} pages)")
+    aligned = (desc_size + len(buffer) + 7) & ~7
+    head = MPB_DESC.pack(
+        VM_PKT_DATA_USING_GPA_DIRECT,
+        desc_size >> 3,
+        aligned >> 3 & 0xFFFF,
+        VMBUS_DATA_PACKET_FLAG_COMPLETION_REQUESTED,
+        VMBUS_RQST_ERROR,
+        0,
+        1,
+        desc.len,
+        desc.offset,
+    )
+    whole = head + struct.pack(f"<{len(pages)}Q", *pages) + bytes(desc_size - wanted)
+    return v.rings().hv_ringbuffer_write(channel, (whole, buffer, bytes(aligned - desc_size - len(buffer))), requestid)[
+        0
+    ]
+
+
+def vmbus_recvpacket(v: HvVmbus, channel: VmbusChannel, bufferlen: int) -> tuple[int, bytes, int, int]:
+    """Take one packet's payload: (status, bytes, actual length, transaction id)."""
+    return v.rings().hv_ringbuffer_read(channel, bufferlen, raw=False)
+
+
+def vmbus_recvpacket_raw(v: HvVmbus, channel: VmbusChannel, bufferlen: int) -> tuple[int, bytes, int, int]:
+    """Take one packet with its descriptor: (status, bytes, actual length, transaction id)."""
+    return v.rings().hv_ringbuffer_read(channel, bufferlen, raw=True)
+
+
+# other requests ------------------------------------------------------------------------------------------------
+
+
+def vmbus_send_tl_connect_request(v: HvVmbus, guest_endpoint_id: bytes, host_service_id: bytes) -> int:
+    """hv_sock: ask the host for a connection; 0 or a negative errno."""
+    msg = VmbusChannelTlConnectRequest(
+        header=connection_c.header(VmbusChannelMessageType.CHANNELMSG_TL_CONNECT_REQUEST),
+        guest_endpoint_id=Guid(guest_endpoint_id),
+        host_service_id=Guid(host_service_id),
+    )
+    return connection_c.vmbus_post_msg(v, msg.pack(), True)
+
+
+def vmbus_send_modifychannel(v: HvVmbus, channel: VmbusChannel, target_vp: int) -> int:
+    """Ask the host to interrupt another VP for a channel; call with ``channel_mutex`` held.
+
+    From 5.3 on the host answers; before, nothing tells when it has done it.
+    """
+    connection = v.connection
+    msg = VmbusChannelModifychannel(
+        header=connection_c.header(VmbusChannelMessageType.CHANNELMSG_MODIFYCHANNEL),
+        child_relid=channel.offermsg.child_relid,
+        target_vp=target_vp,
+    )
+    if v.vmbus_proto_version < VERSION_WIN10_V5_3:
+        return connection_c.vmbus_post_msg(v, msg.pack(), True)
+    info = MsgInfo(msg, VmbusChannelMessageType.CHANNELMSG_MODIFYCHANNEL, waiting_channel=channel)
+    with connection.msg_lock().irqsave():
+        connection.chn_msg_list.append(info)
+    ret = connection_c.vmbus_post_msg(v, msg.pack(), True)
+    if ret == 0:
+        # Without the mutex a rescind could not complete the wait.
+        mutex = connection.chn_mutex()
+        mutex.unlock()
+        v.sched.wait_for_completion(info.waitevent)
+        mutex.lock()
+        if info.response is not None and info.response.status:
+            ret = -EAGAIN
+    with connection.msg_lock().irqsave():
+        connection.chn_msg_list.remove(info)
+    return ret

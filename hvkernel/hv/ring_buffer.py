@@ -1,0 +1,583 @@
+"""The VMBus ring of the guest, on memory accessors: ``drivers/hv/ring_buffer.c`` of Linux 6.1.192.
+
+A channel owns two rings, ``outbound`` (guest to host) and ``inbound`` (host to guest), each one control page of the
+guest's ``PAGE_SIZE`` (the host sees its first 4 KiB only) and the data behind it. The data is mapped twice in a row,
+so that a packet that wraps is contiguous. A packet is ``vmpacket_descriptor``, its payload padded to 8, and an 8 byte
+trailer that holds the offset of the packet's start in its upper half.
+
+All memory accesses go through a :class:`~hvkernel.machine.memory.Vmap` of the guest's accessor. Memory of the model is
+sequentially consistent, so the kernel's barriers have no counterpart; the places where the other side can run in
+between are *preemption points* (one call of ``preempt`` each): after a packet was published and before the decision
+to signal, before the peer's index is sampled by an iterator, and between the release of ring space and the look at
+``pending_send_sz``. With ``jit=True`` the bulk copies (descriptor and payload, in and out) are made by a numba
+routine on a real contiguous mapping; everything else, the preemption points included, is the same code.
+
+Not here: the shared-GPA-boundary mapping of SNP isolated guests, and ``hv_debug_delay_test`` (CONFIG_HYPERV_TESTING).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from hvkernel.machine.addresses import HV_HYP_PAGE_SHIFT, HV_HYP_PAGE_SIZE, HvPfn
+
+if TYPE_CHECKING:
+    from hvkernel.api.guest.sched import Locking, Mutex, Spinlock
+    from hvkernel.machine.accessor import Vmap
+    from hvkernel.machine.memory import Memory
+
+__all__ = [
+    "VMBUS_PKT_TRAILER",
+    "VMBUS_RING_SIZE",
+    "HvRingBufferDebugInfo",
+    "HvRingBufferInfo",
+    "RingBuffer",
+    "RingChannel",
+    "VmbusPacket",
+    "hv_get_avail_to_write_percent",
+    "hv_get_bytes_to_read",
+    "hv_get_bytes_to_write",
+    "hv_pkt_data",
+    "hv_pkt_datalen",
+    "hv_pkt_iter_avail",
+    "hv_pkt_iter_bytes_read",
+    "hv_pkt_len",
+    "reciprocal_divide",
+    "reciprocal_value",
+]
+
+VMBUS_PKT_TRAILER: Final = 8
+"""Bytes behind every packet. Source: drivers/hv/ring_buffer.c VMBUS_PKT_TRAILER."""
+
+WRITE_INDEX: Final = 0
+READ_INDEX: Final = 4
+INTERRUPT_MASK: Final = 8
+PENDING_SEND_SZ: Final = 12
+FEATURE_BITS: Final = 64
+DESC_SIZE: Final = 16
+DESC_TRANS_ID: Final = 8
+
+VMBUS_NO_RQSTOR: Final = 0xFFFF_FFFF_FFFF_FFFF
+VMBUS_RQST_ERROR: Final = 0xFFFF_FFFF_FFFF_FFFE
+VMBUS_DATA_PACKET_FLAG_COMPLETION_REQUESTED: Final = 1
+
+EAGAIN: Final = 11
+ENODEV: Final = 19
+EINVAL: Final = 22
+ENOBUFS: Final = 105
+
+_U32: Final = 0xFFFF_FFFF
+_DESC: Final = struct.Struct("<HHHHQ")
+_FLAGS: Final = struct.Struct("<H")
+_CHECKED: Final = struct.Struct("<HH")
+
+Bytes = bytes | bytearray | memoryview
+
+
+class RingChannel(Protocol):
+    """The fields of ``struct vmbus_channel`` that ring_buffer.c reads and writes (include/linux/hyperv.h)."""
+
+    outbound: HvRingBufferInfo
+    inbound: HvRingBufferInfo
+    rescind: bool
+    intr_out_empty: int
+    intr_in_full: int
+    out_full_total: int
+    out_full_first: int
+    out_full_flag: bool
+    next_request_id_callback: Callable[[Any, int], int] | None
+    request_addr_callback: Callable[[Any, int], int] | None
+
+
+class BulkRing(Protocol):
+    """The bulk copies of one ring (``jit=True``): offsets count from the start of the ring data."""
+
+    def put(self, offset: int, parts: Sequence[Bytes]) -> int:
+        """Copy the parts, back to back, to *offset*; return how many bytes that was."""
+        ...
+
+    def get(self, offset: int, length: int) -> bytes:
+        """Copy *length* bytes at *offset* out of the ring."""
+        ...
+
+    def close(self) -> None:
+        """Give the mapping back."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ReciprocalValue:
+    """``struct reciprocal_value`` (include/linux/reciprocal_div.h)."""
+
+    m: int
+    sh1: int
+    sh2: int
+
+
+def reciprocal_value(d: int) -> ReciprocalValue:
+    """Multiplier and shifts that divide a u32 by *d*. Source: lib/math/reciprocal_div.c reciprocal_value."""
+    bits = (d - 1).bit_length()
+    m = (((1 << 32) * ((1 << bits) - d)) // d + 1) & _U32
+    return ReciprocalValue(m, min(bits, 1), max(bits - 1, 0))
+
+
+def reciprocal_divide(a: int, value: ReciprocalValue) -> int:
+    """``a / d`` for a u32 *a*. Source: include/linux/reciprocal_div.h reciprocal_divide."""
+    t = (a * value.m) >> 32
+    return (t + ((a - t) >> value.sh1)) >> value.sh2
+
+
+def VMBUS_RING_SIZE(payload_sz: int, page_size: int) -> int:
+    """Bytes of a ring for *payload_sz* bytes of data, control page included.
+
+    The control page is taken out of the payload from 8 guest pages on, else it is added.
+    Source: include/linux/hyperv.h VMBUS_HEADER_ADJ, VMBUS_RING_SIZE.
+    """
+    header = 0 if payload_sz >= 8 * page_size else page_size
+    return (header + payload_sz + page_size - 1) & -page_size
+
+
+class VmbusPacket:
+    """One packet, copied out of the ring: ``struct vmpacket_descriptor`` and what follows it.
+
+    ``len8`` and ``offset8`` are the checked values, in units of 8 bytes. ``raw`` is the whole packet, descriptor
+    included, without trailer.
+    """
+
+    __slots__ = ("flags", "len8", "offset8", "raw", "trans_id", "type")
+
+    type: int
+    offset8: int
+    len8: int
+    flags: int
+    trans_id: int
+
+    def __init__(self, raw: bytes | bytearray) -> None:
+        self.type, self.offset8, self.len8, self.flags, self.trans_id = _DESC.unpack_from(raw)
+        self.raw = raw
+
+    def __repr__(self) -> str:
+        return (
+            f"VmbusPacket(type={self.type}, offset8={self.offset8}, len8={self.len8}, flags={self.flags:#x}, "
+            f"trans_id={self.trans_id:#x})"
+        )
+
+
+def hv_pkt_data(desc: VmbusPacket) -> bytes | bytearray:
+    """The payload, padding included. Source: include/linux/hyperv.h hv_pkt_data."""
+    return desc.raw[desc.offset8 << 3 : desc.len8 << 3]
+
+
+def hv_pkt_datalen(desc: VmbusPacket) -> int:
+    """Bytes of payload, padding included. Source: include/linux/hyperv.h hv_pkt_datalen."""
+    return (desc.len8 << 3) - (desc.offset8 << 3)
+
+
+def hv_pkt_len(desc: VmbusPacket) -> int:
+    """Bytes of the packet without trailer. Source: include/linux/hyperv.h hv_pkt_len."""
+    return desc.len8 << 3
+
+
+@dataclass(slots=True)
+class HvRingBufferDebugInfo:
+    """``struct hv_ring_buffer_debug_info`` (drivers/hv/hyperv_vmbus.h); sizes and offsets in bytes."""
+
+    current_interrupt_mask: int
+    current_read_index: int
+    current_write_index: int
+    bytes_avail_toread: int
+    bytes_avail_towrite: int
+
+
+class HvRingBufferInfo:
+    """``struct hv_ring_buffer_info`` (include/linux/hyperv.h): the guest's private view of one ring.
+
+    ``ring_buffer`` is the mapping (control page, data, data again), None before init and after cleanup. ``ring_size``
+    includes the control page, ``ring_datasize`` does not; ``priv_read_index`` is where the iterator stands. All in
+    bytes.
+    """
+
+    __slots__ = (
+        "bulk",
+        "data_offset",
+        "pkt_buffer_size",
+        "priv_read_index",
+        "ring_buffer",
+        "ring_buffer_mutex",
+        "ring_datasize",
+        "ring_lock",
+        "ring_size",
+        "ring_size_div10_reciprocal",
+    )
+
+    def __init__(self) -> None:
+        self.ring_buffer: Vmap | None = None
+        self.bulk: BulkRing | None = None
+        self.ring_size = 0
+        self.ring_size_div10_reciprocal = ReciprocalValue(0, 0, 0)
+        self.ring_lock: Spinlock | None = None
+        self.ring_datasize = 0
+        self.data_offset = 0
+        self.priv_read_index = 0
+        self.ring_buffer_mutex: Mutex | None = None
+        self.pkt_buffer_size = 0
+
+    def mapped(self) -> Vmap:
+        """The mapping; RuntimeError if there is none (the kernel would follow a null pointer)."""
+        if self.ring_buffer is None:
+            raise RuntimeError("hv_ring_buffer_info.ring_buffer: used while not mapped (before init or after cleanup)")
+        return self.ring_buffer
+
+
+def hv_get_bytes_to_read(rbi: HvRingBufferInfo) -> int:
+    """Bytes between the shared read and write index. Source: include/linux/hyperv.h hv_get_bytes_to_read."""
+    ring = rbi.mapped()
+    read_loc = ring.load32(READ_INDEX)
+    write_loc = ring.load32(WRITE_INDEX)
+    if write_loc >= read_loc:
+        return write_loc - read_loc
+    return (rbi.ring_datasize - read_loc + write_loc) & _U32
+
+
+def hv_get_bytes_to_write(rbi: HvRingBufferInfo) -> int:
+    """Free bytes; an empty ring reports all of them, although one must stay free. Source: include/linux/hyperv.h."""
+    ring = rbi.mapped()
+    read_loc = ring.load32(READ_INDEX)
+    write_loc = ring.load32(WRITE_INDEX)
+    if write_loc >= read_loc:
+        return (rbi.ring_datasize - (write_loc - read_loc)) & _U32
+    return read_loc - write_loc
+
+
+def hv_get_avail_to_write_percent(rbi: HvRingBufferInfo) -> int:
+    """Free space as the kernel reckons it: of the ring *with* its control page, so never 100.
+
+    Source: include/linux/hyperv.h hv_get_avail_to_write_percent.
+    """
+    avail = hv_get_bytes_to_write(rbi)
+    return reciprocal_divide((avail * 10) & _U32, rbi.ring_size_div10_reciprocal)
+
+
+def hv_pkt_iter_avail(rbi: HvRingBufferInfo) -> int:
+    """Bytes between the private read index and the write index. Source: drivers/hv/ring_buffer.c hv_pkt_iter_avail."""
+    assert rbi.ring_buffer is not None
+    write_loc = rbi.ring_buffer.load32(WRITE_INDEX)
+    priv = rbi.priv_read_index
+    if write_loc >= priv:
+        return write_loc - priv
+    return (rbi.ring_datasize - priv + write_loc) & _U32
+
+
+def hv_pkt_iter_bytes_read(rbi: HvRingBufferInfo, start_read_index: int) -> int:
+    """Bytes taken since *start_read_index*. Source: drivers/hv/ring_buffer.c hv_pkt_iter_bytes_read."""
+    priv = rbi.priv_read_index
+    if priv >= start_read_index:
+        return priv - start_read_index
+    return (rbi.ring_datasize - start_read_index + priv) & _U32
+
+
+class RingBuffer:
+    """The functions of ring_buffer.c that need services of the kernel; one instance per guest.
+
+    :param memory: the machine's memory; only its guest door is used.
+    :param page_size: the guest's PAGE_SIZE in bytes, a multiple of 4096.
+    :param preempt: a preemption point: lets interrupts and other lanes run.
+    :param vmbus_setevent: tells the host that a channel's outbound ring needs a look (drivers/hv/connection.c).
+    :param locking: where the ring's spinlock and mutex come from.
+    :param jit: copy through numba. Raises ImportError if numba is not installed.
+    """
+
+    __slots__ = ("_bulk", "_locking", "_memory", "_preempt", "_vmbus_setevent", "page_size")
+
+    def __init__(
+        self,
+        memory: Memory,
+        page_size: int,
+        *,
+        preempt: Callable[[], None],
+        vmbus_setevent: Callable[[Any], None],
+        locking: Locking,
+        jit: bool = False,
+    ) -> None:
+        if page_size <= 0 or page_size % HV_HYP_PAGE_SIZE:
+            raise ValueError(f"page_size: {page_size} is not a positive multiple of {HV_HYP_PAGE_SIZE}")
+        self._memory = memory
+        self.page_size = page_size
+        self._preempt = preempt
+        self._vmbus_setevent = vmbus_setevent
+        self._locking = locking
+        self._bulk: Callable[[Memory, Sequence[HvPfn], Sequence[HvPfn]], BulkRing] | None = None
+        if jit:
+            from hvkernel.ring.bulk import bulk_ring
+
+            self._bulk = bulk_ring
+
+    # life of a ring
+
+    def hv_ringbuffer_pre_init(self, channel: RingChannel) -> None:
+        """Make the mutexes of a channel's rings. Source: ring_buffer.c hv_ringbuffer_pre_init."""
+        channel.inbound.ring_buffer_mutex = self._locking.mutex_init("ring_buffer_mutex")
+        channel.outbound.ring_buffer_mutex = self._locking.mutex_init("ring_buffer_mutex")
+
+    def hv_ringbuffer_init(self, ring_info: HvRingBufferInfo, gpa: int, page_cnt: int, max_pkt_size: int) -> int:
+        """Map a ring and set it up: indices 0, feature bit set, private index 0.
+
+        Source: ring_buffer.c hv_ringbuffer_init.
+
+        :param gpa: byte address of the first (control) page, guest page aligned; the pages are physically contiguous.
+        :param page_cnt: guest pages, control page included.
+        :param max_pkt_size: bytes of the copy-out buffer of an inbound ring; 0 for an outbound one.
+        :return: 0. (The kernel's -ENOMEM cannot happen: mappings are not a limited resource here.)
+        """
+        if gpa % self.page_size:
+            raise ValueError(f"hv_ringbuffer_init: gpa {gpa:#x} is not a multiple of PAGE_SIZE {self.page_size}")
+        if page_cnt < 2:
+            raise ValueError(f"hv_ringbuffer_init: page_cnt {page_cnt} is below 2 (control page and data)")
+        per_page = self.page_size >> HV_HYP_PAGE_SHIFT
+        first = gpa >> HV_HYP_PAGE_SHIFT
+        control = [HvPfn(page) for page in range(first, first + per_page)]
+        data = [HvPfn(page) for page in range(first + per_page, first + per_page * page_cnt)]
+        ring = self._memory.guest.vmap(control + data + data)
+        ring_info.ring_buffer = ring
+        ring.store32(READ_INDEX, 0)
+        ring.store32(WRITE_INDEX, 0)
+        ring.store32(FEATURE_BITS, 1)
+        ring_info.ring_size = page_cnt * self.page_size
+        ring_info.ring_size_div10_reciprocal = reciprocal_value(ring_info.ring_size // 10)
+        ring_info.data_offset = self.page_size
+        ring_info.ring_datasize = ring_info.ring_size - self.page_size
+        ring_info.priv_read_index = 0
+        if max_pkt_size:
+            ring_info.pkt_buffer_size = max_pkt_size
+        if self._bulk is not None:
+            ring_info.bulk = self._bulk(self._memory, control, data)
+        ring_info.ring_lock = self._locking.spin_lock_init("ring_lock")
+        return 0
+
+    def hv_ringbuffer_cleanup(self, ring_info: HvRingBufferInfo) -> None:
+        """Unmap a ring; later uses of the mapping fault. Source: ring_buffer.c hv_ringbuffer_cleanup."""
+        assert ring_info.ring_buffer_mutex is not None
+        with ring_info.ring_buffer_mutex:
+            if ring_info.bulk is not None:
+                ring_info.bulk.close()
+                ring_info.bulk = None
+            if ring_info.ring_buffer is not None:
+                ring_info.ring_buffer.unmap()
+            ring_info.ring_buffer = None
+        ring_info.pkt_buffer_size = 0
+
+    def hv_ringbuffer_spinlock_busy(self, channel: RingChannel) -> bool:
+        """True while the outbound ring is being written (panic paths ask). Source: ring_buffer.c of that name."""
+        lock = channel.outbound.ring_lock
+        return lock is not None and lock.locked()
+
+    def hv_ringbuffer_get_debuginfo(self, ring_info: HvRingBufferInfo) -> HvRingBufferDebugInfo | int:
+        """The values that sysfs shows, or -EINVAL if the ring is not mapped. Source: ring_buffer.c of that name."""
+        assert ring_info.ring_buffer_mutex is not None
+        with ring_info.ring_buffer_mutex:
+            ring = ring_info.ring_buffer
+            if ring is None:
+                return -EINVAL
+            towrite = hv_get_bytes_to_write(ring_info)
+            return HvRingBufferDebugInfo(
+                current_interrupt_mask=ring.load32(INTERRUPT_MASK),
+                current_read_index=ring.load32(READ_INDEX),
+                current_write_index=ring.load32(WRITE_INDEX),
+                bytes_avail_toread=(ring_info.ring_datasize - towrite) & _U32,
+                bytes_avail_towrite=towrite,
+            )
+
+    # guest to host
+
+    def hv_ringbuffer_write(self, channel: RingChannel, kv_list: Sequence[Bytes], requestid: int) -> tuple[int, int]:
+        """Put one packet into the outbound ring and signal the host if it was empty.
+
+        Source: ring_buffer.c hv_ringbuffer_write.
+
+        :param kv_list: the packet in pieces that follow each other; the first begins with the descriptor.
+        :param requestid: goes into the descriptor's trans_id unless the channel's requestor hands out its own.
+        :return: (0, trans_id written), or (-EAGAIN, 0): ring full or requestor full, or (-ENODEV, trans_id): rescinded.
+        """
+        if channel.rescind:
+            return -ENODEV, 0
+        rbi = channel.outbound
+        ring = rbi.ring_buffer
+        lock = rbi.ring_lock
+        assert ring is not None, "outbound ring used while not mapped"
+        assert lock is not None
+        total = 8
+        for part in kv_list:
+            total += len(part)
+        rqst_id = VMBUS_NO_RQSTOR
+        with lock.irqsave():
+            if hv_get_bytes_to_write(rbi) <= total:
+                channel.out_full_total += 1
+                if not channel.out_full_flag:
+                    channel.out_full_first += 1
+                    channel.out_full_flag = True
+                return -EAGAIN, 0
+            channel.out_full_flag = False
+            old_write = ring.load32(WRITE_INDEX)
+            start = rbi.data_offset + old_write
+            if rbi.bulk is not None:
+                rbi.bulk.put(old_write, kv_list)
+            else:
+                ring.write(start, kv_list[0] if len(kv_list) == 1 else b"".join(kv_list))
+            next_write = old_write + total - 8
+            if next_write >= rbi.ring_datasize:
+                next_write -= rbi.ring_datasize
+            if _FLAGS.unpack_from(kv_list[0], 6)[0] == VMBUS_DATA_PACKET_FLAG_COMPLETION_REQUESTED:
+                callback = channel.next_request_id_callback
+                if callback is not None:
+                    rqst_id = callback(channel, requestid)
+                    if rqst_id == VMBUS_RQST_ERROR:
+                        return -EAGAIN, 0
+            trans_id = requestid if rqst_id == VMBUS_NO_RQSTOR else rqst_id
+            ring.store64(start + DESC_TRANS_ID, trans_id)
+            ring.store64(rbi.data_offset + next_write, old_write << 32)
+            next_write += 8
+            if next_write >= rbi.ring_datasize:
+                next_write -= rbi.ring_datasize
+            ring.store32(WRITE_INDEX, next_write)
+        self._preempt()
+        self._hv_signal_on_write(old_write, channel)
+        if channel.rescind:
+            if rqst_id != VMBUS_NO_RQSTOR and channel.request_addr_callback is not None:
+                channel.request_addr_callback(channel, rqst_id)
+            return -ENODEV, trans_id
+        return 0, trans_id
+
+    def _hv_signal_on_write(self, old_write: int, channel: RingChannel) -> None:
+        """Signal when the ring went from empty to not empty and the host did not mask it.
+
+        Source: hv_signal_on_write.
+        """
+        ring = channel.outbound.ring_buffer
+        if ring is None or ring.load32(INTERRUPT_MASK):
+            return
+        if old_write == ring.load32(READ_INDEX):
+            channel.intr_out_empty += 1
+            self._vmbus_setevent(channel)
+
+    # host to guest
+
+    def hv_ringbuffer_read(self, channel: RingChannel, buflen: int, *, raw: bool) -> tuple[int, bytes, int, int]:
+        """Take one packet. Source: ring_buffer.c hv_ringbuffer_read.
+
+        :param buflen: the caller's room in bytes.
+        :param raw: include the descriptor.
+        :return: (status, bytes, actual length, trans_id). Status 0 with length 0: empty ring *or* a packet without
+            payload. -ENOBUFS: the packet stays, the length says how much room it needs. -EINVAL: *buflen* is 0.
+        """
+        if buflen == 0:
+            return -EINVAL, b"", 0, 0
+        desc = self.hv_pkt_iter_first(channel)
+        if desc is None:
+            return 0, b"", 0, 0
+        offset = 0 if raw else desc.offset8 << 3
+        packetlen = (desc.len8 << 3) - offset
+        if packetlen > buflen:
+            return -ENOBUFS, b"", packetlen, desc.trans_id
+        payload = bytes(desc.raw[offset : offset + packetlen])
+        self._hv_pkt_iter_next(channel, desc)
+        self.hv_pkt_iter_close(channel)
+        return 0, payload, packetlen, desc.trans_id
+
+    def hv_pkt_iter_first(self, channel: RingChannel) -> VmbusPacket | None:
+        """A checked copy of the packet where the iterator stands; None if there is none. Source: hv_pkt_iter_first.
+
+        A length that the ring cannot hold becomes what is there (at most the copy buffer); a payload offset outside
+        the packet becomes 16. ``len8`` is a u16 and truncates as in the kernel.
+        """
+        rbi = channel.inbound
+        ring = rbi.ring_buffer
+        assert ring is not None, "inbound ring used while not mapped"
+        self._preempt()
+        avail = hv_pkt_iter_avail(rbi)
+        if avail < DESC_SIZE:
+            return None
+        if rbi.pkt_buffer_size < avail:
+            avail = rbi.pkt_buffer_size
+            if avail < DESC_SIZE:
+                raise RuntimeError(
+                    f"hv_pkt_iter_first: pkt_buffer_size {avail} cannot hold a descriptor of {DESC_SIZE} bytes"
+                )
+        start = rbi.data_offset + rbi.priv_read_index
+        head = ring.load64(start)
+        pkt_len = ((head >> 32) & 0xFFFF) << 3
+        pkt_offset = ((head >> 16) & 0xFFFF) << 3
+        if pkt_len < DESC_SIZE or pkt_len > avail:
+            pkt_len = avail
+        if pkt_offset < DESC_SIZE or pkt_offset > pkt_len:
+            pkt_offset = DESC_SIZE
+        copy: bytes | bytearray = (
+            ring.read(start, pkt_len) if rbi.bulk is None else rbi.bulk.get(rbi.priv_read_index, pkt_len)
+        )
+        len8 = (pkt_len >> 3) & 0xFFFF
+        offset8 = pkt_offset >> 3
+        if offset8 | len8 << 16 != (head >> 16) & _U32:
+            copy = bytearray(copy)
+            _CHECKED.pack_into(copy, 2, offset8, len8)
+        return VmbusPacket(copy)
+
+    def _hv_pkt_iter_next(self, channel: RingChannel, desc: VmbusPacket) -> VmbusPacket | None:
+        """Step the private index over *desc*, look for the next packet. Source: __hv_pkt_iter_next."""
+        rbi = channel.inbound
+        priv = rbi.priv_read_index + (desc.len8 << 3) + VMBUS_PKT_TRAILER
+        if priv >= rbi.ring_datasize:
+            priv -= rbi.ring_datasize
+        rbi.priv_read_index = priv
+        return self.hv_pkt_iter_first(channel)
+
+    def hv_pkt_iter_next(self, channel: RingChannel, desc: VmbusPacket) -> VmbusPacket | None:
+        """The next packet; when there is none, give the space back to the host. Source: hyperv.h hv_pkt_iter_next."""
+        following = self._hv_pkt_iter_next(channel, desc)
+        if following is None:
+            self.hv_pkt_iter_close(channel)
+        return following
+
+    def hv_pkt_iter_close(self, channel: RingChannel) -> None:
+        """Publish the read index; signal the host if it waits and this made enough room. Source: hv_pkt_iter_close."""
+        rbi = channel.inbound
+        ring = rbi.ring_buffer
+        assert ring is not None, "inbound ring used while not mapped"
+        start_read_index = ring.load32(READ_INDEX)
+        ring.store32(READ_INDEX, rbi.priv_read_index)
+        if not ring.load32(FEATURE_BITS) & 1:
+            return
+        self._preempt()
+        pending_sz = ring.load32(PENDING_SEND_SZ)
+        if not pending_sz:
+            return
+        curr_write_sz = hv_get_bytes_to_write(rbi)
+        bytes_read = hv_pkt_iter_bytes_read(rbi, start_read_index)
+        if (curr_write_sz - bytes_read) & _U32 > pending_sz:
+            return
+        if curr_write_sz <= pending_sz:
+            return
+        channel.intr_in_full += 1
+        self._vmbus_setevent(channel)
+
+    def foreach_vmbus_pkt(self, channel: RingChannel) -> Iterator[VmbusPacket]:
+        """All packets that are there; leaving the loop early publishes nothing. Source: hyperv.h foreach_vmbus_pkt."""
+        desc = self.hv_pkt_iter_first(channel)
+        while desc is not None:
+            yield desc
+            desc = self.hv_pkt_iter_next(channel, desc)
+
+    def hv_begin_read(self, rbi: HvRingBufferInfo) -> None:
+        """Ask the host not to interrupt for this ring. Source: include/linux/hyperv.h hv_begin_read."""
+        rbi.mapped().store32(INTERRUPT_MASK, 1)
+        self._preempt()
+
+    def hv_end_read(self, rbi: HvRingBufferInfo) -> int:
+        """Allow interrupts again; return the bytes that came in meanwhile.
+
+        Source: include/linux/hyperv.h hv_end_read.
+        """
+        rbi.mapped().store32(INTERRUPT_MASK, 0)
+        self._preempt()
+        return hv_get_bytes_to_read(rbi)

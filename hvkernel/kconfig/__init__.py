@@ -1,0 +1,20 @@
+"""Kconfig reading and evaluation: from a real ``.config`` to what is built in, a module or absent, and why."""
+
+from __future__ import annotations
+
+from hvkernel.kconfig.build import Build, evaluate
+from hvkernel.kconfig.configfile import ConfigFile, parse_config, read_config
+from hvkernel.kconfig.errors import ConfigError
+from hvkernel.kconfig.explain import Explanation
+from hvkernel.kconfig.plugins import plugin_kconfig
+
+__all__ = [
+    "Build",
+    "ConfigError",
+    "ConfigFile",
+    "Explanation",
+    "evaluate",
+    "parse_config",
+    "plugin_kconfig",
+    "read_config",
+]

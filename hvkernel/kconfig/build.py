@@ -1,0 +1,221 @@
+"""From a ``.config`` to a :class:`Build`: what each symbol comes out as when this kernel is configured with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+from hvkernel.kconfig.configfile import ARCHES as ARCH_NAMES
+from hvkernel.kconfig.configfile import ConfigFile, parse_config, read_config
+from hvkernel.kconfig.data import BASELINE, Data, data_release, load_data
+from hvkernel.kconfig.errors import ConfigError
+from hvkernel.kconfig.explain import Explanation, explain
+from hvkernel.kconfig.reader import TRISTATE_TYPES, KconfigReader
+
+__all__ = ["Build", "evaluate"]
+
+_TOP: Final = "Kconfig"
+_PAGE_SYMBOLS: Final = {"ARM64_4K_PAGES": 4096, "ARM64_16K_PAGES": 16384, "ARM64_64K_PAGES": 65536}
+_SIGNS: Final = (
+    ("arm64", ("ARM64", "ARCH_VEXPRESS", "ARM64_4K_PAGES", "ARM64_16K_PAGES", "ARM64_64K_PAGES")),
+    ("x86", ("X86", "X86_64", "X86_32", "HYPERVISOR_GUEST", "X86_X2APIC", "X86_MSR", "IA32_EMULATION")),
+)
+"""Symbols whose presence in a file without header tells its architecture."""
+
+
+@dataclass(frozen=True)
+class Build:
+    """A configured kernel.
+
+    :ivar release: the kernel version that the configuration is for: the header's (``6.1.192``), what was asked for,
+        or the baseline (``6.1``).
+    :ivar data_release: the release whose Kconfig data were used.
+    :ivar arch: ``x86`` or ``arm64``; x86 covers both word sizes.
+    :ivar bits: 32 or 64.
+    :ivar page_size: the guest's PAGE_SIZE in bytes.
+    :ivar hz: CONFIG_HZ.
+    :ivar values: every symbol's value, without ``CONFIG_``: evaluated for the modelled symbols, as written for
+        others that the file names.
+    :ivar modelled: the names of the evaluated symbols, in the order of their definition.
+    :ivar source: name of the file.
+    :ivar notes: what the reader of a report should know: values that were not honoured, data of another release.
+    """
+
+    release: str
+    data_release: str
+    arch: str
+    bits: int
+    page_size: int
+    hz: int
+    values: Mapping[str, str]
+    modelled: tuple[str, ...]
+    source: str
+    notes: tuple[str, ...]
+    _config: ConfigFile = field(repr=False, compare=False)
+    _kconf: KconfigReader = field(repr=False, compare=False)
+
+    def value(self, name: str) -> str:
+        """The value of a symbol; ``n`` for one that has none."""
+        return self.values.get(name, "n")
+
+    def y(self, name: str) -> bool:
+        """Whether a symbol is built in."""
+        return self.values.get(name) == "y"
+
+    def m(self, name: str) -> bool:
+        """Whether a symbol is a module."""
+        return self.values.get(name) == "m"
+
+    def enabled(self, name: str) -> bool:
+        """Whether a symbol is built in or a module (the kernel's ``IS_ENABLED``)."""
+        return self.values.get(name) in ("y", "m")
+
+    @property
+    def whole(self) -> bool:
+        """Whether the file is a whole one, so that absent means *not set*; see :mod:`hvkernel.kconfig.configfile`."""
+        return self._config.whole
+
+    def wanted(self, name: str) -> str | None:
+        """What the file says of a symbol; None where it does not name it."""
+        return self._config.values.get(name)
+
+    def explain(self, name: str) -> Explanation:
+        """Why a symbol has its value, with the first false clause of its dependencies and that clause's own reason."""
+        return explain(self._kconf, self._config.values, name, f"Linux {self.data_release} ({self.arch})")
+
+    def lost(self) -> tuple[Explanation, ...]:
+        """What the file asks for and silently does not get: each modelled symbol below its written value."""
+        order = {"n": 0, "m": 1, "y": 2}
+        names = [
+            name
+            for name in self.modelled
+            if order.get(self.values[name], 0) < order.get(self._config.values.get(name, "n"), 0)
+        ]
+        return tuple(self.explain(name) for name in names)
+
+
+def evaluate(
+    source: str | Path | ConfigFile,
+    *,
+    arch: str | None = None,
+    release: str | None = None,
+    page_size: int | None = None,
+    bits: int | None = None,
+    plugin_kconfigs: Mapping[str, str] | None = None,
+) -> Build:
+    """Evaluate a ``.config`` or a fragment as ``make olddefconfig`` would.
+
+    :param source: path of a file, the text itself (a string with a line feed), or a parsed file.
+    :param arch: architecture; None takes it from the file. One that contradicts the file is an error.
+    :param release: kernel release; None takes the header's, or the baseline for a file without one.
+    :param page_size: PAGE_SIZE in bytes to build with; None takes the file's.
+    :param bits: word size to build with; None takes the file's.
+    :param plugin_kconfigs: name to Kconfig text of each plugin (see :func:`hvkernel.kconfig.plugin_kconfig`).
+    :raises ConfigError: for a bad file, Kconfig text or argument.
+    """
+    config = _read(source)
+    arch = _arch(config, arch)
+    version = release or config.header_version or BASELINE
+    data = load_data(data_release(version, config.name), arch)
+    notes: list[str] = []
+    if config.header_version is None and release is None:
+        notes.append(f"{config.name} names no release: read as a defconfig of {BASELINE}")
+    if not version.startswith(data.release) or version[len(data.release) :][:1].isdigit():
+        notes.append(f"Kconfig data of {data.release} serve {version}")
+    plugins = dict(plugin_kconfigs or {})
+    top = "".join(f'source "{name}"\n' for name in (data.name, *plugins))
+    kconf = KconfigReader({_TOP: top, data.name: data.text, **plugins}, _TOP)
+    _assign(kconf, data, config, notes)
+    _override(kconf, config, arch, page_size, bits)
+    modelled = tuple(symbol.name for symbol in kconf.unique_defined_syms)
+    values = {**config.values, **{symbol.name: symbol.str_value for symbol in kconf.unique_defined_syms}}
+    _refuse(config, values)
+    return Build(
+        release=version,
+        data_release=data.release,
+        arch=arch,
+        bits=64 if values.get("64BIT") == "y" else 32,
+        page_size=next((size for name, size in _PAGE_SYMBOLS.items() if values.get(name) == "y"), 4096),
+        hz=int(values.get("HZ") or 250),
+        values=MappingProxyType(values),
+        modelled=modelled,
+        source=config.name,
+        notes=tuple(notes),
+        _config=config,
+        _kconf=kconf,
+    )
+
+
+def _read(source: str | Path | ConfigFile) -> ConfigFile:
+    if isinstance(source, ConfigFile):
+        return source
+    if isinstance(source, str) and "\n" in source:
+        return parse_config(source)
+    return read_config(source)
+
+
+def _arch(config: ConfigFile, asked: str | None) -> str:
+    """The architecture, from the header, else from the symbols, else as asked for, else x86."""
+    if asked is not None and asked not in ARCH_NAMES:
+        raise ConfigError(config.name, None, f"architecture {asked!r} is not modelled: x86 and arm64 are")
+    wanted = ARCH_NAMES[asked] if asked else None
+    if config.values.get("ARM") == "y":
+        raise config.error("CONFIG_ARM=y is 32-bit Arm, which Hyper-V does not run; only arm64 is", "ARM")
+    found, sign = config.header_arch, None
+    if found is None:
+        for name, signs in _SIGNS:
+            sign = next((s for s in signs if config.values.get(s) == "y"), None)
+            if sign:
+                found = name
+                break
+    if found and wanted and found != wanted:
+        line = config.lines[sign] if sign else config.header_line
+        by = f"CONFIG_{sign}=y" if sign else "its header"
+        raise ConfigError(config.name, line, f"a .config of {found} (by {by}), but {wanted} was asked for")
+    return found or wanted or "x86"
+
+
+def _assign(kconf: KconfigReader, data: Data, config: ConfigFile, notes: list[str]) -> None:
+    """Give each modelled symbol the file's value, as olddefconfig reads it."""
+    for symbol in kconf.unique_defined_syms:
+        value = config.values.get(symbol.name)
+        node = symbol.nodes[0]
+        if value is None:
+            if node.filename == data.name and node.linenr >= data.outside_line:
+                value = data.always.get(symbol.name, "n") if not config.whole else "n"
+                symbol.set_value(value)
+            continue
+        if symbol.orig_type in TRISTATE_TYPES and symbol.choice and value != "n":
+            symbol.choice.set_value(value)
+        if not symbol.set_value(value):
+            where = f"{config.name}:{config.lines[symbol.name]}"
+            notes.append(f"{where}: symbol value {value!r} invalid for {symbol.name}, ignored as olddefconfig does")
+
+
+def _override(kconf: KconfigReader, config: ConfigFile, arch: str, page_size: int | None, bits: int | None) -> None:
+    """Apply what was asked for on top of the file."""
+    if bits is not None:
+        if bits not in ((32, 64) if arch == "x86" else (64,)):
+            raise ConfigError(config.name, None, f"{bits} bits: {arch} kernels have {'32 or ' * (arch == 'x86')}64")
+        symbol = kconf.syms["64BIT"]
+        if symbol.str_value != ("y" if bits == 64 else "n"):
+            symbol.set_value("y" if bits == 64 else "n")
+    if page_size is not None:
+        names = [name for name, size in _PAGE_SYMBOLS.items() if size == page_size and name in kconf.syms]
+        if arch == "x86":
+            if page_size != 4096:
+                raise ConfigError(config.name, None, f"page size {page_size}: x86 has 4096 only")
+        elif not names:
+            raise ConfigError(config.name, None, f"page size {page_size}: arm64 has 4096, 16384 or 65536")
+        else:
+            kconf.syms[names[0]].choice.set_value("y")
+            kconf.syms[names[0]].set_value("y")
+
+
+def _refuse(config: ConfigFile, values: Mapping[str, str]) -> None:
+    """Refuse what Hyper-V has no guest for."""
+    if values.get("CPU_BIG_ENDIAN") == "y":
+        raise config.error("CONFIG_CPU_BIG_ENDIAN=y: Hyper-V guests are little-endian only", "CPU_BIG_ENDIAN")

@@ -1,0 +1,390 @@
+"""The jitted ring: atomics, memcpy and the batch loops.
+
+Importing this module imports numba and compiles (or loads) the code.
+
+All arguments are signed 64 bit integers, most of them addresses (numba makes a float of an unsigned and a signed
+one); nothing here checks bounds of a caller's buffer or keeps it alive:
+:mod:`hvkernel.ring.ends` does. Intrinsics and kernels stay in one file on purpose, because numba's on-disk cache
+knows a function only by the time stamp of the file that defines it.
+
+State of an end: 16 words of 64 bits, see the ``ST_`` offsets. The control page's offsets are those of ``struct
+hv_ring_buffer`` (include/linux/hyperv.h, Linux 6.1.192); the order of loads, stores and barriers is that of
+drivers/hv/ring_buffer.c, with one publication and one full barrier for a whole batch. The publication is a release
+store and a sequentially consistent fence: a sequentially consistent *store* alone would not order the loads behind it
+on arm64.
+"""
+
+# mypy: disable-error-code="untyped-decorator"
+# numba's decorators turn typed Python into compiled objects; what mypy could say about the result would be wrong.
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numba
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic as _typed_intrinsic
+
+intrinsic: Any = _typed_intrinsic
+njit: Any = numba.njit
+raw_memcpy: Any = cgutils.raw_memcpy
+
+ST_BASE: Final = 0
+ST_DSIZE: Final = 8
+ST_PRIV: Final = 16
+ST_MAX_PKT: Final = 24
+ST_SIGNALS: Final = 32
+ST_FULL_TOTAL: Final = 40
+ST_FULL_FIRST: Final = 48
+ST_FULL_FLAG: Final = 56
+ST_WORDS: Final = 16
+
+WRITE_INDEX: Final = 0
+READ_INDEX: Final = 4
+INTERRUPT_MASK: Final = 8
+PENDING_SEND_SZ: Final = 12
+FEATURE_BITS: Final = 64
+DATA: Final = 4096
+
+MAX_PACKET: Final = 0xFFFF << 3
+"""Largest packet: len8 is a u16."""
+
+E_WRITE_INDEX: Final = -1
+E_READ_INDEX: Final = -2
+E_DST_TOO_SMALL: Final = -3
+E_SRC_TOO_SMALL: Final = -4
+E_PACKET_TOO_BIG: Final = -5
+"""Errors of the batch kernels; for the last two the packet's number is taken off times 8."""
+
+_I8P: Final = ir.IntType(8).as_pointer()
+
+
+def _pointer(builder: Any, address: Any, bits: int) -> Any:
+    return builder.inttoptr(address, ir.IntType(bits).as_pointer())
+
+
+@intrinsic
+def load32_relaxed(typingctx: Any, address: Any) -> Any:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        value = builder.load_atomic(_pointer(builder, args[0], 32), "monotonic", 4)
+        return builder.zext(value, ir.IntType(64))
+
+    return types.int64(types.int64), codegen
+
+
+@intrinsic
+def load32_acquire(typingctx: Any, address: Any) -> Any:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        value = builder.load_atomic(_pointer(builder, args[0], 32), "acquire", 4)
+        return builder.zext(value, ir.IntType(64))
+
+    return types.int64(types.int64), codegen
+
+
+@intrinsic
+def load64_relaxed(typingctx: Any, address: Any) -> Any:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.load_atomic(_pointer(builder, args[0], 64), "monotonic", 8)
+
+    return types.int64(types.int64), codegen
+
+
+@intrinsic
+def store32_release(typingctx: Any, address: Any, value: Any) -> Any:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        narrow = builder.trunc(args[1], ir.IntType(32))
+        builder.store_atomic(narrow, _pointer(builder, args[0], 32), "release", 4)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), codegen
+
+
+@intrinsic
+def fence_seq_cst(typingctx: Any) -> Any:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        builder.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+@intrinsic
+def get32(typingctx: Any, address: Any) -> Any:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.zext(builder.load(_pointer(builder, args[0], 32), align=4), ir.IntType(64))
+
+    return types.int64(types.int64), codegen
+
+
+@intrinsic
+def get64(typingctx: Any, address: Any) -> Any:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.load(_pointer(builder, args[0], 64), align=8)
+
+    return types.int64(types.int64), codegen
+
+
+@intrinsic
+def put32(typingctx: Any, address: Any, value: Any) -> Any:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        builder.store(builder.trunc(args[1], ir.IntType(32)), _pointer(builder, args[0], 32), align=4)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), codegen
+
+
+@intrinsic
+def put64(typingctx: Any, address: Any, value: Any) -> Any:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        builder.store(args[1], _pointer(builder, args[0], 64), align=8)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), codegen
+
+
+@intrinsic
+def memcpy(typingctx: Any, target: Any, source: Any, length: Any) -> Any:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        raw_memcpy(builder, builder.inttoptr(args[0], _I8P), builder.inttoptr(args[1], _I8P), args[2], 1, align=1)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64), codegen
+
+
+def _compiled(signature: Any) -> Any:
+    """njit with the on-disk cache; without it where no cache directory can be written."""
+
+    def decorate(function: Any) -> Any:
+        options = {"nogil": True, "error_model": "numpy"}
+        try:
+            return njit(signature, cache=True, **options)(function)
+        except RuntimeError:
+            return njit(signature, **options)(function)
+
+    return decorate
+
+
+_i64: Final = types.int64
+
+
+@_compiled(_i64(_i64, _i64, _i64, _i64, _i64, _i64, _i64))
+def write_batch(state: int, source: int, capacity: int, lengths: int, count: int, trans_id: int, head: int) -> int:
+    """Write packets until *count* are in or the ring is full; publish and decide on the signal once.
+
+    :param head: descriptor type in bits 15:0 and flags in bits 63:48.
+    :return: packets written, or an ``E_`` value (nothing written then).
+    """
+    base = get64(state + ST_BASE)
+    dsize = get64(state + ST_DSIZE)
+    data = base + DATA
+    write = load32_relaxed(base + WRITE_INDEX)
+    if write >= dsize or write & 7:
+        return E_WRITE_INDEX
+    used = 0
+    for i in range(count):
+        length = get32(lengths + 4 * i)
+        packet = ((length + 7) & ~7) + 24
+        if packet >= dsize or packet - 8 > MAX_PACKET:
+            return E_PACKET_TOO_BIG - 8 * i
+        if used + length > capacity:
+            return E_SRC_TOO_SMALL - 8 * i
+        used += packet - 24
+    read = load32_acquire(base + READ_INDEX)
+    if read >= dsize:
+        return E_READ_INDEX
+    if write >= read:
+        free = dsize - (write - read)
+    else:
+        free = read - write
+    first = write
+    done = 0
+    while done < count:
+        length = get32(lengths + 4 * done)
+        padded = (length + 7) & ~7
+        total = padded + 24
+        if free <= total:
+            read = load32_acquire(base + READ_INDEX)
+            if read >= dsize:
+                break
+            if write >= read:
+                free = dsize - (write - read)
+            else:
+                free = read - write
+            if free <= total:
+                put64(state + ST_FULL_TOTAL, get64(state + ST_FULL_TOTAL) + 1)
+                if get64(state + ST_FULL_FLAG) == 0:
+                    put64(state + ST_FULL_FIRST, get64(state + ST_FULL_FIRST) + 1)
+                    put64(state + ST_FULL_FLAG, 1)
+                break
+        put64(state + ST_FULL_FLAG, 0)
+        at = data + write
+        put64(at, head | (2 << 16) | ((padded + 16) << 29))
+        if write + total <= dsize:
+            put64(at + 8, trans_id + done)
+            if length & 7:
+                put64(at + 8 + padded, 0)
+            memcpy(at + 16, source, length)
+            put64(at + 16 + padded, write << 32)
+            following = write + total
+            if following == dsize:
+                following = 0
+        else:
+            place = write + 8
+            if place == dsize:
+                place = 0
+            put64(data + place, trans_id + done)
+            place += 8
+            if place == dsize:
+                place = 0
+            if length & 7:
+                last = place + padded - 8
+                if last >= dsize:
+                    last -= dsize
+                put64(data + last, 0)
+            head_part = dsize - place
+            if head_part >= length:
+                memcpy(data + place, source, length)
+            else:
+                memcpy(data + place, source, head_part)
+                memcpy(data, source + head_part, length - head_part)
+            place += padded
+            if place >= dsize:
+                place -= dsize
+            put64(data + place, write << 32)
+            following = place + 8
+            if following == dsize:
+                following = 0
+        write = following
+        free -= total
+        source += padded
+        done += 1
+    if done > 0:
+        store32_release(base + WRITE_INDEX, write)
+        fence_seq_cst()
+        if load32_relaxed(base + INTERRUPT_MASK) == 0 and load32_relaxed(base + READ_INDEX) == first:
+            put64(state + ST_SIGNALS, get64(state + ST_SIGNALS) + 1)
+    return done
+
+
+@_compiled(_i64(_i64, _i64, _i64, _i64, _i64, _i64))
+def read_batch(state: int, target: int, capacity: int, lengths: int, trans_ids: int, count: int) -> int:
+    """Copy out up to *count* packets' payloads at 8-aligned places; give their space back once.
+
+    The descriptor is read once, as one 64 bit load, and its length and offset are clamped like hv_pkt_iter_first does.
+    The private read index is the reader's own: the writer cannot move it.
+
+    :return: packets read, or an ``E_`` value.
+    """
+    base = get64(state + ST_BASE)
+    dsize = get64(state + ST_DSIZE)
+    limit = get64(state + ST_MAX_PKT)
+    data = base + DATA
+    priv = get64(state + ST_PRIV)
+    write = load32_acquire(base + WRITE_INDEX)
+    if write >= dsize:
+        return E_WRITE_INDEX
+    done = 0
+    while done < count:
+        avail = write - priv if write >= priv else dsize - priv + write
+        if avail < 16:
+            write = load32_acquire(base + WRITE_INDEX)
+            if write >= dsize:
+                break
+            avail = write - priv if write >= priv else dsize - priv + write
+            if avail < 16:
+                break
+        if avail > limit:
+            avail = limit
+        head = load64_relaxed(data + priv)
+        length = ((head >> 32) & 0xFFFF) << 3
+        offset = ((head >> 16) & 0xFFFF) << 3
+        if length < 16 or length > avail:
+            length = avail & ~7
+        if offset < 16 or offset > length:
+            offset = 16
+        payload = length - offset
+        if payload > capacity:
+            if done == 0:
+                return E_DST_TOO_SMALL
+            break
+        place = priv + 8
+        if place == dsize:
+            place = 0
+        put64(trans_ids + 8 * done, get64(data + place))
+        put32(lengths + 4 * done, payload)
+        place = priv + offset
+        if place >= dsize:
+            place -= dsize
+        first = dsize - place
+        if first >= payload:
+            memcpy(target, data + place, payload)
+        else:
+            memcpy(target, data + place, first)
+            memcpy(target + first, data, payload - first)
+        target += payload
+        capacity -= payload
+        priv += length + 8
+        if priv >= dsize:
+            priv -= dsize
+        done += 1
+    if done > 0:
+        put64(state + ST_PRIV, priv)
+        start = load32_relaxed(base + READ_INDEX)
+        store32_release(base + READ_INDEX, priv)
+        if load32_relaxed(base + FEATURE_BITS) & 1:
+            fence_seq_cst()
+            pending = load32_relaxed(base + PENDING_SEND_SZ)
+            if pending != 0:
+                write = load32_acquire(base + WRITE_INDEX)
+                free = (dsize - (write - priv) if write >= priv else priv - write) & 0xFFFFFFFF
+                taken = (priv - start if priv >= start else dsize - start + priv) & 0xFFFFFFFF
+                if ((free - taken) & 0xFFFFFFFF) <= pending and free > pending:
+                    put64(state + ST_SIGNALS, get64(state + ST_SIGNALS) + 1)
+    return done
+
+
+@_compiled(_i64(_i64, _i64))
+def set_interrupt_mask(base: int, mask: int) -> Any:
+    """Store interrupt_mask, full barrier, return the write index (hv_begin_read, hv_end_read)."""
+    store32_release(base + INTERRUPT_MASK, mask)
+    fence_seq_cst()
+    return load32_relaxed(base + WRITE_INDEX)
+
+
+@_compiled(_i64(_i64, _i64))
+def set_pending_send_sz(base: int, size: int) -> Any:
+    """Store pending_send_sz, full barrier, return the read index (a writer that waits for room)."""
+    store32_release(base + PENDING_SEND_SZ, size)
+    fence_seq_cst()
+    return load32_relaxed(base + READ_INDEX)
+
+
+@_compiled(_i64(_i64, _i64, _i64))
+def copy(target: int, source: int, length: int) -> int:
+    """memcpy; returns *length*."""
+    memcpy(target, source, length)
+    return length
+
+
+@_compiled(_i64(_i64, _i64, _i64, _i64))
+def copy_many(target: int, source: int, length: int, count: int) -> int:
+    """In and out copies of *count* payloads through a window of 128 KiB, the limit a ring is measured against."""
+    stride = (length + 7) & ~7
+    window = 1 << 17
+    room = window // stride
+    for i in range(count):
+        place = (i % room) * stride
+        memcpy(target + place, source, length)
+        memcpy(source, target + place, length)
+    return count
+
+
+def entry_point(function: Any) -> Any:
+    """The compiled code behind a kernel, twice as fast to call; the kernel itself where numba hides it."""
+    try:
+        (result,) = function.overloads.values()
+        return result.entry_point
+    except (AttributeError, TypeError, ValueError):
+        return function

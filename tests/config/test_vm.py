@@ -1,0 +1,118 @@
+"""VM files: what a user writes, and the one line that says what is wrong with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hvkernel.config import InputError, VmConfig, load_vm, resolve
+from hvkernel.config.units import format_size, parse_size
+
+
+@pytest.fixture
+def vm_file(tmp_path: Path) -> Path:
+    return tmp_path / "vm.toml"
+
+
+def test_an_empty_file_is_the_default_vm(vm_file: Path) -> None:
+    vm_file.write_text("")
+    vm = load_vm(vm_file)
+    assert (vm.cpus, vm.memory, vm.seed, vm.policy, vm.disks) == (4, 1 << 30, 0, "fifo", None)
+
+
+def test_everything_can_be_said(vm_file: Path) -> None:
+    vm_file.write_text(
+        'host = "ws2022"\ngeneration = 1\ncpus = 6\nmemory = "2GiB"\npage_size = "4K"\nseed = 7\npolicy = "random:3"\n'
+        'isolation = "none"\ndisks = ["a.img", {path = "", size = "64M", controller = "scsi"}]\n'
+        '[[numa]]\ncpus = 2\nmemory = "512M"\n[[numa]]\ncpus = 4\nmemory = "1536M"\n'
+    )
+    vm = load_vm(vm_file)
+    assert (vm.host, vm.generation, vm.cpus, vm.memory, vm.page_size) == ("ws2022", 1, 6, 2 << 30, 4096)
+    assert vm.disks is not None
+    assert [(disk.path, disk.size, disk.controller) for disk in vm.disks] == [
+        ("a.img", None, None),
+        ("", 64 << 20, "scsi"),
+    ]
+    assert [(node.cpus, node.memory) for node in vm.numa] == [(2, 512 << 20), (4, 1536 << 20)]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("cpus = 0", "cpus = 0: must be greater than or equal to 1"),
+        ("cpus = 2049", "cpus = 2049: must be less than or equal to 2048"),
+        ("cpus = true", "cpus = True: must be a whole number"),
+        ('cpus = "many"', "cpus = 'many': must be a whole number"),
+        ("cpu = 4", "cpu: unknown key"),
+        ("generation = 3", "generation = 3: must be 1 or 2"),
+        ('page_size = "8K"', "page_size = 8192: must be 4096, 16384 or 65536"),
+        ('memory = "lots"', "memory = 'lots': a size is a number with an optional K, M, G or T, as 512M"),
+        ("memory = 16777216", "memory = 16777216: must be greater than or equal to 67108864"),
+        ("memory = 67108865", "memory = 67108865: memory must be a multiple of 2M"),
+        ('policy = "lifo"', "policy = 'lifo': must be fifo or random:SEED"),
+        ('isolation = "snp"', "isolation = 'snp': must be 'none'"),
+        ("seed = -1", "seed = -1: must be greater than or equal to 0"),
+        ('disks = [{path = "a", bus = "sata"}]', "disks[0].bus: unknown key"),
+        ('disks = [{size = "1M"}]', "disks[0].path: is required"),
+        ('[[numa]]\ncpus = 3\nmemory = "1G"', "numa: the nodes' cpus must add up to cpus (4)"),
+        ('[[numa]]\ncpus = 4\nmemory = "2G"', "numa: the nodes' memory must add up to memory (1G)"),
+        ("cpus = 0\ngeneration = 3", "generation = 3: must be 1 or 2 (and 1 more)"),
+        ("cpus = ", "is not TOML: Invalid value (at end of document)"),
+    ],
+)
+def test_a_mistake_is_one_line_with_file_key_value_and_limit(vm_file: Path, text: str, message: str) -> None:
+    vm_file.write_text(text)
+    with pytest.raises(InputError) as caught:
+        load_vm(vm_file)
+    assert str(caught.value) == f"{vm_file}: {message}"
+    assert caught.value.file == str(vm_file)
+
+
+def test_a_missing_file_and_one_that_is_not_text(vm_file: Path) -> None:
+    with pytest.raises(InputError, match=r"vm\.toml: No such file or directory$"):
+        load_vm(vm_file)
+    vm_file.write_bytes(b"\xff\xfe")
+    with pytest.raises(InputError, match=r"vm\.toml: is not UTF-8 text$"):
+        load_vm(vm_file)
+
+
+def test_the_host_and_generation_are_settled_by_file_then_defaults() -> None:
+    profile, generation = resolve(VmConfig(), architecture="x86", default_host="ws2022", generation=1)
+    assert (profile.name, generation) == ("ws2022", 1)
+    profile, generation = resolve(VmConfig(host="ws2019"), architecture="x86", default_host="ws2022", generation=1)
+    assert (profile.name, generation) == ("ws2019", 2), "the default host's generation is not this host's"
+    profile, generation = resolve(VmConfig(host="ws2019", generation=1), architecture="x86", default_host="wsl2")
+    assert (profile.name, generation) == ("ws2019", 1)
+
+
+@pytest.mark.parametrize(
+    ("vm", "architecture", "message"),
+    [
+        (VmConfig(host="ws2012", generation=2), "x86", "vm.toml: generation = 2: host ws2012 has generation 1 only"),
+        (VmConfig(host="ws2008r2", cpus=8), "x86", "vm.toml: cpus = 8: host ws2008r2 has at most 4"),
+        (
+            VmConfig(host="ws2022"),
+            "arm64",
+            "vm.toml: host = 'ws2022': runs x86 guests only, this kernel is arm64",
+        ),
+    ],
+)
+def test_an_impossible_vm_is_refused(vm: VmConfig, architecture: str, message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        resolve(vm, architecture=architecture, default_host="azure-gen2", where="vm.toml")
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("4096", 4096), ("4k", 4096), ("64 KiB", 65536), ("2MB", 2 << 20), ("1T", 1 << 40), (7, 7)]
+)
+def test_sizes(text: str | int, size: int) -> None:
+    assert parse_size(text) == size
+    assert parse_size(format_size(size)) == size
+
+
+@pytest.mark.parametrize("text", ["", "G", "1.5G", "-1", "1Q", "1 G B", "0x10"])
+def test_what_is_not_a_size(text: str) -> None:
+    with pytest.raises(ValueError, match="a size is a number"):
+        parse_size(text)
