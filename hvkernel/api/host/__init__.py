@@ -2,6 +2,17 @@
 
 from __future__ import annotations
 
+from hvkernel.api.host.arch import (
+    ArchFeatures,
+    ArchHost,
+    FeatureWords,
+    FirmwareShape,
+    Partition,
+    PendingCall,
+    ProcessorView,
+    SyntheticRegister,
+)
+from hvkernel.api.host.disk import SECTOR_SIZE, DiskError, DiskImage, StorageUnit
 from hvkernel.api.host.vmbus import (
     STATUS_SUCCESS,
     STATUS_UNSUCCESSFUL,
@@ -18,16 +29,28 @@ from hvkernel.api.host.vmbus import (
 )
 
 __all__ = [
+    "SECTOR_SIZE",
     "STATUS_SUCCESS",
     "STATUS_UNSUCCESSFUL",
+    "ArchFeatures",
+    "ArchHost",
     "Channel",
     "Device",
     "DeviceFactory",
     "DeviceRegistry",
     "DeviceSlot",
+    "DiskError",
+    "DiskImage",
+    "FeatureWords",
+    "FirmwareShape",
     "GuestBuffer",
     "Offer",
     "Packet",
+    "Partition",
+    "PendingCall",
+    "ProcessorView",
     "Services",
+    "StorageUnit",
+    "SyntheticRegister",
     "Timer",
 ]
