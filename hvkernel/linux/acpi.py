@@ -120,7 +120,10 @@ class Acpi:
         table = memory.read(at, head.length)
         if sum(table) & 0xFF:
             wrong, right = head.checksum, (head.checksum - sum(table)) & 0xFF
-            pr.pr_warn(f"ACPI BIOS Warning (bug): Incorrect checksum in table [{signature}] - 0x{wrong:02X}, should be 0x{right:02X}")
+            pr.pr_warn(
+                f"ACPI BIOS Warning (bug): Incorrect checksum in table [{signature}] - "
+                f"0x{wrong:02X}, should be 0x{right:02X}"
+            )
         ids = f"{_text(head.oem_id):6} {_text(head.oem_table_id):8} {head.oem_revision:08X} "
         ids += f"{_text(head.asl_compiler_id):4} {head.asl_compiler_revision:08X}"
         pr.pr_info(f"ACPI: {signature:4} 0x{at:016X} {head.length:06X} (v{head.revision:02d} {ids})")

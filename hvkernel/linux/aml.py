@@ -1,7 +1,8 @@
 """A reader of AML: the namespace of devices with their named objects, not an interpreter.
 
-Definitions that only a running interpreter could give a value (methods, fields, regions) are skipped; a device whose object is
-made by a method has no such object here. Source: ACPI 6.4, chapter 20 (encoding), 6.4 (resource descriptors).
+Definitions that only a running interpreter could give a value (methods, fields, regions) are skipped; a device whose
+object is made by a method has no such object here. Source: ACPI 6.4, chapter 20 (encoding), 6.4 (resource
+descriptors).
 """
 
 from __future__ import annotations
@@ -12,7 +13,16 @@ from typing import Final
 AmlValue = int | str | bytes | list["AmlValue"] | None
 
 _ZERO, _ONE, _ONES = 0x00, 0x01, 0xFF
-_ALIAS, _NAME, _SCOPE, _BUFFER, _PACKAGE, _VARPACKAGE, _METHOD, _EXTERNAL = 0x06, 0x08, 0x10, 0x11, 0x12, 0x13, 0x14, 0x15
+_ALIAS, _NAME, _SCOPE, _BUFFER, _PACKAGE, _VARPACKAGE, _METHOD, _EXTERNAL = (
+    0x06,
+    0x08,
+    0x10,
+    0x11,
+    0x12,
+    0x13,
+    0x14,
+    0x15,
+)
 _EXT = 0x5B
 _EXT_MUTEX, _EXT_EVENT = 0x01, 0x02
 _EXT_REGION, _EXT_FIELD, _EXT_DEVICE, _EXT_PROCESSOR, _EXT_POWER, _EXT_THERMAL, _EXT_INDEX = (
@@ -249,7 +259,9 @@ def resources(data: bytes) -> list[CrsItem]:
             length = int.from_bytes(data[at + 1 : at + 3], "little")
             body = data[at + 3 : at + 3 + length]
             if len(body) < length:
-                raise AmlError(f"resource descriptor {tag:#04x} at offset {at:#x} says {length} bytes, {len(body)} are left")
+                raise AmlError(
+                    f"resource descriptor {tag:#04x} at offset {at:#x} says {length} bytes, {len(body)} are left"
+                )
             items += _large(tag, body)
             at += 3 + length
             continue
@@ -275,6 +287,8 @@ def _large(tag: int, body: bytes) -> list[CrsItem]:
         return [CrsItem("mem", base, base + length - 1)] if length else []
     if tag == 0x89 and len(body) >= 2:
         count = body[1]
-        numbers = [int.from_bytes(body[2 + 4 * n : 6 + 4 * n], "little") for n in range(count) if len(body) >= 6 + 4 * n]
+        numbers = [
+            int.from_bytes(body[2 + 4 * n : 6 + 4 * n], "little") for n in range(count) if len(body) >= 6 + 4 * n
+        ]
         return [CrsItem("irq", n, n) for n in numbers]
     return []

@@ -56,7 +56,7 @@ class Clocksources:
         """The same in kHz."""
         return self._register(cs, 1000, khz)
 
-    def __clocksource_register(self, cs: Clocksource) -> int:  # noqa: N807  (kernel name)
+    def __clocksource_register(self, cs: Clocksource) -> int:
         return self._register(cs, 1, 0)
 
     def register_jiffies(self) -> None:

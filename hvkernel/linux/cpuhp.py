@@ -1,7 +1,7 @@
 """cpu.h, cpuhotplug.h: the hotplug state machine. Source: kernel/cpu.c.
 
-States up to CPUHP_BRINGUP_CPU run on the controlling CPU, the STARTING section on the new CPU with interrupts off, the rest in
-the CPU's ``cpuhp/N`` thread.
+States up to CPUHP_BRINGUP_CPU run on the controlling CPU, the STARTING section on the new CPU with interrupts off,
+the rest in the CPU's ``cpuhp/N`` thread.
 """
 
 from __future__ import annotations
@@ -32,9 +32,7 @@ class Step:
 
     __slots__ = ("name", "startup", "teardown")
 
-    def __init__(
-        self, name: str, startup: Callable[[int], int] | None, teardown: Callable[[int], int] | None
-    ) -> None:
+    def __init__(self, name: str, startup: Callable[[int], int] | None, teardown: Callable[[int], int] | None) -> None:
         self.name = name
         self.startup = startup
         self.teardown = teardown
@@ -97,7 +95,8 @@ class Cpuhp:
         *,
         nocalls: bool = False,
     ) -> int:
-        """See :class:`hvkernel.api.guest.smp.Cpuhp`. -EBUSY when the state has callbacks, -ENOSPC without a free one."""
+        """See :class:`hvkernel.api.guest.smp.Cpuhp`. -EBUSY when the state has callbacks, -ENOSPC without a free
+        one."""
         number = int(state)
         dynamic = False
         for first, last in _DYNAMIC:
@@ -182,7 +181,9 @@ class Cpuhp:
         if this.online:
             return 0
         if cpu not in self._kernel.cpus.present:
-            self._kernel.printk.pr_err(f"can't online cpu {cpu} because it is not configured as may-hotadd at boot time")
+            self._kernel.printk.pr_err(
+                f"can't online cpu {cpu} because it is not configured as may-hotadd at boot time"
+            )
             return -EINVAL
         with self._mutex:
             for state in sorted(self._steps):

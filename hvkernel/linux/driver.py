@@ -58,7 +58,8 @@ class DriverCore:
     # devices ---------------------------------------------------------------------------------------------------
 
     def device_register(self, dev: Device) -> int:
-        """device_add(): the bus, the uevent, a driver. -EINVAL without a name or when added already or after removal."""
+        """device_add(): the bus, the uevent, a driver. -EINVAL without a name or when added already or after
+        removal."""
         if not dev.name or dev.registered or dev.dead:
             return -EINVAL
         self.device_add(dev)
@@ -128,7 +129,10 @@ class DriverCore:
         bus = drv.bus
         if bus is None or self.buses.get(bus.name) is not bus:
             name = bus.name if bus else None
-            self._printk.pr_err(f"Driver '{drv.name}' was unable to register with bus_type '{name}' because the bus was not initialized.")
+            self._printk.pr_err(
+                f"Driver '{drv.name}' was unable to register with bus_type '{name}' "
+                "because the bus was not initialized."
+            )
             return -EINVAL
         if any(other.name == drv.name for other in bus.drivers):
             self._printk.pr_err(f"Error: Driver '{drv.name}' is already registered, aborting...")

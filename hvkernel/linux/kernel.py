@@ -231,9 +231,7 @@ class Kernel:
         self.link()
         self.machine.set_secondary_entry(self.cpus.secondary_entry)
         boot = self.cpus.cpus[0]
-        return self.machine.spawn(
-            self.guard, self.init.start_kernel, name="swapper/0", vp=boot.vp, irqs=False
-        )
+        return self.machine.spawn(self.guard, self.init.start_kernel, name="swapper/0", vp=boot.vp, irqs=False)
 
     def boot(self, limit: int | None = None) -> Outcome:
         """Start the kernel and run the machine until it is up, has ended, or cannot go on.

@@ -1,7 +1,7 @@
 """spinlock.h, mutex.h, rcupdate.h, with the part of lockdep that finds an inversion the first time it could happen.
 
-A lock's name is its class: the order of classes is checked, not only the locks that really met. Each inversion is reported
-once. Source of the texts: kernel/locking/lockdep.c.
+A lock's name is its class: the order of classes is checked, not only the locks that really met. Each inversion is
+reported once. Source of the texts: kernel/locking/lockdep.c.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from hvkernel.linux.kernel import Kernel
 
 SPIN_LIMIT: Final = 20_000_000
-"""Rounds of spinning after which a lock counts as dead; about 10 s of virtual time, as the soft-lockup watchdog's 2x10 s."""
+"""Rounds of spinning after which a lock counts as dead; about 10 s of virtual time, as the soft-lockup watchdog's
+2x10 s."""
 
 
 class LockClass:

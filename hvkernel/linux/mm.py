@@ -1,8 +1,8 @@
 """gfp.h, mm.h, vmalloc.h, highmem.h: guest memory in guest pages.
 
 All memory that the firmware's map calls RAM is given out, but for the ranges that boot reserves. What never reaches the
-host (kmalloc) is ordinary Python and not modelled here. NUMA: a ``node`` may be asked for and is not obeyed; which node's
-memory the kernel would give is *unspecified* by the firmware tables that the model has.
+host (kmalloc) is ordinary Python and not modelled here. NUMA: a ``node`` may be asked for and is not obeyed; which
+node's memory the kernel would give is *unspecified* by the firmware tables that the model has.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from hvkernel.api.guest.mm import Page
 from hvkernel.linux.buddy import Buddy
-from hvkernel.machine.accessor import Accessor, Vmap
+from hvkernel.machine import Accessor, Vmap
 from hvkernel.machine.addresses import HV_HYP_PAGE_SHIFT, HvPfn
 
 if TYPE_CHECKING:
@@ -168,7 +168,9 @@ class Mm:
                 return None
         if not 0 <= order <= self.max_order:
             if order > self.max_order:
-                self._finding("bad-allocation", f"WARNING: alloc_pages of order {order}, the largest is {self.max_order}")
+                self._finding(
+                    "bad-allocation", f"WARNING: alloc_pages of order {order}, the largest is {self.max_order}"
+                )
             return None
         zones = self._low if lowmem else self._zones
         for zone in zones:

@@ -172,9 +172,7 @@ class Modules:
         """What udev's kmod builtin does with a MODALIAS: load every module that matches. Returns the live ones."""
         live = []
         for name in self.by_alias(modalias):
-            if self.modules[name].state == "live":
-                live.append(name)
-            elif self.available(name) and self.request_module(name) == 0:
+            if self.modules[name].state == "live" or (self.available(name) and self.request_module(name) == 0):
                 live.append(name)
         return live
 

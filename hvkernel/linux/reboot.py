@@ -59,7 +59,8 @@ class Reboot:
             dump(reason)
 
     def panic(self, text: str) -> NoReturn:
-        """panic(): say it, stop the others, tell whoever wants to know, and stand still. Source: kernel/panic.c:panic."""
+        """panic(): say it, stop the others, tell whoever wants to know, and stand still. Source:
+        kernel/panic.c:panic."""
         kernel = self._kernel
         cpu = kernel.cpus.this_cpu()
         cpu.vp.irq_enabled = False

@@ -36,7 +36,8 @@ class Softirq:
         self._actions[TASKLET_SOFTIRQ] = self._tasklet_action
         self._tasklet_bit = 1 << TASKLET_SOFTIRQ
         self._parked: list[Tasklet] = []
-        """Scheduled but disabled. The kernel polls them in ksoftirqd; here tasklet_enable() brings them back, on its CPU."""
+        """Scheduled but disabled. The kernel polls them in ksoftirqd; here tasklet_enable() brings them back, on its
+        CPU."""
 
     def open_softirq(self, nr: int, action: Callable[[Cpu], None]) -> None:
         """``action(cpu)`` runs when softirq ``nr`` was raised."""

@@ -1,7 +1,7 @@
 """The modelled symbol table and the link check.
 
-An object declares what it exports and what it imports, each as a Protocol plus the C names behind it. Built-in code that
-needs a module's symbol does not link; a module that needs one depends on its owner.
+An object declares what it exports and what it imports, each as a Protocol plus the C names behind it. Built-in code
+that needs a module's symbol does not link; a module that needs one depends on its owner.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """timer.h, jiffies.h, clockchips.h: jiffies, timer lists, clock event devices.
 
-The kernel is modelled as tickless: jiffies follow from the time, and a CPU's timer interrupts only when a timer of that CPU
-is due. A CPU without a registered clock event device uses its processor's own timer.
+The kernel is modelled as tickless: jiffies follow from the time, and a CPU's timer interrupts only when a timer of
+that CPU is due. A CPU without a registered clock event device uses its processor's own timer.
 """
 
 from __future__ import annotations
@@ -200,7 +200,8 @@ class Timers:
         self._program(cpu)
 
     def clockevents_unbind_device(self, dev: ClockEventDevice, cpu: int) -> int:
-        """Stop using ``dev`` on ``cpu`` for the next best; -EINVAL when it is not registered, -EBUSY for another CPU."""
+        """Stop using ``dev`` on ``cpu`` for the next best; -EINVAL when it is not registered, -EBUSY for another
+        CPU."""
         if dev not in self._devices:
             return -EINVAL
         if dev.cpu != cpu:

@@ -1,8 +1,8 @@
 """workqueue.h: bound and unbound workqueues with concurrency management, delayed work, flushing.
 
 A pool of workers per CPU and one unbound pool. As in the kernel, a bound pool runs one worker at a time and lets
-another start when that one blocks; the unbound pool runs as many as there is work, up to each queue's ``max_active``. A work item is
-never run by two workers at once. Source: kernel/workqueue.c.
+another start when that one blocks; the unbound pool runs as many as there is work, up to each queue's ``max_active``.
+A work item is never run by two workers at once. Source: kernel/workqueue.c.
 """
 
 from __future__ import annotations
@@ -156,7 +156,9 @@ class WorkqueueApi:
             self.flush_workqueue(wq)
             rounds += 1
             if rounds == 10:
-                self.kernel.finding("workqueue", f"workqueue {wq.name}: drain_workqueue() isn't complete after 10 tries")
+                self.kernel.finding(
+                    "workqueue", f"workqueue {wq.name}: drain_workqueue() isn't complete after 10 tries"
+                )
         wq.destroyed = True
 
     # queueing --------------------------------------------------------------------------------------------------
@@ -270,7 +272,8 @@ class WorkqueueApi:
             if cpu.preempt_count:
                 self.kernel.finding(
                     "preempt-imbalance",
-                    f"BUG: workqueue leaked atomic: {worker.task.name}/{cpu.preempt_count:#010x}, last function: {work.func!r}",
+                    f"BUG: workqueue leaked atomic: {worker.task.name}/{cpu.preempt_count:#010x}, "
+                    f"last function: {work.func!r}",
                 )
                 cpu.preempt_count = 0
             self._finish(wq, pool, seq)
