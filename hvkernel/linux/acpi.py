@@ -22,7 +22,9 @@ MAX_TABLE: Final = 1 << 24
 class AcpiDevice(Device):
     """A device object of the namespace, as the kernel's acpi_device."""
 
-    def __init__(self, name: str, bus: BusType, parent: Device | None, node: aml.Node | None, hid: str | None) -> None:
+    parent: AcpiDevice | None
+
+    def __init__(self, name: str, bus: BusType, parent: AcpiDevice | None, node: aml.Node | None, hid: str | None) -> None:
         super().__init__(name, bus=bus, parent=parent)
         self.node_object = node
         self.hid = hid
@@ -51,7 +53,7 @@ class Acpi:
         self._tables: dict[str, tuple[int, bytes]] = {}
         self._devices: list[AcpiDevice] = []
         self._drivers: dict[str, _Driver] = {}
-        self._root: Device | None = None
+        self._root: AcpiDevice | None = None
         self.bus = BusType("acpi", match=self._match, probe=self._probe, remove=self._remove, uevent=self._uevent)
         self.available = False
         self.fadt: abi.AcpiTableFadt | None = None
@@ -215,7 +217,7 @@ class Acpi:
                 self._scan(child, self._add("LNXSYBUS", counts, top, child), counts)
         return 0
 
-    def _add(self, hid: str | None, counts: dict[str, int], parent: Device | None, node: aml.Node) -> AcpiDevice:
+    def _add(self, hid: str | None, counts: dict[str, int], parent: AcpiDevice | None, node: aml.Node) -> AcpiDevice:
         base = hid or "device"
         number = counts.get(base, 0)
         counts[base] = number + 1
@@ -225,7 +227,7 @@ class Acpi:
         self._kernel.driver.device_register(dev)
         return dev
 
-    def _scan(self, node: aml.Node, parent: Device, counts: dict[str, int]) -> None:
+    def _scan(self, node: aml.Node, parent: AcpiDevice, counts: dict[str, int]) -> None:
         for child in node.children:
             if child.kind not in ("device", "processor"):
                 continue

@@ -45,6 +45,6 @@ class Async:
         """Wait until nothing is pending, the work of a caller that itself runs here excepted."""
         task = self._kernel.machine.current
         worker = task.locals.get("worker") if task is not None else None
-        own = worker.current is not None if worker is not None else False
-        allowed = 1 if own and worker.current.data in self._pending.values() else 0
+        work = worker.current if worker is not None else None
+        allowed = 1 if work is not None and work.data in self._pending.values() else 0
         self._kernel.sched.wait_event(self._done, lambda: len(self._pending) <= allowed)

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from hvkernel.api.guest.sched import DelayedWork, Work
+from hvkernel.api.guest.sched import DelayedWork, Work, Workqueue
 from hvkernel.api.guest.time import TimerList
 
 if TYPE_CHECKING:
@@ -94,23 +94,6 @@ class PoolWorkqueue:
         self.inactive: deque[Work] = deque()
 
 
-class WorkqueueStruct:
-    """struct workqueue_struct."""
-
-    __slots__ = ("destroyed", "inflight", "max_active", "name", "next_seq", "pwqs", "unbound", "waiters")
-
-    def __init__(self, name: str, unbound: bool, max_active: int) -> None:
-        self.name = name
-        self.unbound = unbound
-        self.max_active = max_active
-        self.pwqs: dict[int, PoolWorkqueue] = {}
-        self.inflight: dict[int, Work] = {}
-        """Sequence number to work that is queued or runs, oldest first."""
-        self.next_seq = 0
-        self.waiters: list[Any] = []
-        self.destroyed = False
-
-
 class WorkqueueApi:
     """``kernel.workqueue``."""
 
@@ -128,7 +111,7 @@ class WorkqueueApi:
 
     def alloc_workqueue(
         self, name: str, *, unbound: bool = False, max_active: int = 0, highpri: bool = False
-    ) -> WorkqueueStruct:
+    ) -> Workqueue:
         """:param max_active: 0 is the default of 256. High priority is only a name here: there are no priorities.
 
         :raises ValueError: when ``max_active`` is not 0 to 512.
@@ -136,20 +119,20 @@ class WorkqueueApi:
         del highpri
         if not 0 <= max_active <= WQ_MAX_ACTIVE:
             raise ValueError(f"workqueue {name}: max_active {max_active} is not between 0 and {WQ_MAX_ACTIVE}")
-        return WorkqueueStruct(name, unbound, max_active or WQ_DFL_ACTIVE)
+        return Workqueue(name, unbound, max_active or WQ_DFL_ACTIVE)
 
-    def alloc_ordered_workqueue(self, name: str) -> WorkqueueStruct:
+    def alloc_ordered_workqueue(self, name: str) -> Workqueue:
         """One item at a time, in the order of queueing."""
         return self.alloc_workqueue(name, unbound=True, max_active=1)
 
-    def create_workqueue(self, name: str) -> WorkqueueStruct:
+    def create_workqueue(self, name: str) -> Workqueue:
         """alloc_workqueue(name, WQ_MEM_RECLAIM, 1): per CPU one at a time."""
         return self.alloc_workqueue(name, max_active=1)
 
-    def create_singlethread_workqueue(self, name: str) -> WorkqueueStruct:
+    def create_singlethread_workqueue(self, name: str) -> Workqueue:
         return self.alloc_ordered_workqueue(name)
 
-    def destroy_workqueue(self, wq: WorkqueueStruct) -> None:
+    def destroy_workqueue(self, wq: Workqueue) -> None:
         """Run what is queued, then refuse more."""
         rounds = 0
         while wq.inflight:
@@ -163,7 +146,7 @@ class WorkqueueApi:
 
     # queueing --------------------------------------------------------------------------------------------------
 
-    def queue_work(self, wq: WorkqueueStruct, work: Work) -> bool:
+    def queue_work(self, wq: Workqueue, work: Work) -> bool:
         """Queue on this CPU; False when it is pending already."""
         if work.pending:
             return False
@@ -171,7 +154,7 @@ class WorkqueueApi:
         self._queue(wq, work, None)
         return True
 
-    def queue_work_on(self, cpu: int, wq: WorkqueueStruct, work: Work) -> bool:
+    def queue_work_on(self, cpu: int, wq: Workqueue, work: Work) -> bool:
         """Queue on ``cpu``; on this one when that is offline."""
         if work.pending:
             return False
@@ -196,7 +179,7 @@ class WorkqueueApi:
             self.flush_work(work)
         return 0
 
-    def _pool(self, wq: WorkqueueStruct, cpu: int | None) -> Pool:
+    def _pool(self, wq: Workqueue, cpu: int | None) -> Pool:
         if wq.unbound:
             return self._unbound
         cpus = self.kernel.cpus
@@ -206,7 +189,7 @@ class WorkqueueApi:
             pool = self._pools[number, False] = Pool(self, cpus.cpu(number), str(number))
         return pool
 
-    def _queue(self, wq: WorkqueueStruct, work: Work, cpu: int | None) -> None:
+    def _queue(self, wq: Workqueue, work: Work, cpu: int | None) -> None:
         if wq.destroyed:
             work.pending = False
             self.kernel.finding("workqueue", f"WARNING: work queued on destroyed workqueue {wq.name}")
@@ -257,7 +240,7 @@ class WorkqueueApi:
                 machine.block()
 
     def _process(self, worker: Worker, work: Work) -> None:
-        wq: WorkqueueStruct = work.wq
+        wq: Workqueue = work.wq
         pool = worker.pool
         seq = work.seq
         work.pending = False
@@ -278,7 +261,7 @@ class WorkqueueApi:
                 cpu.preempt_count = 0
             self._finish(wq, pool, seq)
 
-    def _finish(self, wq: WorkqueueStruct, pool: Pool, seq: int) -> None:
+    def _finish(self, wq: Workqueue, pool: Pool, seq: int) -> None:
         """The run or the queueing with number ``seq`` is over: start the next, tell who flushes."""
         wq.inflight.pop(seq, None)
         pwq = wq.pwqs[-1 if not pool.bound else pool.cpu.cpu]  # type: ignore[union-attr]
@@ -293,17 +276,17 @@ class WorkqueueApi:
 
     # delayed work ----------------------------------------------------------------------------------------------
 
-    def queue_delayed_work(self, wq: WorkqueueStruct, work: DelayedWork, delay: int) -> bool:
+    def queue_delayed_work(self, wq: Workqueue, work: DelayedWork, delay: int) -> bool:
         """:param delay: jiffies."""
         return self._queue_delayed(wq, work, delay, None)
 
-    def queue_delayed_work_on(self, cpu: int, wq: WorkqueueStruct, work: DelayedWork, delay: int) -> bool:
+    def queue_delayed_work_on(self, cpu: int, wq: Workqueue, work: DelayedWork, delay: int) -> bool:
         return self._queue_delayed(wq, work, delay, cpu)
 
     def schedule_delayed_work(self, work: DelayedWork, delay: int) -> bool:
         return self._queue_delayed(self.system_wq, work, delay, None)
 
-    def _queue_delayed(self, wq: WorkqueueStruct, work: DelayedWork, delay: int, cpu: int | None) -> bool:
+    def _queue_delayed(self, wq: Workqueue, work: DelayedWork, delay: int, cpu: int | None) -> bool:
         if work.pending:
             return False
         work.pending = True
@@ -326,7 +309,7 @@ class WorkqueueApi:
         work: DelayedWork = timer.data
         self._queue(work.wq, work, work.cpu)
 
-    def mod_delayed_work(self, wq: WorkqueueStruct, work: DelayedWork, delay: int) -> bool:
+    def mod_delayed_work(self, wq: Workqueue, work: DelayedWork, delay: int) -> bool:
         """Queue it for ``delay`` jiffies from now, whatever it was waiting for; True when it was pending."""
         was = self._grab(work)
         self._queue_delayed(wq, work, delay, None)
@@ -337,7 +320,7 @@ class WorkqueueApi:
     def flush_work(self, work: Work) -> bool:
         """Wait for the last queueing of ``work``; False when it is idle."""
         self.kernel.sched.might_sleep()
-        wq: WorkqueueStruct | None = work.wq
+        wq: Workqueue | None = work.wq
         seq = work.seq
         if wq is None or seq not in wq.inflight:
             return False
@@ -347,13 +330,13 @@ class WorkqueueApi:
         self._wait(wq, lambda: seq not in wq.inflight)
         return True
 
-    def flush_workqueue(self, wq: WorkqueueStruct) -> None:
+    def flush_workqueue(self, wq: Workqueue) -> None:
         """Wait for all that was queued before."""
         self.kernel.sched.might_sleep()
         last = wq.next_seq
         self._wait(wq, lambda: not wq.inflight or next(iter(wq.inflight)) > last)
 
-    def _wait(self, wq: WorkqueueStruct, over: Callable[[], bool]) -> None:
+    def _wait(self, wq: Workqueue, over: Callable[[], bool]) -> None:
         while not over():
             wq.waiters.append(self.machine.current)
             self.kernel.sched.schedule_blocked()
@@ -365,7 +348,7 @@ class WorkqueueApi:
         if isinstance(work, DelayedWork) and work.timer is not None and self.kernel.timers.del_timer(work.timer):
             work.pending = False
             return True
-        wq: WorkqueueStruct = work.wq
+        wq: Workqueue = work.wq
         pool: Pool = work.pool
         pwq = wq.pwqs[-1 if not pool.bound else pool.cpu.cpu]  # type: ignore[union-attr]
         if work in pwq.inactive:
@@ -384,7 +367,7 @@ class WorkqueueApi:
         self._finish(wq, pool, work.seq)
         return True
 
-    def _wake_waiters(self, wq: WorkqueueStruct) -> None:
+    def _wake_waiters(self, wq: Workqueue) -> None:
         waiters, wq.waiters = wq.waiters, []
         for task in waiters:
             self.machine.wake(task)
@@ -392,7 +375,7 @@ class WorkqueueApi:
     def cancel_work_sync(self, work: Work) -> bool:
         """Take it off the queue and wait until it does not run; True when it was pending."""
         was = self._grab(work)
-        wq: WorkqueueStruct | None = work.wq
+        wq: Workqueue | None = work.wq
         if wq is not None and work.running is not None and work.running.task is not self.machine.current:
             self.kernel.sched.might_sleep()
             self._wait(wq, lambda: work.running is None)

@@ -66,11 +66,21 @@ class DelayedWork(Work):
         self.cpu: int | None = None
 
 
-class Workqueue(Protocol):
-    """An allocated workqueue; opaque to its users."""
+class Workqueue:
+    """struct workqueue_struct: opaque to its users, made by ``kernel.workqueue.alloc_workqueue``."""
 
-    @property
-    def name(self) -> str: ...
+    __slots__ = ("destroyed", "inflight", "max_active", "name", "next_seq", "pwqs", "unbound", "waiters")
+
+    def __init__(self, name: str, unbound: bool, max_active: int) -> None:
+        self.name = name
+        self.unbound = unbound
+        self.max_active = max_active
+        self.pwqs: dict[int, Any] = {}
+        self.inflight: dict[int, Work] = {}
+        """Sequence number to work that is queued or runs, oldest first."""
+        self.next_seq = 0
+        self.waiters: list[Any] = []
+        self.destroyed = False
 
 
 class WorkqueueApi(Protocol):
