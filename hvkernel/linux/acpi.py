@@ -24,7 +24,9 @@ class AcpiDevice(Device):
 
     parent: AcpiDevice | None
 
-    def __init__(self, name: str, bus: BusType, parent: AcpiDevice | None, node: aml.Node | None, hid: str | None) -> None:
+    def __init__(
+        self, name: str, bus: BusType, parent: AcpiDevice | None, node: aml.Node | None, hid: str | None
+    ) -> None:
         super().__init__(name, bus=bus, parent=parent)
         self.node_object = node
         self.hid = hid
