@@ -18,8 +18,7 @@ from .conftest import ARCH_MODULES, DATA, modules_of
 
 PAGE_SIZES: Final = (4096, 16384, 65536)
 
-# Constants whose value depends on the guest's page size are functions of it.
-BY_PAGE_SIZE: Final = MappingProxyType({"NR_HV_HYP_PAGES_IN_PAGE": tlfs.nr_hv_hyp_pages_in_page})
+BY_PAGE_SIZE: Final = MappingProxyType(collect(modules_of("arm64")).by_page_size)
 
 # Types of other subsystems that stand inside a Hyper-V struct: declared as bytes.
 OPAQUE: Final = ("ghcb",)
@@ -158,7 +157,7 @@ def everything() -> Catalog:
     catalogs = [collect(modules_of(arch)) for arch in ARCH_MODULES]
     structs = {tag: cls for catalog in catalogs for tag, cls in catalog.structs.items()}
     constants = {name: value for catalog in catalogs for name, value in catalog.constants.items()}
-    return Catalog(structs, constants, dict(guids.GUIDS))
+    return Catalog(structs, constants, dict(guids.GUIDS), {}, {})
 
 
 @pytest.mark.parametrize("kind", ["structs", "constants", "strings"])
