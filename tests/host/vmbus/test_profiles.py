@@ -42,9 +42,7 @@ def serve(raw: Any, name: str, generation: int) -> Any:
     """A raw guest whose server is the profile's."""
     profile = load_profile(name)
     guest = raw()
-    guest.host.ports.message.clear()
-    guest.server = VmbusServer(guest.host, profile.vmbus, slots_of(profile.devices(generation)), DeviceTable())
-    guest.server.start()
+    guest.serve(VmbusServer(guest.host, profile.vmbus, slots_of(profile.devices(generation)), DeviceTable()))
     return guest
 
 
