@@ -9,15 +9,19 @@ from __future__ import annotations
 from typing import Final
 
 MODULES: Final[tuple[str, ...]] = (
+    "hvkernel.abi.acpi",
     "hvkernel.abi.guids",
     "hvkernel.abi.ic",
     "hvkernel.abi.monitor",
     "hvkernel.abi.ring",
+    "hvkernel.abi.smbios",
+    "hvkernel.abi.tlfs_codes",
     "hvkernel.abi.tlfs_device",
     "hvkernel.abi.tlfs_features",
     "hvkernel.abi.tlfs_hypercall",
     "hvkernel.abi.tlfs_synic",
     "hvkernel.abi.vmbus",
+    "hvkernel.abi.vmbus_messages",
 )
 """Import paths of the architecture-neutral modules that define something, in name order.
 

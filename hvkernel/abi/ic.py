@@ -1,4 +1,8 @@
-"""ICDOC"""
+"""Integration components: framing, version negotiation, and the messages of each service.
+
+Heartbeat, shutdown and time sync are answered in the kernel; KVP, VSS and file copy by a daemon, to which the
+kernel speaks with the structs of include/uapi/linux/hyperv.h.
+"""
 
 from __future__ import annotations
 
@@ -8,129 +12,132 @@ from typing import Annotated, Final
 from hvkernel.abi.wire import Union, Wire, overlay, s32, tail, u8, u16, u32, u64, union, wire
 
 ICMSGTYPE_NEGOTIATE: Final = 0
-"""ICMSGTYPE_NEGOTIATE. (include/linux/hyperv.h:1541 @6.1.192)"""
+"""Framework and message version negotiation. (include/linux/hyperv.h:1541 @6.1.192)"""
 ICMSGTYPE_HEARTBEAT: Final = 1
-"""ICMSGTYPE_HEARTBEAT. (include/linux/hyperv.h:1542 @6.1.192)"""
+"""`HeartbeatMsgData`. (include/linux/hyperv.h:1542 @6.1.192)"""
 ICMSGTYPE_KVPEXCHANGE: Final = 2
-"""ICMSGTYPE_KVPEXCHANGE. (include/linux/hyperv.h:1543 @6.1.192)"""
+"""`HvKvpMsg`. (include/linux/hyperv.h:1543 @6.1.192)"""
 ICMSGTYPE_SHUTDOWN: Final = 3
-"""ICMSGTYPE_SHUTDOWN. (include/linux/hyperv.h:1544 @6.1.192)"""
+"""`ShutdownMsgData`. (include/linux/hyperv.h:1544 @6.1.192)"""
 ICMSGTYPE_TIMESYNC: Final = 4
-"""ICMSGTYPE_TIMESYNC. (include/linux/hyperv.h:1545 @6.1.192)"""
+"""`IctimesyncData` or, from version 4, `IctimesyncRefData`. (include/linux/hyperv.h:1545 @6.1.192)"""
 ICMSGTYPE_VSS: Final = 5
-"""ICMSGTYPE_VSS. (include/linux/hyperv.h:1546 @6.1.192)"""
+"""`HvVssMsg`. (include/linux/hyperv.h:1546 @6.1.192)"""
 ICMSGTYPE_FCOPY: Final = 7
-"""ICMSGTYPE_FCOPY. (include/linux/hyperv.h:1547 @6.1.192)"""
+"""`HvStartFcopy`, `HvDoFcopy` or just `HvFcopyHdr`. (include/linux/hyperv.h:1547 @6.1.192)"""
 ICMSGHDRFLAG_TRANSACTION: Final = 1
-"""ICMSGHDRFLAG_TRANSACTION. (include/linux/hyperv.h:1549 @6.1.192)"""
+"""Header flag: part of a transaction. (include/linux/hyperv.h:1549 @6.1.192)"""
 ICMSGHDRFLAG_REQUEST: Final = 2
-"""ICMSGHDRFLAG_REQUEST. (include/linux/hyperv.h:1550 @6.1.192)"""
+"""Header flag: a request. (include/linux/hyperv.h:1550 @6.1.192)"""
 ICMSGHDRFLAG_RESPONSE: Final = 4
-"""ICMSGHDRFLAG_RESPONSE. (include/linux/hyperv.h:1551 @6.1.192)"""
-IC_VERSION_NEGOTIATION_MAX_VER_COUNT: Final = 0x64
-"""IC_VERSION_NEGOTIATION_MAX_VER_COUNT. (include/linux/hyperv.h:1592 @6.1.192)"""
-ICMSG_HDR: Final = 0x1C
-"""ICMSG_HDR. (include/linux/hyperv.h:1593 @6.1.192)"""
+"""Header flag: a response. (include/linux/hyperv.h:1551 @6.1.192)"""
+IC_VERSION_NEGOTIATION_MAX_VER_COUNT: Final = 100
+"""Most versions that a negotiation may list. (include/linux/hyperv.h:1592 @6.1.192)"""
+ICMSG_HDR: Final = 28
+"""Bytes in front of the message: pipe header and IC header. (include/linux/hyperv.h:1593 @6.1.192)"""
 ICTIMESYNCFLAG_PROBE: Final = 0
-"""ICTIMESYNCFLAG_PROBE. (include/linux/hyperv.h:1618 @6.1.192)"""
+"""Time sync flag: nothing to do. (include/linux/hyperv.h:1618 @6.1.192)"""
 ICTIMESYNCFLAG_SYNC: Final = 1
-"""ICTIMESYNCFLAG_SYNC. (include/linux/hyperv.h:1619 @6.1.192)"""
+"""Time sync flag: set the clock to the host's. (include/linux/hyperv.h:1619 @6.1.192)"""
 ICTIMESYNCFLAG_SAMPLE: Final = 2
-"""ICTIMESYNCFLAG_SAMPLE. (include/linux/hyperv.h:1620 @6.1.192)"""
+"""Time sync flag: a sample of the host's clock. (include/linux/hyperv.h:1620 @6.1.192)"""
 WLTIMEDELTA: Final = 0x019D_B1DE_D53E_8000
-"""WLTIMEDELTA. (include/linux/hyperv.h:1623 @6.1.192)"""
+"""Between the epochs of Windows (1601) and Unix (1970), in 100 ns. (include/linux/hyperv.h:1623 @6.1.192)"""
 MAX_SRV_VER: Final = 0x07FF_FFFF
-"""MAX_SRV_VER. (include/linux/hyperv.h:1657 @6.1.192)"""
-HV_CONFIG_BLOCK_SIZE_MAX: Final = 0x80
-"""HV_CONFIG_BLOCK_SIZE_MAX. (include/linux/hyperv.h:1769 @6.1.192)"""
+"""Larger than any service version. (include/linux/hyperv.h:1657 @6.1.192)"""
+HV_CONFIG_BLOCK_SIZE_MAX: Final = 128
+"""Most bytes of a configuration block of a pass-through device. (include/linux/hyperv.h:1769 @6.1.192)"""
 
 
 UTIL_FW_MINOR: Final = 0
-"""UTIL_FW_MINOR. (include/uapi/linux/hyperv.h:34 @6.1.192)"""
+"""Framework minor version. (include/uapi/linux/hyperv.h:34 @6.1.192)"""
 UTIL_WS2K8_FW_MAJOR: Final = 1
-"""UTIL_WS2K8_FW_MAJOR. (include/uapi/linux/hyperv.h:36 @6.1.192)"""
-UTIL_WS2K8_FW_VERSION: Final = 0x0001_0000
-"""UTIL_WS2K8_FW_VERSION. (include/uapi/linux/hyperv.h:37 @6.1.192)"""
+"""Framework major version of Server 2008. (include/uapi/linux/hyperv.h:36 @6.1.192)"""
+UTIL_WS2K8_FW_VERSION: Final = 65536
+"""Framework 1.0. (include/uapi/linux/hyperv.h:37 @6.1.192)"""
 UTIL_FW_MAJOR: Final = 3
-"""UTIL_FW_MAJOR. (include/uapi/linux/hyperv.h:39 @6.1.192)"""
-UTIL_FW_VERSION: Final = 0x0003_0000
-"""UTIL_FW_VERSION. (include/uapi/linux/hyperv.h:40 @6.1.192)"""
-VSS_OP_REGISTER: Final = 0x80
-"""VSS_OP_REGISTER. (include/uapi/linux/hyperv.h:47 @6.1.192)"""
-VSS_OP_REGISTER1: Final = 0x81
-"""VSS_OP_REGISTER1. (include/uapi/linux/hyperv.h:52 @6.1.192)"""
+"""Framework major version since Windows 7. (include/uapi/linux/hyperv.h:39 @6.1.192)"""
+UTIL_FW_VERSION: Final = 196608
+"""Framework 3.0. (include/uapi/linux/hyperv.h:40 @6.1.192)"""
+VSS_OP_REGISTER: Final = 128
+"""Daemon to kernel: register, old way. (include/uapi/linux/hyperv.h:47 @6.1.192)"""
+VSS_OP_REGISTER1: Final = 129
+"""Daemon to kernel: register, with handshake. (include/uapi/linux/hyperv.h:52 @6.1.192)"""
 VSS_HBU_NO_AUTO_RECOVERY: Final = 0x5
-"""VSS_HBU_NO_AUTO_RECOVERY. (include/uapi/linux/hyperv.h:83 @6.1.192)"""
+"""The one feature that Linux answers HOT_BACKUP with. (include/uapi/linux/hyperv.h:83 @6.1.192)"""
 FCOPY_VERSION_0: Final = 0
-"""FCOPY_VERSION_0. (include/uapi/linux/hyperv.h:119 @6.1.192)"""
+"""Daemon protocol without handshake. (include/uapi/linux/hyperv.h:119 @6.1.192)"""
 FCOPY_VERSION_1: Final = 1
-"""FCOPY_VERSION_1. (include/uapi/linux/hyperv.h:120 @6.1.192)"""
-FCOPY_CURRENT_VERSION: Final = 1
-"""FCOPY_CURRENT_VERSION. (include/uapi/linux/hyperv.h:121 @6.1.192)"""
-W_MAX_PATH: Final = 0x104
-"""W_MAX_PATH. (include/uapi/linux/hyperv.h:122 @6.1.192)"""
+"""Daemon protocol with handshake. (include/uapi/linux/hyperv.h:120 @6.1.192)"""
+FCOPY_CURRENT_VERSION: Final = FCOPY_VERSION_1
+"""Daemon protocol in use. (include/uapi/linux/hyperv.h:121 @6.1.192)"""
+W_MAX_PATH: Final = 260
+"""UTF-16 units of a file or path name. (include/uapi/linux/hyperv.h:122 @6.1.192)"""
 OVER_WRITE: Final = 0x1
-"""OVER_WRITE. (include/uapi/linux/hyperv.h:137 @6.1.192)"""
+"""Copy flag: replace a file that exists. (include/uapi/linux/hyperv.h:137 @6.1.192)"""
 CREATE_PATH: Final = 0x2
-"""CREATE_PATH. (include/uapi/linux/hyperv.h:138 @6.1.192)"""
-DATA_FRAGMENT: Final = 0x1800
-"""DATA_FRAGMENT. (include/uapi/linux/hyperv.h:151 @6.1.192)"""
-HV_KVP_EXCHANGE_MAX_VALUE_SIZE: Final = 0x800
-"""HV_KVP_EXCHANGE_MAX_VALUE_SIZE. (include/uapi/linux/hyperv.h:189 @6.1.192)"""
-HV_KVP_EXCHANGE_MAX_KEY_SIZE: Final = 0x200
-"""HV_KVP_EXCHANGE_MAX_KEY_SIZE. (include/uapi/linux/hyperv.h:197 @6.1.192)"""
+"""Copy flag: create missing directories. (include/uapi/linux/hyperv.h:138 @6.1.192)"""
+DATA_FRAGMENT: Final = 6144
+"""Bytes of a file in one message. (include/uapi/linux/hyperv.h:151 @6.1.192)"""
+HV_KVP_EXCHANGE_MAX_VALUE_SIZE: Final = 2048
+"""Bytes of a value. (include/uapi/linux/hyperv.h:189 @6.1.192)"""
+HV_KVP_EXCHANGE_MAX_KEY_SIZE: Final = 512
+"""Bytes of a key. (include/uapi/linux/hyperv.h:197 @6.1.192)"""
 REG_SZ: Final = 1
-"""REG_SZ. (include/uapi/linux/hyperv.h:252 @6.1.192)"""
+"""Value type: string, UTF-16 on the wire. (include/uapi/linux/hyperv.h:252 @6.1.192)"""
 REG_U32: Final = 4
-"""REG_U32. (include/uapi/linux/hyperv.h:253 @6.1.192)"""
+"""Value type: 32-bit number. (include/uapi/linux/hyperv.h:253 @6.1.192)"""
 REG_U64: Final = 8
-"""REG_U64. (include/uapi/linux/hyperv.h:254 @6.1.192)"""
+"""Value type: 64-bit number. (include/uapi/linux/hyperv.h:254 @6.1.192)"""
 KVP_OP_REGISTER: Final = 4
-"""KVP_OP_REGISTER. (include/uapi/linux/hyperv.h:285 @6.1.192)"""
-KVP_OP_REGISTER1: Final = 0x64
-"""KVP_OP_REGISTER1. (include/uapi/linux/hyperv.h:294 @6.1.192)"""
+"""Daemon to kernel: register, old way. Clashes with KVP_OP_GET_IP_INFO, which goes the other way.
+
+Source: include/uapi/linux/hyperv.h:285 @6.1.192
+"""
+KVP_OP_REGISTER1: Final = 100
+"""Daemon to kernel: register, can set IP addresses. (include/uapi/linux/hyperv.h:294 @6.1.192)"""
 HV_S_OK: Final = 0x0
-"""HV_S_OK. (include/uapi/linux/hyperv.h:319 @6.1.192)"""
+"""Status: success. (include/uapi/linux/hyperv.h:319 @6.1.192)"""
 HV_E_FAIL: Final = 0x8000_4005
-"""HV_E_FAIL. (include/uapi/linux/hyperv.h:320 @6.1.192)"""
+"""Status: unspecified failure. (include/uapi/linux/hyperv.h:320 @6.1.192)"""
 HV_S_CONT: Final = 0x8007_0103
-"""HV_S_CONT. (include/uapi/linux/hyperv.h:321 @6.1.192)"""
+"""Status: no more items; also "still working" from VSS. (include/uapi/linux/hyperv.h:321 @6.1.192)"""
 HV_ERROR_NOT_SUPPORTED: Final = 0x8007_0032
-"""HV_ERROR_NOT_SUPPORTED. (include/uapi/linux/hyperv.h:322 @6.1.192)"""
+"""Status: not supported. (include/uapi/linux/hyperv.h:322 @6.1.192)"""
 HV_ERROR_MACHINE_LOCKED: Final = 0x8007_04F7
-"""HV_ERROR_MACHINE_LOCKED. (include/uapi/linux/hyperv.h:323 @6.1.192)"""
+"""Status: locked. (include/uapi/linux/hyperv.h:323 @6.1.192)"""
 HV_ERROR_DEVICE_NOT_CONNECTED: Final = 0x8007_048F
-"""HV_ERROR_DEVICE_NOT_CONNECTED. (include/uapi/linux/hyperv.h:324 @6.1.192)"""
+"""Status: the daemon is not there. (include/uapi/linux/hyperv.h:324 @6.1.192)"""
 HV_INVALIDARG: Final = 0x8007_0057
-"""HV_INVALIDARG. (include/uapi/linux/hyperv.h:325 @6.1.192)"""
+"""Status: invalid argument. (include/uapi/linux/hyperv.h:325 @6.1.192)"""
 HV_GUID_NOTFOUND: Final = 0x8004_1002
-"""HV_GUID_NOTFOUND. (include/uapi/linux/hyperv.h:326 @6.1.192)"""
+"""Status: no adapter with this id. (include/uapi/linux/hyperv.h:326 @6.1.192)"""
 HV_ERROR_ALREADY_EXISTS: Final = 0x8007_0050
-"""HV_ERROR_ALREADY_EXISTS. (include/uapi/linux/hyperv.h:327 @6.1.192)"""
+"""Status: the file exists. (include/uapi/linux/hyperv.h:327 @6.1.192)"""
 HV_ERROR_DISK_FULL: Final = 0x8007_0070
-"""HV_ERROR_DISK_FULL. (include/uapi/linux/hyperv.h:328 @6.1.192)"""
+"""Status: disk full. (include/uapi/linux/hyperv.h:328 @6.1.192)"""
 ADDR_FAMILY_NONE: Final = 0x0
-"""ADDR_FAMILY_NONE. (include/uapi/linux/hyperv.h:330 @6.1.192)"""
+"""IP configuration: no address family. (include/uapi/linux/hyperv.h:330 @6.1.192)"""
 ADDR_FAMILY_IPV4: Final = 0x1
-"""ADDR_FAMILY_IPV4. (include/uapi/linux/hyperv.h:331 @6.1.192)"""
+"""IP configuration: IPv4. (include/uapi/linux/hyperv.h:331 @6.1.192)"""
 ADDR_FAMILY_IPV6: Final = 0x2
-"""ADDR_FAMILY_IPV6. (include/uapi/linux/hyperv.h:332 @6.1.192)"""
-MAX_ADAPTER_ID_SIZE: Final = 0x80
-"""MAX_ADAPTER_ID_SIZE. (include/uapi/linux/hyperv.h:334 @6.1.192)"""
-MAX_IP_ADDR_SIZE: Final = 0x400
-"""MAX_IP_ADDR_SIZE. (include/uapi/linux/hyperv.h:335 @6.1.192)"""
-MAX_GATEWAY_SIZE: Final = 0x200
-"""MAX_GATEWAY_SIZE. (include/uapi/linux/hyperv.h:336 @6.1.192)"""
+"""IP configuration: IPv6. (include/uapi/linux/hyperv.h:332 @6.1.192)"""
+MAX_ADAPTER_ID_SIZE: Final = 128
+"""UTF-16 units of an adapter id. (include/uapi/linux/hyperv.h:334 @6.1.192)"""
+MAX_IP_ADDR_SIZE: Final = 1024
+"""UTF-16 units of a list of addresses. (include/uapi/linux/hyperv.h:335 @6.1.192)"""
+MAX_GATEWAY_SIZE: Final = 512
+"""UTF-16 units of a list of gateways. (include/uapi/linux/hyperv.h:336 @6.1.192)"""
 
 
-HV_UTIL_TIMEOUT: Final = 0x1E
-"""HV_UTIL_TIMEOUT. (drivers/hv/hyperv_vmbus.h:28 @6.1.192)"""
-HV_UTIL_NEGO_TIMEOUT: Final = 0x37
-"""HV_UTIL_NEGO_TIMEOUT. (drivers/hv/hyperv_vmbus.h:33 @6.1.192)"""
+HV_UTIL_TIMEOUT: Final = 30
+"""Seconds that a daemon may take for a request. (drivers/hv/hyperv_vmbus.h:28 @6.1.192)"""
+HV_UTIL_NEGO_TIMEOUT: Final = 55
+"""Seconds after which the host is answered even if no daemon has shown up. (drivers/hv/hyperv_vmbus.h:33 @6.1.192)"""
 
 
 class HvKvpExchgOp(IntEnum):
-    """``hv_kvp_exchg_op``.
+    """KVP operations.
 
     Source: include/uapi/linux/hyperv.h:296 @6.1.192
     """
@@ -145,7 +152,7 @@ class HvKvpExchgOp(IntEnum):
 
 
 class HvKvpExchgPool(IntEnum):
-    """``hv_kvp_exchg_pool``.
+    """KVP pools.
 
     Source: include/uapi/linux/hyperv.h:306 @6.1.192
     """
@@ -159,7 +166,7 @@ class HvKvpExchgPool(IntEnum):
 
 
 class HvVssOp(IntEnum):
-    """``hv_vss_op``.
+    """VSS operations.
 
     Source: include/uapi/linux/hyperv.h:54 @6.1.192
     """
@@ -176,7 +183,7 @@ class HvVssOp(IntEnum):
 
 
 class HvFcopyOp(IntEnum):
-    """``hv_fcopy_op``.
+    """File copy operations.
 
     Source: include/uapi/linux/hyperv.h:124 @6.1.192
     """
@@ -188,7 +195,7 @@ class HvFcopyOp(IntEnum):
 
 
 class HvutilDeviceState(IntEnum):
-    """``hvutil_device_state``.
+    """States of a service that has a daemon.
 
     Source: drivers/hv/hyperv_vmbus.h:394 @6.1.192
     """
@@ -203,7 +210,7 @@ class HvutilDeviceState(IntEnum):
 
 @wire(size=8, source="include/linux/hyperv.h:1571 @6.1.192")
 class VmbuspipeHdr(Wire):
-    """``vmbuspipe_hdr``."""
+    """Pipe header, in front of every integration component message."""
 
     __kernel__ = "vmbuspipe_hdr"
 
@@ -213,7 +220,7 @@ class VmbuspipeHdr(Wire):
 
 @wire(size=4, source="include/linux/hyperv.h:1576 @6.1.192")
 class IcVersion(Wire):
-    """``ic_version``."""
+    """A version."""
 
     __kernel__ = "ic_version"
 
@@ -223,23 +230,26 @@ class IcVersion(Wire):
 
 @wire(size=20, source="include/linux/hyperv.h:1581 @6.1.192")
 class IcmsgHdr(Wire):
-    """``icmsg_hdr``."""
+    """Integration component header."""
 
     __kernel__ = "icmsg_hdr"
 
     icverframe: IcVersion
     icmsgtype: u16
+    """ICMSGTYPE_*."""
     icvermsg: IcVersion
     icmsgsize: u16
+    """Bytes that follow the header."""
     status: u32
     ictransaction_id: u8
     icflags: u8
+    """ICMSGHDRFLAG_*."""
     reserved: Annotated[bytes, 2]
 
 
 @wire(size=8, source="include/linux/hyperv.h:1598 @6.1.192")
 class IcmsgNegotiate(Wire):
-    """``icmsg_negotiate``."""
+    """Version negotiation: the framework versions follow, then the message versions."""
 
     __kernel__ = "icmsg_negotiate"
 
@@ -251,7 +261,7 @@ class IcmsgNegotiate(Wire):
 
 @wire(size=2060, source="include/linux/hyperv.h:1605 @6.1.192")
 class ShutdownMsgData(Wire):
-    """``shutdown_msg_data``."""
+    """Host wants the guest to shut down, restart or hibernate."""
 
     __kernel__ = "shutdown_msg_data"
 
@@ -263,7 +273,7 @@ class ShutdownMsgData(Wire):
 
 @wire(size=40, source="include/linux/hyperv.h:1612 @6.1.192")
 class HeartbeatMsgData(Wire):
-    """``heartbeat_msg_data``."""
+    """Host asks for a sign of life; the guest answers seq_num + 1."""
 
     __kernel__ = "heartbeat_msg_data"
 
@@ -273,7 +283,7 @@ class HeartbeatMsgData(Wire):
 
 @wire(size=25, source="include/linux/hyperv.h:1628 @6.1.192")
 class IctimesyncData(Wire):
-    """``ictimesync_data``."""
+    """Host's time, up to time sync version 3. Times are in 100 ns since 1601."""
 
     __kernel__ = "ictimesync_data"
 
@@ -285,7 +295,7 @@ class IctimesyncData(Wire):
 
 @wire(size=22, source="include/linux/hyperv.h:1635 @6.1.192")
 class IctimesyncRefData(Wire):
-    """``ictimesync_ref_data``."""
+    """Host's time with the reference time at which it was taken, from time sync version 4."""
 
     __kernel__ = "ictimesync_ref_data"
 
@@ -299,7 +309,7 @@ class IctimesyncRefData(Wire):
 
 @wire(size=8, source="include/uapi/linux/hyperv.h:73 @6.1.192")
 class HvVssHdr(Wire):
-    """``hv_vss_hdr``."""
+    """Header of a VSS message."""
 
     __kernel__ = "hv_vss_hdr"
 
@@ -309,7 +319,7 @@ class HvVssHdr(Wire):
 
 @wire(size=4, source="include/uapi/linux/hyperv.h:85 @6.1.192")
 class HvVssCheckFeature(Wire):
-    """``hv_vss_check_feature``."""
+    """Answer to HOT_BACKUP."""
 
     __kernel__ = "hv_vss_check_feature"
 
@@ -318,7 +328,7 @@ class HvVssCheckFeature(Wire):
 
 @wire(size=4, source="include/uapi/linux/hyperv.h:89 @6.1.192")
 class HvVssCheckDmInfo(Wire):
-    """``hv_vss_check_dm_info``."""
+    """Answer to GET_DM_INFO."""
 
     __kernel__ = "hv_vss_check_dm_info"
 
@@ -327,7 +337,7 @@ class HvVssCheckDmInfo(Wire):
 
 @wire(size=12, source="include/uapi/linux/hyperv.h:104 @6.1.192")
 class HvVssMsg(Wire):
-    """``hv_vss_msg``."""
+    """A VSS message, as far as Linux looks at it; FREEZE may be up to 6,260 bytes long."""
 
     __kernel__ = "hv_vss_msg"
 
@@ -339,7 +349,7 @@ class HvVssMsg(Wire):
 
 @wire(size=36, source="include/uapi/linux/hyperv.h:131 @6.1.192")
 class HvFcopyHdr(Wire):
-    """``hv_fcopy_hdr``."""
+    """Header of a file copy message."""
 
     __kernel__ = "hv_fcopy_hdr"
 
@@ -350,7 +360,7 @@ class HvFcopyHdr(Wire):
 
 @wire(size=1088, source="include/uapi/linux/hyperv.h:140 @6.1.192")
 class HvStartFcopy(Wire):
-    """``hv_start_fcopy``."""
+    """START_FILE_COPY."""
 
     __kernel__ = "hv_start_fcopy"
 
@@ -363,7 +373,7 @@ class HvStartFcopy(Wire):
 
 @wire(size=6196, source="include/uapi/linux/hyperv.h:153 @6.1.192")
 class HvDoFcopy(Wire):
-    """``hv_do_fcopy``."""
+    """WRITE_TO_FILE."""
 
     __kernel__ = "hv_do_fcopy"
 
@@ -376,7 +386,7 @@ class HvDoFcopy(Wire):
 
 @wire(size=7426, source="include/uapi/linux/hyperv.h:339 @6.1.192")
 class HvKvpIpaddrValue(Wire):
-    """``hv_kvp_ipaddr_value``."""
+    """An adapter's IP configuration. The strings are UTF-16."""
 
     __kernel__ = "hv_kvp_ipaddr_value"
 
@@ -391,7 +401,7 @@ class HvKvpIpaddrValue(Wire):
 
 @wire(size=4, source="include/uapi/linux/hyperv.h:350 @6.1.192")
 class HvKvpHdr(Wire):
-    """``hv_kvp_hdr``."""
+    """Header of a KVP message."""
 
     __kernel__ = "hv_kvp_hdr"
 
@@ -402,7 +412,7 @@ class HvKvpHdr(Wire):
 
 @wire(size=2572, source="include/uapi/linux/hyperv.h:356 @6.1.192")
 class HvKvpExchgMsgValue(Wire):
-    """``hv_kvp_exchg_msg_value``."""
+    """A key with its value."""
 
     __kernel__ = "hv_kvp_exchg_msg_value"
 
@@ -417,7 +427,7 @@ class HvKvpExchgMsgValue(Wire):
 
 @wire(size=2576, source="include/uapi/linux/hyperv.h:368 @6.1.192")
 class HvKvpMsgEnumerate(Wire):
-    """``hv_kvp_msg_enumerate``."""
+    """KVP_OP_ENUMERATE."""
 
     __kernel__ = "hv_kvp_msg_enumerate"
 
@@ -427,7 +437,7 @@ class HvKvpMsgEnumerate(Wire):
 
 @wire(size=2572, source="include/uapi/linux/hyperv.h:373 @6.1.192")
 class HvKvpMsgGet(Wire):
-    """``hv_kvp_msg_get``."""
+    """KVP_OP_GET."""
 
     __kernel__ = "hv_kvp_msg_get"
 
@@ -436,7 +446,7 @@ class HvKvpMsgGet(Wire):
 
 @wire(size=2572, source="include/uapi/linux/hyperv.h:377 @6.1.192")
 class HvKvpMsgSet(Wire):
-    """``hv_kvp_msg_set``."""
+    """KVP_OP_SET."""
 
     __kernel__ = "hv_kvp_msg_set"
 
@@ -445,7 +455,7 @@ class HvKvpMsgSet(Wire):
 
 @wire(size=516, source="include/uapi/linux/hyperv.h:381 @6.1.192", packed=False)
 class HvKvpMsgDelete(Wire):
-    """``hv_kvp_msg_delete``."""
+    """KVP_OP_DELETE."""
 
     __kernel__ = "hv_kvp_msg_delete"
 
@@ -455,7 +465,7 @@ class HvKvpMsgDelete(Wire):
 
 @wire(size=512, source="include/uapi/linux/hyperv.h:386 @6.1.192")
 class HvKvpRegister(Wire):
-    """``hv_kvp_register``."""
+    """Daemon to kernel: its version."""
 
     __kernel__ = "hv_kvp_register"
 
@@ -464,7 +474,7 @@ class HvKvpRegister(Wire):
 
 @union(size=7428, source="include/uapi/linux/hyperv.h:390 @6.1.192", align=4)
 class HvKvpMsgBody(Union):
-    """``hv_kvp_msg.body``."""
+    """What the operation needs."""
 
     kvp_get: HvKvpMsgGet
     kvp_set: HvKvpMsgSet
@@ -476,7 +486,7 @@ class HvKvpMsgBody(Union):
 
 @wire(size=7432, source="include/uapi/linux/hyperv.h:390 @6.1.192")
 class HvKvpMsg(Wire):
-    """``hv_kvp_msg``."""
+    """A KVP message between kernel and daemon; the host's begins with the same four bytes."""
 
     __kernel__ = "hv_kvp_msg"
 
@@ -487,7 +497,7 @@ class HvKvpMsg(Wire):
 
 @wire(size=7428, source="include/uapi/linux/hyperv.h:405 @6.1.192")
 class HvKvpIpMsg(Wire):
-    """``hv_kvp_ip_msg``."""
+    """A KVP message about IP configuration, on the wire."""
 
     __kernel__ = "hv_kvp_ip_msg"
 

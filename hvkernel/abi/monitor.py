@@ -1,4 +1,7 @@
-"""MONDOC"""
+"""The monitor pages: notification without a hypercall.
+
+A guest hands two to the host in INITIATE_CONTACT; the hypervisor polls the second one for the guest.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from hvkernel.abi.wire import Bits, Union, Wire, overlay, s32, u16, u32, u64, un
 
 @union(size=8, source="drivers/hv/hyperv_vmbus.h:37 @6.1.192", align=8)
 class HvMonitorTriggerGroup(Union):
-    """``hv_monitor_trigger_group``."""
+    """One group of 32 monitor bits."""
 
     __kernel__ = "hv_monitor_trigger_group"
 
@@ -21,7 +24,7 @@ class HvMonitorTriggerGroup(Union):
 
 @wire(size=8, source="drivers/hv/hyperv_vmbus.h:45 @6.1.192", packed=False)
 class HvMonitorParameter(Wire):
-    """``hv_monitor_parameter``."""
+    """Where the hypervisor signals when a monitor bit is found set."""
 
     __kernel__ = "hv_monitor_parameter"
 
@@ -32,7 +35,7 @@ class HvMonitorParameter(Wire):
 
 @union(size=4, source="drivers/hv/hyperv_vmbus.h:51 @6.1.192", align=4)
 class HvMonitorTriggerState(Union):
-    """``hv_monitor_trigger_state``."""
+    """Which of the four groups are on."""
 
     __kernel__ = "hv_monitor_trigger_state"
 
@@ -43,7 +46,7 @@ class HvMonitorTriggerState(Union):
 
 @wire(size=4096, source="drivers/hv/hyperv_vmbus.h:79 @6.1.192", packed=False)
 class HvMonitorPage(Wire):
-    """``hv_monitor_page``."""
+    """The monitor page: instead of a hypercall a bit is set here, and the hypervisor polls it."""
 
     __kernel__ = "hv_monitor_page"
 
@@ -52,7 +55,10 @@ class HvMonitorPage(Wire):
     trigger_group: Annotated[tuple[HvMonitorTriggerGroup, ...], 4]
     rsvdz2: Annotated[tuple[int, ...], u64, 3]
     next_checktime: Annotated[tuple[int, ...], s32, 4, 32]
+    """[group][bit], flattened: element group * 32 + bit."""
     latency: Annotated[tuple[int, ...], u16, 4, 32]
+    """[group][bit]: how long a notification may wait; the unit is unspecified, taken as 100 ns like all TLFS times."""
     rsvdz3: Annotated[tuple[int, ...], u64, 32]
     parameter: Annotated[tuple[HvMonitorParameter, ...], 4, 32]
+    """[group][bit]: what to signal."""
     rsvdz4: Annotated[bytes, 1984]

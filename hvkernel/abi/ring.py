@@ -1,4 +1,8 @@
-"""RINGDOC"""
+"""The ring buffer: its control page, packet descriptors and GPA ranges.
+
+A channel has two rings, each a control page followed by data. On the ring every packet is a descriptor, its
+payload padded to 8 bytes, and an 8-byte trailer.
+"""
 
 from __future__ import annotations
 
@@ -7,34 +11,42 @@ from typing import Annotated, Final
 
 from hvkernel.abi.wire import Bits, Union, Wire, tail, u8, u16, u32, u64, union, wire
 
-MAX_PAGE_BUFFER_COUNT: Final = 0x20
-"""MAX_PAGE_BUFFER_COUNT. (include/linux/hyperv.h:29 @6.1.192)"""
-MAX_MULTIPAGE_BUFFER_COUNT: Final = 0x20
-"""MAX_MULTIPAGE_BUFFER_COUNT. (include/linux/hyperv.h:30 @6.1.192)"""
+MAX_PAGE_BUFFER_COUNT: Final = 32
+"""Pages of one `VmbusChannelPacketPageBuffer`. (include/linux/hyperv.h:29 @6.1.192)"""
+MAX_MULTIPAGE_BUFFER_COUNT: Final = 32
+"""Pages of one `HvMultipageBuffer`. (include/linux/hyperv.h:30 @6.1.192)"""
 MAX_PAGE_BUFFER_PACKET: Final = 0x218
-"""MAX_PAGE_BUFFER_PACKET. (include/linux/hyperv.h:104 @6.1.192)"""
+"""Bytes of a page buffer packet on the ring, its 0x18 bytes of fixed header included.
+
+Source: include/linux/hyperv.h:104 @6.1.192
+"""
 MAX_MULTIPAGE_BUFFER_PACKET: Final = 0x120
-"""MAX_MULTIPAGE_BUFFER_PACKET. (include/linux/hyperv.h:107 @6.1.192)"""
+"""Bytes of a multi-page buffer packet on the ring. (include/linux/hyperv.h:107 @6.1.192)"""
 VMBUS_DATA_PACKET_FLAG_COMPLETION_REQUESTED: Final = 1
-"""VMBUS_DATA_PACKET_FLAG_COMPLETION_REQUESTED. (include/linux/hyperv.h:479 @6.1.192)"""
+"""Descriptor flag: the receiver is to send a completion. (include/linux/hyperv.h:479 @6.1.192)"""
 VMBUS_NO_RQSTOR: Final = 0xFFFF_FFFF_FFFF_FFFF
-"""VMBUS_NO_RQSTOR. (include/linux/hyperv.h:813 @6.1.192)"""
+"""Transaction id table: the channel has none. (include/linux/hyperv.h:813 @6.1.192)"""
 VMBUS_RQST_ERROR: Final = 0xFFFF_FFFF_FFFF_FFFE
-"""VMBUS_RQST_ERROR. (include/linux/hyperv.h:814 @6.1.192)"""
+"""Transaction id table: no free id; the packet is not sent. (include/linux/hyperv.h:814 @6.1.192)"""
 VMBUS_RQST_ADDR_ANY: Final = 0xFFFF_FFFF_FFFF_FFFF
-"""VMBUS_RQST_ADDR_ANY. (include/linux/hyperv.h:815 @6.1.192)"""
+"""Transaction id table: match any address. (include/linux/hyperv.h:815 @6.1.192)"""
 VMBUS_RQST_ID_NO_RESPONSE: Final = 0xFFFF_FFFF_FFFF_FFFD
-"""VMBUS_RQST_ID_NO_RESPONSE. (include/linux/hyperv.h:817 @6.1.192)"""
+"""netvsc: transaction id of a packet that gets no reply. (include/linux/hyperv.h:817 @6.1.192)"""
 VMBUS_RQST_INIT: Final = 0xFFFF_FFFF_FFFF_FFFD
-"""VMBUS_RQST_INIT. (include/linux/hyperv.h:819 @6.1.192)"""
+"""storvsc: transaction id of an initialisation packet. (include/linux/hyperv.h:819 @6.1.192)"""
 VMBUS_RQST_RESET: Final = 0xFFFF_FFFF_FFFF_FFFC
-"""VMBUS_RQST_RESET. (include/linux/hyperv.h:820 @6.1.192)"""
-VMBUS_DEFAULT_MAX_PKT_SIZE: Final = 0x1000
-"""VMBUS_DEFAULT_MAX_PKT_SIZE. (include/linux/hyperv.h:831 @6.1.192)"""
+"""storvsc: transaction id of a reset packet. (include/linux/hyperv.h:820 @6.1.192)"""
+VMBUS_DEFAULT_MAX_PKT_SIZE: Final = 4096
+"""Largest inbound packet unless the driver asks for more. (include/linux/hyperv.h:831 @6.1.192)"""
+VMBUS_PKT_TRAILER: Final = 8
+"""Bytes behind every packet on the ring: the index at which it was put, times 2**32.
+
+Source: drivers/hv/ring_buffer.c:25 @6.1.192
+"""
 
 
 class VmbusPacketType(IntEnum):
-    """``vmbus_packet_type``.
+    """Types of ring packets.
 
     Source: include/linux/hyperv.h:462 @6.1.192
     """
@@ -49,15 +61,15 @@ class VmbusPacketType(IntEnum):
     VM_PKT_DATA_USING_XFER_PAGES = 7
     VM_PKT_DATA_USING_GPADL = 8
     VM_PKT_DATA_USING_GPA_DIRECT = 9
-    VM_PKT_CANCEL_REQUEST = 0xA
-    VM_PKT_COMP = 0xB
-    VM_PKT_DATA_USING_ADDITIONAL_PKT = 0xC
-    VM_PKT_ADDITIONAL_DATA = 0xD
+    VM_PKT_CANCEL_REQUEST = 10
+    VM_PKT_COMP = 11
+    VM_PKT_DATA_USING_ADDITIONAL_PKT = 12
+    VM_PKT_ADDITIONAL_DATA = 13
 
 
 @wire(size=16, source="include/linux/hyperv.h:77 @6.1.192")
 class HvPageBuffer(Wire):
-    """``hv_page_buffer``."""
+    """A piece of one 4 KiB page; also a GPA range with one page number."""
 
     __kernel__ = "hv_page_buffer"
 
@@ -68,7 +80,7 @@ class HvPageBuffer(Wire):
 
 @wire(size=264, source="include/linux/hyperv.h:84 @6.1.192")
 class HvMultipageBuffer(Wire):
-    """``hv_multipage_buffer``."""
+    """A GPA range of up to 32 pages."""
 
     __kernel__ = "hv_multipage_buffer"
 
@@ -79,7 +91,7 @@ class HvMultipageBuffer(Wire):
 
 @wire(size=8, source="include/linux/hyperv.h:96 @6.1.192")
 class HvMpbArray(Wire):
-    """``hv_mpb_array``."""
+    """A GPA range with as many page numbers as it needs."""
 
     __kernel__ = "hv_mpb_array"
 
@@ -90,22 +102,30 @@ class HvMpbArray(Wire):
 
 @union(size=4, source="include/linux/hyperv.h:113 @6.1.192")
 class HvRingBufferFeatureBits(Union):
-    """``hv_ring_buffer.feature_bits``."""
+    """What the writer of this ring can do."""
 
     feat_pending_send_sz: Annotated[int, Bits(u32, 1)]
     value: u32
+    """The whole word."""
 
 
 @wire(size=4096, source="include/linux/hyperv.h:113 @6.1.192")
 class HvRingBuffer(Wire):
-    """``hv_ring_buffer``."""
+    """The control page in front of each ring, as the host sees it.
+
+    A guest with larger pages pads it to its own page (`ring_header_size`), so ring data begin there.
+    """
 
     __kernel__ = "hv_ring_buffer"
 
     write_index: u32
+    """Byte offset into the data at which the writer goes on."""
     read_index: u32
+    """Byte offset into the data at which the reader goes on."""
     interrupt_mask: u32
+    """The reader sets it to 1 while it polls: no interrupt wanted."""
     pending_send_sz: u32
+    """Bytes that the writer waits for; 0 when it does not wait."""
     reserved1: Annotated[tuple[int, ...], u32, 12]
     feature_bits: HvRingBufferFeatureBits
     reserved2: Annotated[bytes, 4028]
@@ -114,20 +134,24 @@ class HvRingBuffer(Wire):
 
 @wire(size=16, source="include/linux/hyperv.h:347 @6.1.192")
 class VmpacketDescriptor(Wire):
-    """``vmpacket_descriptor``."""
+    """In front of every packet. Lengths are in 8-byte units."""
 
     __kernel__ = "vmpacket_descriptor"
 
     type: u16
+    """A `VmbusPacketType`."""
     offset8: u16
+    """Where the payload begins, from the start of the descriptor."""
     len8: u16
+    """Length, descriptor included."""
     flags: u16
     trans_id: u64
+    """Repeated by the completion."""
 
 
 @wire(size=20, source="include/linux/hyperv.h:355 @6.1.192")
 class VmpacketHeader(Wire):
-    """``vmpacket_header``."""
+    """Descriptor with the previous packet's offset; unused."""
 
     __kernel__ = "vmpacket_header"
 
@@ -137,7 +161,7 @@ class VmpacketHeader(Wire):
 
 @wire(size=8, source="include/linux/hyperv.h:360 @6.1.192")
 class VmtransferPageRange(Wire):
-    """``vmtransfer_page_range``."""
+    """Part of a transfer page set."""
 
     __kernel__ = "vmtransfer_page_range"
 
@@ -147,7 +171,7 @@ class VmtransferPageRange(Wire):
 
 @wire(size=32, source="include/linux/hyperv.h:365 @6.1.192")
 class VmtransferPagePacketHeader(Wire):
-    """``vmtransfer_page_packet_header``."""
+    """VM_PKT_DATA_USING_XFER_PAGES: data that lie in a GPADL shared before. More ranges follow the first."""
 
     __kernel__ = "vmtransfer_page_packet_header"
 
@@ -161,7 +185,7 @@ class VmtransferPagePacketHeader(Wire):
 
 @wire(size=24, source="include/linux/hyperv.h:374 @6.1.192")
 class VmgpadlPacketHeader(Wire):
-    """``vmgpadl_packet_header``."""
+    """VM_PKT_DATA_USING_GPADL."""
 
     __kernel__ = "vmgpadl_packet_header"
 
@@ -172,7 +196,7 @@ class VmgpadlPacketHeader(Wire):
 
 @wire(size=24, source="include/linux/hyperv.h:380 @6.1.192")
 class VmaddRemoveTransferPageSet(Wire):
-    """``vmadd_remove_transfer_page_set``."""
+    """VM_PKT_ADD_XFER_PAGESET and VM_PKT_RM_XFER_PAGESET."""
 
     __kernel__ = "vmadd_remove_transfer_page_set"
 
@@ -184,18 +208,19 @@ class VmaddRemoveTransferPageSet(Wire):
 
 @wire(size=8, source="include/linux/hyperv.h:391 @6.1.192", packed=False)
 class GpaRange(Wire):
-    """``gpa_range``."""
+    """Guest memory that is to look contiguous: the page numbers of its 4 KiB pages follow."""
 
     __kernel__ = "gpa_range"
 
     byte_count: u32
     byte_offset: u32
+    """Into the first page."""
     pfn_array = tail(u64)
 
 
 @wire(size=32, source="include/linux/hyperv.h:404 @6.1.192")
 class VmestablishGpadl(Wire):
-    """``vmestablish_gpadl``."""
+    """VM_PKT_ESTABLISH_GPADL; the ranges' page numbers follow."""
 
     __kernel__ = "vmestablish_gpadl"
 
@@ -207,7 +232,7 @@ class VmestablishGpadl(Wire):
 
 @wire(size=24, source="include/linux/hyperv.h:415 @6.1.192")
 class VmteardownGpadl(Wire):
-    """``vmteardown_gpadl``."""
+    """VM_PKT_TEARDOWN_GPADL."""
 
     __kernel__ = "vmteardown_gpadl"
 
@@ -218,7 +243,7 @@ class VmteardownGpadl(Wire):
 
 @wire(size=32, source="include/linux/hyperv.h:425 @6.1.192")
 class VmdataGpaDirect(Wire):
-    """``vmdata_gpa_direct``."""
+    """VM_PKT_DATA_USING_GPA_DIRECT: data that lie in guest memory. Page numbers, further ranges and payload follow."""
 
     __kernel__ = "vmdata_gpa_direct"
 
@@ -230,7 +255,7 @@ class VmdataGpaDirect(Wire):
 
 @wire(size=33, source="include/linux/hyperv.h:433 @6.1.192")
 class VmadditionalData(Wire):
-    """``vmadditional_data``."""
+    """VM_PKT_ADDITIONAL_DATA."""
 
     __kernel__ = "vmadditional_data"
 
@@ -243,7 +268,7 @@ class VmadditionalData(Wire):
 
 @union(size=32, source="include/linux/hyperv.h:441 @6.1.192")
 class VmpacketLargestPossibleHeader(Union):
-    """``vmpacket_largest_possible_header``."""
+    """Any of the packet headers."""
 
     __kernel__ = "vmpacket_largest_possible_header"
 
@@ -258,7 +283,7 @@ class VmpacketLargestPossibleHeader(Union):
 
 @wire(size=536, source="include/linux/hyperv.h:1161 @6.1.192")
 class VmbusChannelPacketPageBuffer(Wire):
-    """``vmbus_channel_packet_page_buffer``."""
+    """GPA direct packet with one page number per range, as the guest builds it."""
 
     __kernel__ = "vmbus_channel_packet_page_buffer"
 
@@ -274,7 +299,7 @@ class VmbusChannelPacketPageBuffer(Wire):
 
 @wire(size=288, source="include/linux/hyperv.h:1173 @6.1.192")
 class VmbusChannelPacketMultipageBuffer(Wire):
-    """``vmbus_channel_packet_multipage_buffer``."""
+    """GPA direct packet with one range of up to 32 pages."""
 
     __kernel__ = "vmbus_channel_packet_multipage_buffer"
 
@@ -290,7 +315,7 @@ class VmbusChannelPacketMultipageBuffer(Wire):
 
 @wire(size=32, source="include/linux/hyperv.h:1185 @6.1.192")
 class VmbusPacketMpbArray(Wire):
-    """``vmbus_packet_mpb_array``."""
+    """GPA direct packet with one range of any length."""
 
     __kernel__ = "vmbus_packet_mpb_array"
 

@@ -1,4 +1,7 @@
-"""DEVDOC"""
+"""Device interrupts as the hypervisor sees them.
+
+The structs that contain an MSI differ in size by architecture and are in its own ``tlfs`` module.
+"""
 
 from __future__ import annotations
 
@@ -9,17 +12,17 @@ from hvkernel.abi.tlfs_hypercall import HvVpset
 from hvkernel.abi.wire import Bits, Union, Wire, overlay, u8, u16, u32, u64, union, wire
 
 HV_DEVICE_INTERRUPT_TARGET_MULTICAST: Final = 1
-"""HV_DEVICE_INTERRUPT_TARGET_MULTICAST. (include/asm-generic/hyperv-tlfs.h:595 @6.1.192)"""
+"""Interrupt target: deliver to every VP of the set. (include/asm-generic/hyperv-tlfs.h:595 @6.1.192)"""
 HV_DEVICE_INTERRUPT_TARGET_PROCESSOR_SET: Final = 2
-"""HV_DEVICE_INTERRUPT_TARGET_PROCESSOR_SET. (include/asm-generic/hyperv-tlfs.h:596 @6.1.192)"""
+"""Interrupt target: a VP set is given instead of a 64-bit mask. (include/asm-generic/hyperv-tlfs.h:596 @6.1.192)"""
 HV_SOURCE_SHADOW_NONE: Final = 0x0
-"""HV_SOURCE_SHADOW_NONE. (include/asm-generic/hyperv-tlfs.h:774 @6.1.192)"""
+"""PCI device id: no shadow bus range. (include/asm-generic/hyperv-tlfs.h:774 @6.1.192)"""
 HV_SOURCE_SHADOW_BRIDGE_BUS_RANGE: Final = 0x1
-"""HV_SOURCE_SHADOW_BRIDGE_BUS_RANGE. (include/asm-generic/hyperv-tlfs.h:775 @6.1.192)"""
+"""PCI device id: shadow_bus_range holds a bridge's buses. (include/asm-generic/hyperv-tlfs.h:775 @6.1.192)"""
 
 
 class HvInterruptSource(IntEnum):
-    """``hv_interrupt_source``.
+    """Where a device interrupt comes from, in ``hv_interrupt_entry``.
 
     Source: include/asm-generic/hyperv-tlfs.h:554 @6.1.192
     """
@@ -29,7 +32,7 @@ class HvInterruptSource(IntEnum):
 
 
 class HvDeviceType(IntEnum):
-    """``hv_device_type``.
+    """Top two bits of `HvDeviceId`: which arm is meant.
 
     Source: include/asm-generic/hyperv-tlfs.h:664 @6.1.192
     """
@@ -41,7 +44,7 @@ class HvDeviceType(IntEnum):
 
 
 class HvInterruptTriggerMode(IntEnum):
-    """``hv_interrupt_trigger_mode``.
+    """Trigger mode in `HvDeviceInterruptDescriptor`.
 
     Source: include/asm-generic/hyperv-tlfs.h:743 @6.1.192
     """
@@ -52,7 +55,7 @@ class HvInterruptTriggerMode(IntEnum):
 
 @union(size=8, source="include/asm-generic/hyperv-tlfs.h:559 @6.1.192")
 class HvIoapicRte(Union):
-    """``hv_ioapic_rte``."""
+    """An I/O APIC redirection entry."""
 
     __kernel__ = "hv_ioapic_rte"
 
@@ -74,7 +77,7 @@ class HvIoapicRte(Union):
 
 @wire(size=24, source="include/asm-generic/hyperv-tlfs.h:598 @6.1.192")
 class HvDeviceInterruptTarget(Wire):
-    """``hv_device_interrupt_target``."""
+    """Which VPs get a device interrupt; the set's banks follow and are the variable header."""
 
     __kernel__ = "hv_device_interrupt_target"
 
@@ -86,7 +89,7 @@ class HvDeviceInterruptTarget(Wire):
 
 @union(size=2, source="include/asm-generic/hyperv-tlfs.h:674 @6.1.192")
 class HvPciBdf(Union):
-    """``hv_pci_bdf``."""
+    """Bus, device and function."""
 
     __kernel__ = "hv_pci_bdf"
 
@@ -98,7 +101,7 @@ class HvPciBdf(Union):
 
 @union(size=2, source="include/asm-generic/hyperv-tlfs.h:684 @6.1.192")
 class HvPciBusRange(Union):
-    """``hv_pci_bus_range``."""
+    """A bridge's buses."""
 
     __kernel__ = "hv_pci_bus_range"
 
@@ -109,7 +112,7 @@ class HvPciBusRange(Union):
 
 @wire(size=8, source="include/asm-generic/hyperv-tlfs.h:693 @6.1.192")
 class HvDeviceIdLogical(Wire):
-    """``hv_device_id.logical``."""
+    """HV_DEVICE_TYPE_LOGICAL."""
 
     id: Annotated[int, Bits(u64, 62)]
     device_type: Annotated[int, Bits(u64, 2)]
@@ -117,7 +120,7 @@ class HvDeviceIdLogical(Wire):
 
 @wire(size=8, source="include/asm-generic/hyperv-tlfs.h:693 @6.1.192")
 class HvDeviceIdPci(Wire):
-    """``hv_device_id.pci``."""
+    """HV_DEVICE_TYPE_PCI."""
 
     rid: u16
     segment: u16
@@ -131,7 +134,7 @@ class HvDeviceIdPci(Wire):
 
 @wire(size=8, source="include/asm-generic/hyperv-tlfs.h:693 @6.1.192")
 class HvDeviceIdIoapic(Wire):
-    """``hv_device_id.ioapic``."""
+    """HV_DEVICE_TYPE_IOAPIC."""
 
     ioapic_id: u8
     rsvdz0: u8
@@ -143,7 +146,7 @@ class HvDeviceIdIoapic(Wire):
 
 @wire(size=8, source="include/asm-generic/hyperv-tlfs.h:693 @6.1.192")
 class HvDeviceIdAcpi(Wire):
-    """``hv_device_id.acpi``."""
+    """HV_DEVICE_TYPE_ACPI."""
 
     input_mapping_base: u32
     input_mapping_count: Annotated[int, Bits(u32, 30)]
@@ -152,7 +155,7 @@ class HvDeviceIdAcpi(Wire):
 
 @union(size=8, source="include/asm-generic/hyperv-tlfs.h:693 @6.1.192")
 class HvDeviceId(Union):
-    """``hv_device_id``."""
+    """Names a device to the hypervisor; the arms are told apart by device_type."""
 
     __kernel__ = "hv_device_id"
 
@@ -167,7 +170,7 @@ class HvDeviceId(Union):
 
 @wire(size=40, source="include/asm-generic/hyperv-tlfs.h:748 @6.1.192")
 class HvDeviceInterruptDescriptor(Wire):
-    """``hv_device_interrupt_descriptor``."""
+    """What HvCallMapDeviceInterrupt is to set up."""
 
     __kernel__ = "hv_device_interrupt_descriptor"
 

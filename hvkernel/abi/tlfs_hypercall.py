@@ -1,4 +1,4 @@
-"""HYPDOC"""
+"""Hypercalls: call codes, control word, status codes and parameter blocks."""
 
 from __future__ import annotations
 
@@ -8,139 +8,195 @@ from typing import Annotated, Final
 from hvkernel.abi.wire import Bits, Union, Wire, overlay, tail, u8, u32, u64, union, wire
 
 HVCALL_FLUSH_VIRTUAL_ADDRESS_SPACE: Final = 0x2
-"""HVCALL_FLUSH_VIRTUAL_ADDRESS_SPACE. (include/asm-generic/hyperv-tlfs.h:147 @6.1.192)"""
+"""HvCallFlushVirtualAddressSpace: `HvTlbFlush`, simple. (include/asm-generic/hyperv-tlfs.h:147 @6.1.192)"""
 HVCALL_FLUSH_VIRTUAL_ADDRESS_LIST: Final = 0x3
-"""HVCALL_FLUSH_VIRTUAL_ADDRESS_LIST. (include/asm-generic/hyperv-tlfs.h:148 @6.1.192)"""
+"""HvCallFlushVirtualAddressList: `HvTlbFlush`, rep over its gva_list.
+
+Source: include/asm-generic/hyperv-tlfs.h:148 @6.1.192
+"""
 HVCALL_NOTIFY_LONG_SPIN_WAIT: Final = 0x8
-"""HVCALL_NOTIFY_LONG_SPIN_WAIT. (include/asm-generic/hyperv-tlfs.h:149 @6.1.192)"""
+"""HvCallNotifyLongSpinWait: fast, input is the spin count. (include/asm-generic/hyperv-tlfs.h:149 @6.1.192)"""
 HVCALL_SEND_IPI: Final = 0xB
-"""HVCALL_SEND_IPI. (include/asm-generic/hyperv-tlfs.h:150 @6.1.192)"""
+"""HvCallSendSyntheticClusterIpi: `HvSendIpi`, simple, may be fast. (include/asm-generic/hyperv-tlfs.h:150 @6.1.192)"""
 HVCALL_FLUSH_VIRTUAL_ADDRESS_SPACE_EX: Final = 0x13
-"""HVCALL_FLUSH_VIRTUAL_ADDRESS_SPACE_EX. (include/asm-generic/hyperv-tlfs.h:151 @6.1.192)"""
+"""HvCallFlushVirtualAddressSpaceEx: `HvTlbFlushEx`, variable header.
+
+Source: include/asm-generic/hyperv-tlfs.h:151 @6.1.192
+"""
 HVCALL_FLUSH_VIRTUAL_ADDRESS_LIST_EX: Final = 0x14
-"""HVCALL_FLUSH_VIRTUAL_ADDRESS_LIST_EX. (include/asm-generic/hyperv-tlfs.h:152 @6.1.192)"""
+"""HvCallFlushVirtualAddressListEx: `HvTlbFlushEx`, variable header and rep.
+
+Source: include/asm-generic/hyperv-tlfs.h:152 @6.1.192
+"""
 HVCALL_SEND_IPI_EX: Final = 0x15
-"""HVCALL_SEND_IPI_EX. (include/asm-generic/hyperv-tlfs.h:153 @6.1.192)"""
+"""HvCallSendSyntheticClusterIpiEx: `HvSendIpiEx`, variable header. (include/asm-generic/hyperv-tlfs.h:153 @6.1.192)"""
 HVCALL_GET_PARTITION_ID: Final = 0x46
-"""HVCALL_GET_PARTITION_ID. (include/asm-generic/hyperv-tlfs.h:154 @6.1.192)"""
+"""HvCallGetPartitionId: output `HvGetPartitionId`. (include/asm-generic/hyperv-tlfs.h:154 @6.1.192)"""
 HVCALL_DEPOSIT_MEMORY: Final = 0x48
-"""HVCALL_DEPOSIT_MEMORY. (include/asm-generic/hyperv-tlfs.h:155 @6.1.192)"""
+"""HvCallDepositMemory: `HvDepositMemory`, rep; root partition only. (include/asm-generic/hyperv-tlfs.h:155 @6.1.192)"""
 HVCALL_CREATE_VP: Final = 0x4E
-"""HVCALL_CREATE_VP. (include/asm-generic/hyperv-tlfs.h:156 @6.1.192)"""
+"""HvCallCreateVp: `HvCreateVp`; root partition only. (include/asm-generic/hyperv-tlfs.h:156 @6.1.192)"""
 HVCALL_GET_VP_REGISTERS: Final = 0x50
-"""HVCALL_GET_VP_REGISTERS. (include/asm-generic/hyperv-tlfs.h:157 @6.1.192)"""
+"""HvCallGetVpRegisters: `HvGetVpRegistersInput`, rep over the register names.
+
+Source: include/asm-generic/hyperv-tlfs.h:157 @6.1.192
+"""
 HVCALL_SET_VP_REGISTERS: Final = 0x51
-"""HVCALL_SET_VP_REGISTERS. (include/asm-generic/hyperv-tlfs.h:158 @6.1.192)"""
+"""HvCallSetVpRegisters: `HvSetVpRegistersInput`, rep over names with values.
+
+Source: include/asm-generic/hyperv-tlfs.h:158 @6.1.192
+"""
 HVCALL_POST_MESSAGE: Final = 0x5C
-"""HVCALL_POST_MESSAGE. (include/asm-generic/hyperv-tlfs.h:159 @6.1.192)"""
+"""HvCallPostMessage: `HvInputPostMessage`. (include/asm-generic/hyperv-tlfs.h:159 @6.1.192)"""
 HVCALL_SIGNAL_EVENT: Final = 0x5D
-"""HVCALL_SIGNAL_EVENT. (include/asm-generic/hyperv-tlfs.h:160 @6.1.192)"""
+"""HvCallSignalEvent: connection id in bits 31:0, flag number in 47:32; usually fast.
+
+Source: include/asm-generic/hyperv-tlfs.h:160 @6.1.192
+"""
 HVCALL_POST_DEBUG_DATA: Final = 0x69
-"""HVCALL_POST_DEBUG_DATA. (include/asm-generic/hyperv-tlfs.h:161 @6.1.192)"""
+"""HvCallPostDebugData. (include/asm-generic/hyperv-tlfs.h:161 @6.1.192)"""
 HVCALL_RETRIEVE_DEBUG_DATA: Final = 0x6A
-"""HVCALL_RETRIEVE_DEBUG_DATA. (include/asm-generic/hyperv-tlfs.h:162 @6.1.192)"""
+"""HvCallRetrieveDebugData. (include/asm-generic/hyperv-tlfs.h:162 @6.1.192)"""
 HVCALL_RESET_DEBUG_SESSION: Final = 0x6B
-"""HVCALL_RESET_DEBUG_SESSION. (include/asm-generic/hyperv-tlfs.h:163 @6.1.192)"""
+"""HvCallResetDebugSession. (include/asm-generic/hyperv-tlfs.h:163 @6.1.192)"""
 HVCALL_ADD_LOGICAL_PROCESSOR: Final = 0x76
-"""HVCALL_ADD_LOGICAL_PROCESSOR. (include/asm-generic/hyperv-tlfs.h:164 @6.1.192)"""
+"""HvCallAddLogicalProcessor; root partition only. (include/asm-generic/hyperv-tlfs.h:164 @6.1.192)"""
 HVCALL_MAP_DEVICE_INTERRUPT: Final = 0x7C
-"""HVCALL_MAP_DEVICE_INTERRUPT. (include/asm-generic/hyperv-tlfs.h:165 @6.1.192)"""
+"""HvCallMapDeviceInterrupt; root partition only. (include/asm-generic/hyperv-tlfs.h:165 @6.1.192)"""
 HVCALL_UNMAP_DEVICE_INTERRUPT: Final = 0x7D
-"""HVCALL_UNMAP_DEVICE_INTERRUPT. (include/asm-generic/hyperv-tlfs.h:166 @6.1.192)"""
+"""HvCallUnmapDeviceInterrupt; root partition only. (include/asm-generic/hyperv-tlfs.h:166 @6.1.192)"""
 HVCALL_RETARGET_INTERRUPT: Final = 0x7E
-"""HVCALL_RETARGET_INTERRUPT. (include/asm-generic/hyperv-tlfs.h:167 @6.1.192)"""
+"""HvCallRetargetDeviceInterrupt: moves a pass-through device's interrupt to other VPs.
+
+Source: include/asm-generic/hyperv-tlfs.h:167 @6.1.192
+"""
 HVCALL_FLUSH_GUEST_PHYSICAL_ADDRESS_SPACE: Final = 0xAF
-"""HVCALL_FLUSH_GUEST_PHYSICAL_ADDRESS_SPACE. (include/asm-generic/hyperv-tlfs.h:168 @6.1.192)"""
+"""HvCallFlushGuestPhysicalAddressSpace: `HvGuestMappingFlush`; for nested hypervisors.
+
+Source: include/asm-generic/hyperv-tlfs.h:168 @6.1.192
+"""
 HVCALL_FLUSH_GUEST_PHYSICAL_ADDRESS_LIST: Final = 0xB0
-"""HVCALL_FLUSH_GUEST_PHYSICAL_ADDRESS_LIST. (include/asm-generic/hyperv-tlfs.h:169 @6.1.192)"""
+"""HvCallFlushGuestPhysicalAddressList: `HvGuestMappingFlushList`, rep; for nested hypervisors.
+
+Source: include/asm-generic/hyperv-tlfs.h:169 @6.1.192
+"""
 HVCALL_MODIFY_SPARSE_GPA_PAGE_HOST_VISIBILITY: Final = 0xDB
-"""HVCALL_MODIFY_SPARSE_GPA_PAGE_HOST_VISIBILITY. (include/asm-generic/hyperv-tlfs.h:170 @6.1.192)"""
+"""HvCallModifySparseGpaPageHostVisibility: rep over pages, in isolated partitions.
+
+Source: include/asm-generic/hyperv-tlfs.h:170 @6.1.192
+"""
 HV_EXT_CALL_QUERY_CAPABILITIES: Final = 0x8001
-"""HV_EXT_CALL_QUERY_CAPABILITIES. (include/asm-generic/hyperv-tlfs.h:173 @6.1.192)"""
+"""HvExtCallQueryCapabilities: output is a 64-bit mask of extended hypercalls.
+
+Source: include/asm-generic/hyperv-tlfs.h:173 @6.1.192
+"""
 HV_EXT_CALL_MEMORY_HEAT_HINT: Final = 0x8003
-"""HV_EXT_CALL_MEMORY_HEAT_HINT. (include/asm-generic/hyperv-tlfs.h:174 @6.1.192)"""
+"""HvExtCallMemoryHeatHint: `HvMemoryHint`, variable header. (include/asm-generic/hyperv-tlfs.h:174 @6.1.192)"""
 HV_FLUSH_ALL_PROCESSORS: Final = 1 << 0
-"""HV_FLUSH_ALL_PROCESSORS. (include/asm-generic/hyperv-tlfs.h:176 @6.1.192)"""
+"""Flush flag: on every VP; the processor mask is not looked at. (include/asm-generic/hyperv-tlfs.h:176 @6.1.192)"""
 HV_FLUSH_ALL_VIRTUAL_ADDRESS_SPACES: Final = 1 << 1
-"""HV_FLUSH_ALL_VIRTUAL_ADDRESS_SPACES. (include/asm-generic/hyperv-tlfs.h:177 @6.1.192)"""
+"""Flush flag: in every address space; address_space is not looked at.
+
+Source: include/asm-generic/hyperv-tlfs.h:177 @6.1.192
+"""
 HV_FLUSH_NON_GLOBAL_MAPPINGS_ONLY: Final = 1 << 2
-"""HV_FLUSH_NON_GLOBAL_MAPPINGS_ONLY. (include/asm-generic/hyperv-tlfs.h:178 @6.1.192)"""
+"""Flush flag: leave global mappings alone. (include/asm-generic/hyperv-tlfs.h:178 @6.1.192)"""
 HV_FLUSH_USE_EXTENDED_RANGE_FORMAT: Final = 1 << 3
-"""HV_FLUSH_USE_EXTENDED_RANGE_FORMAT. (include/asm-generic/hyperv-tlfs.h:179 @6.1.192)"""
+"""Flush flag: the list has ranges with large pages. (include/asm-generic/hyperv-tlfs.h:179 @6.1.192)"""
 HV_EXT_CAPABILITY_MEMORY_COLD_DISCARD_HINT: Final = 1 << 8
-"""HV_EXT_CAPABILITY_MEMORY_COLD_DISCARD_HINT. (include/asm-generic/hyperv-tlfs.h:182 @6.1.192)"""
+"""Extended capability: cold discard hints are taken (free page reporting).
+
+Source: include/asm-generic/hyperv-tlfs.h:182 @6.1.192
+"""
 HV_PARTITION_ID_SELF: Final = 0xFFFF_FFFF_FFFF_FFFF
-"""HV_PARTITION_ID_SELF. (include/asm-generic/hyperv-tlfs.h:189 @6.1.192)"""
+"""Stands for the caller's own partition. (include/asm-generic/hyperv-tlfs.h:189 @6.1.192)"""
 HV_VP_INDEX_SELF: Final = 0xFFFF_FFFE
-"""HV_VP_INDEX_SELF. (include/asm-generic/hyperv-tlfs.h:190 @6.1.192)"""
-HV_HYPERCALL_RESULT_MASK: Final = 0xFFFF
-"""HV_HYPERCALL_RESULT_MASK. (include/asm-generic/hyperv-tlfs.h:192 @6.1.192)"""
+"""Stands for the caller's own virtual processor. (include/asm-generic/hyperv-tlfs.h:190 @6.1.192)"""
+HV_HYPERCALL_RESULT_MASK: Final = 65535
+"""Status in a hypercall's result; call code in its control word. (include/asm-generic/hyperv-tlfs.h:192 @6.1.192)"""
 HV_HYPERCALL_FAST_BIT: Final = 1 << 16
-"""HV_HYPERCALL_FAST_BIT. (include/asm-generic/hyperv-tlfs.h:193 @6.1.192)"""
-HV_HYPERCALL_VARHEAD_OFFSET: Final = 0x11
-"""HV_HYPERCALL_VARHEAD_OFFSET. (include/asm-generic/hyperv-tlfs.h:194 @6.1.192)"""
+"""Control word: parameters are in registers. (include/asm-generic/hyperv-tlfs.h:193 @6.1.192)"""
+HV_HYPERCALL_VARHEAD_OFFSET: Final = 17
+"""Control word: lowest bit of the variable header's size in 8-byte units.
+
+Source: include/asm-generic/hyperv-tlfs.h:194 @6.1.192
+"""
 HV_HYPERCALL_VARHEAD_MASK: Final = 0x07FE_0000
-"""HV_HYPERCALL_VARHEAD_MASK. (include/asm-generic/hyperv-tlfs.h:195 @6.1.192)"""
+"""Control word: the variable header's size. (include/asm-generic/hyperv-tlfs.h:195 @6.1.192)"""
 HV_HYPERCALL_RSVD0_MASK: Final = 0xF800_0000
-"""HV_HYPERCALL_RSVD0_MASK. (include/asm-generic/hyperv-tlfs.h:196 @6.1.192)"""
-HV_HYPERCALL_REP_COMP_OFFSET: Final = 0x20
-"""HV_HYPERCALL_REP_COMP_OFFSET. (include/asm-generic/hyperv-tlfs.h:197 @6.1.192)"""
+"""Control word: bits 31:27, zero. TLFS gives bit 31 to nested hypervisors.
+
+Source: include/asm-generic/hyperv-tlfs.h:196 @6.1.192
+"""
+HV_HYPERCALL_REP_COMP_OFFSET: Final = 32
+"""Control word and result: lowest bit of the repetition count, done or to do.
+
+Source: include/asm-generic/hyperv-tlfs.h:197 @6.1.192
+"""
 HV_HYPERCALL_REP_COMP_1: Final = 1 << 32
-"""HV_HYPERCALL_REP_COMP_1. (include/asm-generic/hyperv-tlfs.h:198 @6.1.192)"""
+"""Control word: a repetition count of one. (include/asm-generic/hyperv-tlfs.h:198 @6.1.192)"""
 HV_HYPERCALL_REP_COMP_MASK: Final = 0x0FFF_0000_0000
-"""HV_HYPERCALL_REP_COMP_MASK. (include/asm-generic/hyperv-tlfs.h:199 @6.1.192)"""
+"""Control word: repetitions asked for; result: repetitions done. (include/asm-generic/hyperv-tlfs.h:199 @6.1.192)"""
 HV_HYPERCALL_RSVD1_MASK: Final = 0xF000_0000_0000
-"""HV_HYPERCALL_RSVD1_MASK. (include/asm-generic/hyperv-tlfs.h:200 @6.1.192)"""
-HV_HYPERCALL_REP_START_OFFSET: Final = 0x30
-"""HV_HYPERCALL_REP_START_OFFSET. (include/asm-generic/hyperv-tlfs.h:201 @6.1.192)"""
+"""Control word: bits 47:44, zero. (include/asm-generic/hyperv-tlfs.h:200 @6.1.192)"""
+HV_HYPERCALL_REP_START_OFFSET: Final = 48
+"""Control word: lowest bit of the index to start at. (include/asm-generic/hyperv-tlfs.h:201 @6.1.192)"""
 HV_HYPERCALL_REP_START_MASK: Final = 0x0FFF_0000_0000_0000
-"""HV_HYPERCALL_REP_START_MASK. (include/asm-generic/hyperv-tlfs.h:202 @6.1.192)"""
+"""Control word: index of the first repetition still to do. (include/asm-generic/hyperv-tlfs.h:202 @6.1.192)"""
 HV_HYPERCALL_RSVD2_MASK: Final = 0xF000_0000_0000_0000
-"""HV_HYPERCALL_RSVD2_MASK. (include/asm-generic/hyperv-tlfs.h:203 @6.1.192)"""
+"""Control word: bits 63:60, zero. (include/asm-generic/hyperv-tlfs.h:203 @6.1.192)"""
 HV_HYPERCALL_RSVD_MASK: Final = 0xF000_F000_F800_0000
-"""HV_HYPERCALL_RSVD_MASK. (include/asm-generic/hyperv-tlfs.h:204 @6.1.192)"""
+"""Control word: every reserved bit; a call with one set is refused. (include/asm-generic/hyperv-tlfs.h:204 @6.1.192)"""
 HV_STATUS_SUCCESS: Final = 0
-"""HV_STATUS_SUCCESS. (include/asm-generic/hyperv-tlfs.h:209 @6.1.192)"""
+"""The call did what it was asked for. (include/asm-generic/hyperv-tlfs.h:209 @6.1.192)"""
 HV_STATUS_INVALID_HYPERCALL_CODE: Final = 2
-"""HV_STATUS_INVALID_HYPERCALL_CODE. (include/asm-generic/hyperv-tlfs.h:210 @6.1.192)"""
+"""Unknown call code. (include/asm-generic/hyperv-tlfs.h:210 @6.1.192)"""
 HV_STATUS_INVALID_HYPERCALL_INPUT: Final = 3
-"""HV_STATUS_INVALID_HYPERCALL_INPUT. (include/asm-generic/hyperv-tlfs.h:211 @6.1.192)"""
+"""The control word is wrong: reserved bits, or a rep count that does not go with the call.
+
+Source: include/asm-generic/hyperv-tlfs.h:211 @6.1.192
+"""
 HV_STATUS_INVALID_ALIGNMENT: Final = 4
-"""HV_STATUS_INVALID_ALIGNMENT. (include/asm-generic/hyperv-tlfs.h:212 @6.1.192)"""
+"""A parameter block is misaligned, crosses a page or lies outside memory.
+
+Source: include/asm-generic/hyperv-tlfs.h:212 @6.1.192
+"""
 HV_STATUS_INVALID_PARAMETER: Final = 5
-"""HV_STATUS_INVALID_PARAMETER. (include/asm-generic/hyperv-tlfs.h:213 @6.1.192)"""
+"""A parameter has a value that is not allowed. (include/asm-generic/hyperv-tlfs.h:213 @6.1.192)"""
 HV_STATUS_ACCESS_DENIED: Final = 6
-"""HV_STATUS_ACCESS_DENIED. (include/asm-generic/hyperv-tlfs.h:214 @6.1.192)"""
+"""The partition lacks the privilege. (include/asm-generic/hyperv-tlfs.h:214 @6.1.192)"""
 HV_STATUS_OPERATION_DENIED: Final = 8
-"""HV_STATUS_OPERATION_DENIED. (include/asm-generic/hyperv-tlfs.h:215 @6.1.192)"""
-HV_STATUS_INSUFFICIENT_MEMORY: Final = 0xB
-"""HV_STATUS_INSUFFICIENT_MEMORY. (include/asm-generic/hyperv-tlfs.h:216 @6.1.192)"""
-HV_STATUS_INVALID_PORT_ID: Final = 0x11
-"""HV_STATUS_INVALID_PORT_ID. (include/asm-generic/hyperv-tlfs.h:217 @6.1.192)"""
-HV_STATUS_INVALID_CONNECTION_ID: Final = 0x12
-"""HV_STATUS_INVALID_CONNECTION_ID. (include/asm-generic/hyperv-tlfs.h:218 @6.1.192)"""
-HV_STATUS_INSUFFICIENT_BUFFERS: Final = 0x13
-"""HV_STATUS_INSUFFICIENT_BUFFERS. (include/asm-generic/hyperv-tlfs.h:219 @6.1.192)"""
-HV_MAX_FLUSH_PAGES: Final = 0x800
-"""HV_MAX_FLUSH_PAGES. (include/asm-generic/hyperv-tlfs.h:435 @6.1.192)"""
+"""Not allowed in the present state. (include/asm-generic/hyperv-tlfs.h:215 @6.1.192)"""
+HV_STATUS_INSUFFICIENT_MEMORY: Final = 11
+"""The partition's pool is used up; deposit more. (include/asm-generic/hyperv-tlfs.h:216 @6.1.192)"""
+HV_STATUS_INVALID_PORT_ID: Final = 17
+"""No such port. (include/asm-generic/hyperv-tlfs.h:217 @6.1.192)"""
+HV_STATUS_INVALID_CONNECTION_ID: Final = 18
+"""No such connection, or it is of another type. (include/asm-generic/hyperv-tlfs.h:218 @6.1.192)"""
+HV_STATUS_INSUFFICIENT_BUFFERS: Final = 19
+"""The port's message queue is full; try again later. (include/asm-generic/hyperv-tlfs.h:219 @6.1.192)"""
+HV_MAX_FLUSH_PAGES: Final = 2048
+"""4 KiB pages that one entry of a GPA range list covers at most. (include/asm-generic/hyperv-tlfs.h:435 @6.1.192)"""
 HV_GPA_PAGE_RANGE_PAGE_SIZE_2MB: Final = 0
-"""HV_GPA_PAGE_RANGE_PAGE_SIZE_2MB. (include/asm-generic/hyperv-tlfs.h:436 @6.1.192)"""
+"""GPA range of large pages: they are 2 MiB. (include/asm-generic/hyperv-tlfs.h:436 @6.1.192)"""
 HV_GPA_PAGE_RANGE_PAGE_SIZE_1GB: Final = 1
-"""HV_GPA_PAGE_RANGE_PAGE_SIZE_1GB. (include/asm-generic/hyperv-tlfs.h:437 @6.1.192)"""
-HV_MAX_FLUSH_REP_COUNT: Final = 0x1FE
-"""HV_MAX_FLUSH_REP_COUNT. (include/asm-generic/hyperv-tlfs.h:460 @6.1.192)"""
-HV_MEMORY_HINT_MAX_GPA_PAGE_RANGES: Final = 0x1FF
-"""HV_MEMORY_HINT_MAX_GPA_PAGE_RANGES. (include/asm-generic/hyperv-tlfs.h:781 @6.1.192)"""
+"""GPA range of large pages: they are 1 GiB. (include/asm-generic/hyperv-tlfs.h:437 @6.1.192)"""
+HV_MAX_FLUSH_REP_COUNT: Final = 510
+"""Ranges that fit in one input page of the guest mapping flush. (include/asm-generic/hyperv-tlfs.h:460 @6.1.192)"""
+HV_MEMORY_HINT_MAX_GPA_PAGE_RANGES: Final = 511
+"""Ranges that fit in one input page of the memory heat hint. (include/asm-generic/hyperv-tlfs.h:781 @6.1.192)"""
 HV_EXT_MEMORY_HEAT_HINT_TYPE_COLD_DISCARD: Final = 2
-"""HV_EXT_MEMORY_HEAT_HINT_TYPE_COLD_DISCARD. (include/asm-generic/hyperv-tlfs.h:786 @6.1.192)"""
+"""Heat hint: the pages are cold and their contents may be dropped. (include/asm-generic/hyperv-tlfs.h:786 @6.1.192)"""
 
 
 HV_HYPERCALL_PARAM_ALIGN: Final = 8
-"""HV_HYPERCALL_PARAM_ALIGN. (drivers/hv/hyperv_vmbus.h:96 @6.1.192)"""
+"""Alignment that parameter blocks need. (drivers/hv/hyperv_vmbus.h:96 @6.1.192)"""
+VP_INVAL: Final = 0xFFFF_FFFF
+"""VP index of a CPU that has not told yet. (include/asm-generic/mshyperv.h:181 @6.1.192)"""
 
 
 class HvGenericSetFormat(IntEnum):
-    """``HV_GENERIC_SET_FORMAT``.
+    """How `HvVpset` names virtual processors.
 
     Source: include/asm-generic/hyperv-tlfs.h:184 @6.1.192
     """
@@ -150,7 +206,7 @@ class HvGenericSetFormat(IntEnum):
 
 
 class HvSubnodeType(IntEnum):
-    """``HV_SUBNODE_TYPE``.
+    """Kind of NUMA subnode in `HvCreateVp`.
 
     Source: include/asm-generic/hyperv-tlfs.h:533 @6.1.192
     """
@@ -165,7 +221,7 @@ class HvSubnodeType(IntEnum):
 
 @wire(size=16, source="include/asm-generic/hyperv-tlfs.h:405 @6.1.192")
 class HvVpset(Wire):
-    """``hv_vpset``."""
+    """A set of virtual processors in banks of 64 (HV_VP_SET). The banks named in the mask follow, lowest first."""
 
     __kernel__ = "hv_vpset"
 
@@ -176,7 +232,7 @@ class HvVpset(Wire):
 
 @wire(size=16, source="include/asm-generic/hyperv-tlfs.h:412 @6.1.192")
 class HvSendIpi(Wire):
-    """``hv_send_ipi``."""
+    """Input of HvCallSendSyntheticClusterIpi: VPs 0 to 63 in a mask."""
 
     __kernel__ = "hv_send_ipi"
 
@@ -187,7 +243,7 @@ class HvSendIpi(Wire):
 
 @wire(size=24, source="include/asm-generic/hyperv-tlfs.h:419 @6.1.192")
 class HvSendIpiEx(Wire):
-    """``hv_send_ipi_ex``."""
+    """Input of HvCallSendSyntheticClusterIpiEx: VPs as a set, whose banks are the variable header."""
 
     __kernel__ = "hv_send_ipi_ex"
 
@@ -198,7 +254,7 @@ class HvSendIpiEx(Wire):
 
 @wire(size=16, source="include/asm-generic/hyperv-tlfs.h:426 @6.1.192")
 class HvGuestMappingFlush(Wire):
-    """``hv_guest_mapping_flush``."""
+    """Input of HvCallFlushGuestPhysicalAddressSpace."""
 
     __kernel__ = "hv_guest_mapping_flush"
 
@@ -208,7 +264,7 @@ class HvGuestMappingFlush(Wire):
 
 @wire(size=8, source="include/asm-generic/hyperv-tlfs.h:440 @6.1.192")
 class HvGpaPageRangePage(Wire):
-    """``hv_gpa_page_range.page``."""
+    """Arm for 4 KiB pages, and which of the two arms applies (largepage)."""
 
     additional_pages: Annotated[int, Bits(u64, 11)]
     largepage: Annotated[int, Bits(u64, 1)]
@@ -217,7 +273,7 @@ class HvGpaPageRangePage(Wire):
 
 @union(size=8, source="include/asm-generic/hyperv-tlfs.h:440 @6.1.192", align=8)
 class HvGpaPageRange(Union):
-    """``hv_gpa_page_range``."""
+    """One entry of a GPA range list: 4 KiB pages, or large pages."""
 
     __kernel__ = "hv_gpa_page_range"
 
@@ -231,7 +287,7 @@ class HvGpaPageRange(Union):
 
 @wire(size=4096, source="include/asm-generic/hyperv-tlfs.h:463 @6.1.192", packed=False)
 class HvGuestMappingFlushList(Wire):
-    """``hv_guest_mapping_flush_list``."""
+    """Input of HvCallFlushGuestPhysicalAddressList."""
 
     __kernel__ = "hv_guest_mapping_flush_list"
 
@@ -242,7 +298,7 @@ class HvGuestMappingFlushList(Wire):
 
 @wire(size=24, source="include/asm-generic/hyperv-tlfs.h:470 @6.1.192")
 class HvTlbFlush(Wire):
-    """``hv_tlb_flush``."""
+    """Input of HvCallFlushVirtualAddressSpace and, with its list, HvCallFlushVirtualAddressList."""
 
     __kernel__ = "hv_tlb_flush"
 
@@ -254,7 +310,7 @@ class HvTlbFlush(Wire):
 
 @wire(size=32, source="include/asm-generic/hyperv-tlfs.h:478 @6.1.192")
 class HvTlbFlushEx(Wire):
-    """``hv_tlb_flush_ex``."""
+    """Input of the extended flushes. The set's banks are the variable header and precede gva_list on the wire."""
 
     __kernel__ = "hv_tlb_flush_ex"
 
@@ -266,7 +322,7 @@ class HvTlbFlushEx(Wire):
 
 @wire(size=8, source="include/asm-generic/hyperv-tlfs.h:486 @6.1.192")
 class HvGetPartitionId(Wire):
-    """``hv_get_partition_id``."""
+    """Output of HvCallGetPartitionId."""
 
     __kernel__ = "hv_get_partition_id"
 
@@ -275,7 +331,7 @@ class HvGetPartitionId(Wire):
 
 @wire(size=8, source="include/asm-generic/hyperv-tlfs.h:491 @6.1.192")
 class HvDepositMemory(Wire):
-    """``hv_deposit_memory``."""
+    """Input of HvCallDepositMemory."""
 
     __kernel__ = "hv_deposit_memory"
 
@@ -285,7 +341,7 @@ class HvDepositMemory(Wire):
 
 @wire(size=4, source="include/asm-generic/hyperv-tlfs.h:496 @6.1.192")
 class HvProximityDomainFlags(Wire):
-    """``hv_proximity_domain_flags``."""
+    """Flags of a proximity domain."""
 
     __kernel__ = "hv_proximity_domain_flags"
 
@@ -296,7 +352,7 @@ class HvProximityDomainFlags(Wire):
 
 @union(size=8, source="include/asm-generic/hyperv-tlfs.h:503 @6.1.192")
 class HvProximityDomainInfo(Union):
-    """``hv_proximity_domain_info``."""
+    """A proximity domain with its flags."""
 
     __kernel__ = "hv_proximity_domain_info"
 
@@ -307,7 +363,7 @@ class HvProximityDomainInfo(Union):
 
 @wire(size=56, source="include/asm-generic/hyperv-tlfs.h:511 @6.1.192")
 class HvLpStartupStatus(Wire):
-    """``hv_lp_startup_status``."""
+    """Status words that HvCallAddLogicalProcessor returns."""
 
     __kernel__ = "hv_lp_startup_status"
 
@@ -322,7 +378,7 @@ class HvLpStartupStatus(Wire):
 
 @wire(size=24, source="include/asm-generic/hyperv-tlfs.h:522 @6.1.192")
 class HvAddLogicalProcessorIn(Wire):
-    """``hv_add_logical_processor_in``."""
+    """Input of HvCallAddLogicalProcessor."""
 
     __kernel__ = "hv_add_logical_processor_in"
 
@@ -334,7 +390,7 @@ class HvAddLogicalProcessorIn(Wire):
 
 @wire(size=56, source="include/asm-generic/hyperv-tlfs.h:529 @6.1.192")
 class HvAddLogicalProcessorOut(Wire):
-    """``hv_add_logical_processor_out``."""
+    """Output of HvCallAddLogicalProcessor."""
 
     __kernel__ = "hv_add_logical_processor_out"
 
@@ -343,7 +399,7 @@ class HvAddLogicalProcessorOut(Wire):
 
 @wire(size=40, source="include/asm-generic/hyperv-tlfs.h:544 @6.1.192")
 class HvCreateVp(Wire):
-    """``hv_create_vp``."""
+    """Input of HvCallCreateVp."""
 
     __kernel__ = "hv_create_vp"
 
@@ -358,7 +414,7 @@ class HvCreateVp(Wire):
 
 @wire(size=8, source="include/asm-generic/hyperv-tlfs.h:624 @6.1.192", packed=False)
 class Input(Wire):
-    """``input``."""
+    """One element of HvCallGetVpRegisters's input: two register names."""
 
     __kernel__ = "input"
 
@@ -368,7 +424,7 @@ class Input(Wire):
 
 @wire(size=16, source="include/asm-generic/hyperv-tlfs.h:617 @6.1.192")
 class HvGetVpRegistersInputHeader(Wire):
-    """``hv_get_vp_registers_input.header``."""
+    """The fixed part."""
 
     partitionid: u64
     vpindex: u32
@@ -378,7 +434,7 @@ class HvGetVpRegistersInputHeader(Wire):
 
 @wire(size=16, source="include/asm-generic/hyperv-tlfs.h:617 @6.1.192")
 class HvGetVpRegistersInput(Wire):
-    """``hv_get_vp_registers_input``."""
+    """Input of HvCallGetVpRegisters; the register names follow."""
 
     __kernel__ = "hv_get_vp_registers_input"
 
@@ -388,7 +444,7 @@ class HvGetVpRegistersInput(Wire):
 
 @wire(size=16, source="include/asm-generic/hyperv-tlfs.h:632 @6.1.192")
 class HvGetVpRegistersOutputAs32(Wire):
-    """``hv_get_vp_registers_output.as32``."""
+    """The value in 32-bit words."""
 
     a: u32
     b: u32
@@ -398,7 +454,7 @@ class HvGetVpRegistersOutputAs32(Wire):
 
 @wire(size=16, source="include/asm-generic/hyperv-tlfs.h:632 @6.1.192")
 class HvGetVpRegistersOutputAs64(Wire):
-    """``hv_get_vp_registers_output.as64``."""
+    """The value in 64-bit words."""
 
     low: u64
     high: u64
@@ -406,7 +462,7 @@ class HvGetVpRegistersOutputAs64(Wire):
 
 @wire(size=16, source="include/asm-generic/hyperv-tlfs.h:632 @6.1.192")
 class HvGetVpRegistersOutput(Wire):
-    """``hv_get_vp_registers_output``."""
+    """One element of HvCallGetVpRegisters's output: a register value of up to 128 bits."""
 
     __kernel__ = "hv_get_vp_registers_output"
 
@@ -416,7 +472,7 @@ class HvGetVpRegistersOutput(Wire):
 
 @wire(size=16, source="include/asm-generic/hyperv-tlfs.h:648 @6.1.192")
 class HvSetVpRegistersInputHeader(Wire):
-    """``hv_set_vp_registers_input.header``."""
+    """The fixed part."""
 
     partitionid: u64
     vpindex: u32
@@ -426,7 +482,7 @@ class HvSetVpRegistersInputHeader(Wire):
 
 @wire(size=32, source="include/asm-generic/hyperv-tlfs.h:648 @6.1.192")
 class HvSetVpRegistersInputElement(Wire):
-    """``hv_set_vp_registers_input.element``."""
+    """A register's name and its value of up to 128 bits."""
 
     name: u32
     padding1: u32
@@ -437,7 +493,7 @@ class HvSetVpRegistersInputElement(Wire):
 
 @wire(size=16, source="include/asm-generic/hyperv-tlfs.h:648 @6.1.192")
 class HvSetVpRegistersInput(Wire):
-    """``hv_set_vp_registers_input``."""
+    """Input of HvCallSetVpRegisters; names with values follow."""
 
     __kernel__ = "hv_set_vp_registers_input"
 
@@ -447,7 +503,7 @@ class HvSetVpRegistersInput(Wire):
 
 @wire(size=8, source="include/asm-generic/hyperv-tlfs.h:787 @6.1.192")
 class HvMemoryHint(Wire):
-    """``hv_memory_hint``."""
+    """Input of HvExtCallMemoryHeatHint; the ranges follow."""
 
     __kernel__ = "hv_memory_hint"
 
@@ -458,7 +514,7 @@ class HvMemoryHint(Wire):
 
 @wire(size=4, source="include/linux/hyperv.h:772 @6.1.192")
 class HvConnectionIdU(Wire):
-    """``hv_connection_id.u``."""
+    """The number by its parts."""
 
     id: Annotated[int, Bits(u32, 24)]
     reserved: Annotated[int, Bits(u32, 8)]
@@ -466,7 +522,7 @@ class HvConnectionIdU(Wire):
 
 @union(size=4, source="include/linux/hyperv.h:772 @6.1.192", align=4)
 class HvConnectionId(Union):
-    """``hv_connection_id``."""
+    """A connection's number, 24 bits (HV_CONNECTION_ID)."""
 
     __kernel__ = "hv_connection_id"
 
@@ -476,7 +532,7 @@ class HvConnectionId(Union):
 
 @wire(size=256, source="drivers/hv/hyperv_vmbus.h:99 @6.1.192", packed=False)
 class HvInputPostMessage(Wire):
-    """``hv_input_post_message``."""
+    """Input of HvCallPostMessage."""
 
     __kernel__ = "hv_input_post_message"
 

@@ -1,4 +1,7 @@
-"""SYNDOC"""
+"""The synthetic interrupt controller: messages, event flags, timers and the reference TSC page.
+
+Register numbers are the architecture's; the contents are the same everywhere.
+"""
 
 from __future__ import annotations
 
@@ -7,40 +10,52 @@ from typing import Annotated, Final
 
 from hvkernel.abi.wire import Bits, Union, Wire, overlay, s64, u8, u32, u64, union, wire
 
-HV_SYNIC_SINT_COUNT: Final = 0x10
-"""HV_SYNIC_SINT_COUNT. (include/asm-generic/hyperv-tlfs.h:228 @6.1.192)"""
+HV_SYNIC_SINT_COUNT: Final = 16
+"""Synthetic interrupt sources of a virtual processor. (include/asm-generic/hyperv-tlfs.h:228 @6.1.192)"""
 HV_SYNIC_VERSION_1: Final = 0x1
-"""HV_SYNIC_VERSION_1. (include/asm-generic/hyperv-tlfs.h:230 @6.1.192)"""
-HV_SYNIC_FIRST_VALID_VECTOR: Final = 0x10
-"""HV_SYNIC_FIRST_VALID_VECTOR. (include/asm-generic/hyperv-tlfs.h:232 @6.1.192)"""
+"""What SVERSION reads as. (include/asm-generic/hyperv-tlfs.h:230 @6.1.192)"""
+HV_SYNIC_FIRST_VALID_VECTOR: Final = 16
+"""Lowest vector that a SINT may have; lower ones are reserved by the architecture.
+
+Source: include/asm-generic/hyperv-tlfs.h:232 @6.1.192
+"""
 HV_SYNIC_CONTROL_ENABLE: Final = 1 << 0
-"""HV_SYNIC_CONTROL_ENABLE. (include/asm-generic/hyperv-tlfs.h:234 @6.1.192)"""
+"""SCONTROL: the SynIC is on. (include/asm-generic/hyperv-tlfs.h:234 @6.1.192)"""
 HV_SYNIC_SIMP_ENABLE: Final = 1 << 0
-"""HV_SYNIC_SIMP_ENABLE. (include/asm-generic/hyperv-tlfs.h:235 @6.1.192)"""
+"""SIMP: the message page is mapped. (include/asm-generic/hyperv-tlfs.h:235 @6.1.192)"""
 HV_SYNIC_SIEFP_ENABLE: Final = 1 << 0
-"""HV_SYNIC_SIEFP_ENABLE. (include/asm-generic/hyperv-tlfs.h:236 @6.1.192)"""
+"""SIEFP: the event flags page is mapped. (include/asm-generic/hyperv-tlfs.h:236 @6.1.192)"""
 HV_SYNIC_SINT_MASKED: Final = 1 << 16
-"""HV_SYNIC_SINT_MASKED. (include/asm-generic/hyperv-tlfs.h:237 @6.1.192)"""
+"""SINT: no message, event or interrupt is delivered. (include/asm-generic/hyperv-tlfs.h:237 @6.1.192)"""
 HV_SYNIC_SINT_AUTO_EOI: Final = 1 << 17
-"""HV_SYNIC_SINT_AUTO_EOI. (include/asm-generic/hyperv-tlfs.h:238 @6.1.192)"""
+"""SINT: the interrupt ends itself on delivery. (include/asm-generic/hyperv-tlfs.h:238 @6.1.192)"""
 HV_SYNIC_SINT_VECTOR_MASK: Final = 0xFF
-"""HV_SYNIC_SINT_VECTOR_MASK. (include/asm-generic/hyperv-tlfs.h:239 @6.1.192)"""
+"""SINT: the vector. (include/asm-generic/hyperv-tlfs.h:239 @6.1.192)"""
 HV_SYNIC_STIMER_COUNT: Final = 4
-"""HV_SYNIC_STIMER_COUNT. (include/asm-generic/hyperv-tlfs.h:241 @6.1.192)"""
-HV_MESSAGE_SIZE: Final = 0x100
-"""HV_MESSAGE_SIZE. (include/asm-generic/hyperv-tlfs.h:244 @6.1.192)"""
-HV_MESSAGE_PAYLOAD_BYTE_COUNT: Final = 0xF0
-"""HV_MESSAGE_PAYLOAD_BYTE_COUNT. (include/asm-generic/hyperv-tlfs.h:245 @6.1.192)"""
-HV_MESSAGE_PAYLOAD_QWORD_COUNT: Final = 0x1E
-"""HV_MESSAGE_PAYLOAD_QWORD_COUNT. (include/asm-generic/hyperv-tlfs.h:246 @6.1.192)"""
-HV_EVENT_FLAGS_COUNT: Final = 0x800
-"""HV_EVENT_FLAGS_COUNT. (include/asm-generic/hyperv-tlfs.h:336 @6.1.192)"""
-HV_EVENT_FLAGS_LONG_COUNT: Final = 0x20
-"""HV_EVENT_FLAGS_LONG_COUNT. (include/asm-generic/hyperv-tlfs.h:337 @6.1.192)"""
+"""Synthetic timers of a virtual processor. (include/asm-generic/hyperv-tlfs.h:241 @6.1.192)"""
+HV_MESSAGE_SIZE: Final = 256
+"""Bytes of a message slot, header included. (include/asm-generic/hyperv-tlfs.h:244 @6.1.192)"""
+HV_MESSAGE_PAYLOAD_BYTE_COUNT: Final = 240
+"""Most bytes that a message carries. (include/asm-generic/hyperv-tlfs.h:245 @6.1.192)"""
+HV_MESSAGE_PAYLOAD_QWORD_COUNT: Final = 30
+"""The same in 8-byte words. (include/asm-generic/hyperv-tlfs.h:246 @6.1.192)"""
+HV_EVENT_FLAGS_COUNT: Final = 2048
+"""Event flags of one SINT. (include/asm-generic/hyperv-tlfs.h:336 @6.1.192)"""
+HV_EVENT_FLAGS_LONG_COUNT: Final = 32
+"""The same in unsigned longs of a 64-bit guest; a 32-bit guest has 64, over the same 256 bytes.
+
+Source: include/asm-generic/hyperv-tlfs.h:337 @6.1.192
+"""
+
+
+HV_MAX_MAX_DELTA_TICKS: Final = 0xFFFF_FFFF
+"""Longest delay of the synthetic timer clock event, in 100 ns. (include/clocksource/hyperv_timer.h:20 @6.1.192)"""
+HV_MIN_DELTA_TICKS: Final = 1
+"""Shortest delay of the synthetic timer clock event, in 100 ns. (include/clocksource/hyperv_timer.h:21 @6.1.192)"""
 
 
 class HvMessageType(IntEnum):
-    """``hv_message_type``.
+    """Types of SynIC messages. Those below 0x80000000 are chosen by the sender; VMBus uses 1.
 
     Source: include/asm-generic/hyperv-tlfs.h:256 @6.1.192
     """
@@ -63,11 +78,14 @@ class HvMessageType(IntEnum):
 
 @wire(size=24, source="include/asm-generic/hyperv-tlfs.h:98 @6.1.192")
 class MsHypervTscPage(Wire):
-    """``ms_hyperv_tsc_page``."""
+    """The reference TSC page (HV_REFERENCE_TSC_PAGE): reference time = (tsc * tsc_scale >> 64) + tsc_offset, in
+    100 ns.
+    """
 
     __kernel__ = "ms_hyperv_tsc_page"
 
     tsc_sequence: u32
+    """Changes with every update; 0 means: invalid, read the reference counter instead."""
     reserved1: u32
     tsc_scale: u64
     tsc_offset: s64
@@ -75,7 +93,7 @@ class MsHypervTscPage(Wire):
 
 @union(size=8, source="include/asm-generic/hyperv-tlfs.h:105 @6.1.192", align=8)
 class HvReferenceTscMsr(Union):
-    """``hv_reference_tsc_msr``."""
+    """The reference TSC register: where the guest wants the page, and whether."""
 
     __kernel__ = "hv_reference_tsc_msr"
 
@@ -87,7 +105,7 @@ class HvReferenceTscMsr(Union):
 
 @union(size=1, source="include/asm-generic/hyperv-tlfs.h:284 @6.1.192")
 class HvMessageFlags(Union):
-    """``hv_message_flags``."""
+    """Flags of a message slot."""
 
     __kernel__ = "hv_message_flags"
 
@@ -98,7 +116,7 @@ class HvMessageFlags(Union):
 
 @wire(size=4, source="include/asm-generic/hyperv-tlfs.h:293 @6.1.192")
 class HvPortIdU(Wire):
-    """``hv_port_id.u``."""
+    """The number by its parts."""
 
     id: Annotated[int, Bits(u32, 24)]
     reserved: Annotated[int, Bits(u32, 8)]
@@ -106,7 +124,7 @@ class HvPortIdU(Wire):
 
 @union(size=4, source="include/asm-generic/hyperv-tlfs.h:293 @6.1.192", align=4)
 class HvPortId(Union):
-    """``hv_port_id``."""
+    """A port's number, 24 bits."""
 
     __kernel__ = "hv_port_id"
 
@@ -116,12 +134,13 @@ class HvPortId(Union):
 
 @wire(size=16, source="include/asm-generic/hyperv-tlfs.h:302 @6.1.192")
 class HvMessageHeader(Wire):
-    """``hv_message_header``."""
+    """Header of a message slot (HV_MESSAGE_HEADER). A slot is free while message_type is 0."""
 
     __kernel__ = "hv_message_header"
 
     message_type: u32
     payload_size: u8
+    """Bytes used of the payload, at most 240."""
     message_flags: HvMessageFlags
     reserved: Annotated[bytes, 2]
     sender: u64
@@ -130,14 +149,14 @@ class HvMessageHeader(Wire):
 
 @union(size=240, source="include/asm-generic/hyperv-tlfs.h:314 @6.1.192")
 class HvMessageU(Union):
-    """``hv_message.u``."""
+    """The payload; VMBus puts a channel message there."""
 
     payload: Annotated[tuple[int, ...], u64, 30]
 
 
 @wire(size=256, source="include/asm-generic/hyperv-tlfs.h:314 @6.1.192")
 class HvMessage(Wire):
-    """``hv_message``."""
+    """One message slot (HV_MESSAGE)."""
 
     __kernel__ = "hv_message"
 
@@ -147,7 +166,7 @@ class HvMessage(Wire):
 
 @wire(size=4096, source="include/asm-generic/hyperv-tlfs.h:322 @6.1.192")
 class HvMessagePage(Wire):
-    """``hv_message_page``."""
+    """The SIM page: one slot for each SINT (HV_MESSAGE_PAGE)."""
 
     __kernel__ = "hv_message_page"
 
@@ -156,7 +175,7 @@ class HvMessagePage(Wire):
 
 @wire(size=24, source="include/asm-generic/hyperv-tlfs.h:327 @6.1.192")
 class HvTimerMessagePayload(Wire):
-    """``hv_timer_message_payload``."""
+    """Payload of HVMSG_TIMER_EXPIRED. Times are in 100 ns units of reference time."""
 
     __kernel__ = "hv_timer_message_payload"
 
@@ -168,7 +187,7 @@ class HvTimerMessagePayload(Wire):
 
 @union(size=8, source="include/asm-generic/hyperv-tlfs.h:342 @6.1.192", align=8)
 class HvStimerConfig(Union):
-    """``hv_stimer_config``."""
+    """A synthetic timer's configuration register."""
 
     __kernel__ = "hv_stimer_config"
 
@@ -186,7 +205,7 @@ class HvStimerConfig(Union):
 
 @union(size=256, source="include/asm-generic/hyperv-tlfs.h:359 @6.1.192", align=8)
 class HvSynicEventFlags(Union):
-    """``hv_synic_event_flags``."""
+    """The 2048 event flags of one SINT; the SIEF page holds 16 of these (HV_SYNIC_EVENT_FLAGS)."""
 
     __kernel__ = "hv_synic_event_flags"
 
@@ -195,7 +214,7 @@ class HvSynicEventFlags(Union):
 
 @union(size=8, source="include/asm-generic/hyperv-tlfs.h:364 @6.1.192", align=8)
 class HvSynicScontrol(Union):
-    """``hv_synic_scontrol``."""
+    """The SynIC control register."""
 
     __kernel__ = "hv_synic_scontrol"
 
@@ -206,7 +225,7 @@ class HvSynicScontrol(Union):
 
 @union(size=8, source="include/asm-generic/hyperv-tlfs.h:373 @6.1.192", align=8)
 class HvSynicSint(Union):
-    """``hv_synic_sint``."""
+    """A synthetic interrupt source register."""
 
     __kernel__ = "hv_synic_sint"
 
@@ -221,7 +240,7 @@ class HvSynicSint(Union):
 
 @union(size=8, source="include/asm-generic/hyperv-tlfs.h:386 @6.1.192", align=8)
 class HvSynicSimp(Union):
-    """``hv_synic_simp``."""
+    """The message page register."""
 
     __kernel__ = "hv_synic_simp"
 
@@ -233,7 +252,7 @@ class HvSynicSimp(Union):
 
 @union(size=8, source="include/asm-generic/hyperv-tlfs.h:396 @6.1.192", align=8)
 class HvSynicSiefp(Union):
-    """``hv_synic_siefp``."""
+    """The event flags page register."""
 
     __kernel__ = "hv_synic_siefp"
 

@@ -1,100 +1,131 @@
-"""VMBUSDOC"""
+"""The VMBus: versions, offers and channel messages.
+
+Counterpart of the first half of include/linux/hyperv.h with drivers/hv/hyperv_vmbus.h. Channel messages travel
+as the payload of SynIC messages; `CHANNEL_MESSAGES` says which struct each number means. Rings and their
+packets are in `hvkernel.abi.ring`, integration components in `hvkernel.abi.ic`.
+"""
 
 from __future__ import annotations
 
 from enum import IntEnum
 from types import MappingProxyType
-from typing import Annotated, Final, Literal, NamedTuple, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 
-from hvkernel.abi.ring import GpaRange
-from hvkernel.abi.wire import Bits, Guid, Union, Wire, overlay, tail, u8, u16, u32, u64, union, wire
+from hvkernel.abi import vmbus_messages as _messages
+from hvkernel.abi.vmbus_messages import *  # noqa: F403
+from hvkernel.abi.wire import Wire
 
-VERSION_WS2008: Final = 0xD
-"""VERSION_WS2008. (include/linux/hyperv.h:268 @6.1.192)"""
-VERSION_WIN7: Final = 0x0001_0001
-"""VERSION_WIN7. (include/linux/hyperv.h:269 @6.1.192)"""
-VERSION_WIN8: Final = 0x0002_0004
-"""VERSION_WIN8. (include/linux/hyperv.h:270 @6.1.192)"""
-VERSION_WIN8_1: Final = 0x0003_0000
-"""VERSION_WIN8_1. (include/linux/hyperv.h:271 @6.1.192)"""
-VERSION_WIN10: Final = 0x0004_0000
-"""VERSION_WIN10. (include/linux/hyperv.h:272 @6.1.192)"""
-VERSION_WIN10_V4_1: Final = 0x0004_0001
-"""VERSION_WIN10_V4_1. (include/linux/hyperv.h:273 @6.1.192)"""
-VERSION_WIN10_V5: Final = 0x0005_0000
-"""VERSION_WIN10_V5. (include/linux/hyperv.h:274 @6.1.192)"""
-VERSION_WIN10_V5_1: Final = 0x0005_0001
-"""VERSION_WIN10_V5_1. (include/linux/hyperv.h:275 @6.1.192)"""
-VERSION_WIN10_V5_2: Final = 0x0005_0002
-"""VERSION_WIN10_V5_2. (include/linux/hyperv.h:276 @6.1.192)"""
-VERSION_WIN10_V5_3: Final = 0x0005_0003
-"""VERSION_WIN10_V5_3. (include/linux/hyperv.h:277 @6.1.192)"""
-MAX_PIPE_DATA_PAYLOAD: Final = 0x4000
-"""MAX_PIPE_DATA_PAYLOAD. (include/linux/hyperv.h:280 @6.1.192)"""
+VERSION_WS2008: Final = 13
+"""VMBus 0.13: Windows Server 2008. Linux no longer offers it. (include/linux/hyperv.h:268 @6.1.192)"""
+VERSION_WIN7: Final = 65537
+"""VMBus 1.1: Windows 7, Server 2008 R2. Linux no longer offers it. (include/linux/hyperv.h:269 @6.1.192)"""
+VERSION_WIN8: Final = 131076
+"""VMBus 2.4: Windows 8, Server 2012. (include/linux/hyperv.h:270 @6.1.192)"""
+VERSION_WIN8_1: Final = 196608
+"""VMBus 3.0: Windows 8.1, Server 2012 R2. (include/linux/hyperv.h:271 @6.1.192)"""
+VERSION_WIN10: Final = 262144
+"""VMBus 4.0: Windows 10, Server 2016. (include/linux/hyperv.h:272 @6.1.192)"""
+VERSION_WIN10_V4_1: Final = 262145
+"""VMBus 4.1: MODIFYCHANNEL. (include/linux/hyperv.h:273 @6.1.192)"""
+VERSION_WIN10_V5: Final = 327680
+"""VMBus 5.0: contact goes to connection 4, the reply names the connection to use.
+
+Source: include/linux/hyperv.h:274 @6.1.192
+"""
+VERSION_WIN10_V5_1: Final = 327681
+"""VMBus 5.1. (include/linux/hyperv.h:275 @6.1.192)"""
+VERSION_WIN10_V5_2: Final = 327682
+"""VMBus 5.2: the lowest that an isolated guest accepts. (include/linux/hyperv.h:276 @6.1.192)"""
+VERSION_WIN10_V5_3: Final = 327683
+"""VMBus 5.3: MODIFYCHANNEL is answered. (include/linux/hyperv.h:277 @6.1.192)"""
+MAX_PIPE_DATA_PAYLOAD: Final = 16384
+"""Most payload of a pipe packet. (include/linux/hyperv.h:280 @6.1.192)"""
 VMBUS_PIPE_TYPE_BYTE: Final = 0x0
-"""VMBUS_PIPE_TYPE_BYTE. (include/linux/hyperv.h:283 @6.1.192)"""
+"""Pipe mode: a byte stream. (include/linux/hyperv.h:283 @6.1.192)"""
 VMBUS_PIPE_TYPE_MESSAGE: Final = 0x4
-"""VMBUS_PIPE_TYPE_MESSAGE. (include/linux/hyperv.h:284 @6.1.192)"""
-MAX_USER_DEFINED_BYTES: Final = 0x78
-"""MAX_USER_DEFINED_BYTES. (include/linux/hyperv.h:287 @6.1.192)"""
-MAX_PIPE_USER_DEFINED_BYTES: Final = 0x74
-"""MAX_PIPE_USER_DEFINED_BYTES. (include/linux/hyperv.h:290 @6.1.192)"""
+"""Pipe mode: messages. (include/linux/hyperv.h:284 @6.1.192)"""
+MAX_USER_DEFINED_BYTES: Final = 120
+"""Bytes of user data in an offer or open that is not a pipe. (include/linux/hyperv.h:287 @6.1.192)"""
+MAX_PIPE_USER_DEFINED_BYTES: Final = 116
+"""Bytes of user data in an offer of a pipe. (include/linux/hyperv.h:290 @6.1.192)"""
 VMBUS_CHANNEL_ENUMERATE_DEVICE_INTERFACE: Final = 1
-"""VMBUS_CHANNEL_ENUMERATE_DEVICE_INTERFACE. (include/linux/hyperv.h:338 @6.1.192)"""
+"""Offer flag: enumerate as a device interface. (include/linux/hyperv.h:338 @6.1.192)"""
 VMBUS_CHANNEL_SERVER_SUPPORTS_TRANSFER_PAGES: Final = 2
-"""VMBUS_CHANNEL_SERVER_SUPPORTS_TRANSFER_PAGES. (include/linux/hyperv.h:339 @6.1.192)"""
+"""Offer flag: the server takes transfer pages. (include/linux/hyperv.h:339 @6.1.192)"""
 VMBUS_CHANNEL_SERVER_SUPPORTS_GPADLS: Final = 4
-"""VMBUS_CHANNEL_SERVER_SUPPORTS_GPADLS. (include/linux/hyperv.h:340 @6.1.192)"""
+"""Offer flag: the server takes GPADLs. (include/linux/hyperv.h:340 @6.1.192)"""
 VMBUS_CHANNEL_NAMED_PIPE_MODE: Final = 0x10
-"""VMBUS_CHANNEL_NAMED_PIPE_MODE. (include/linux/hyperv.h:341 @6.1.192)"""
+"""Offer flag: a pipe; user data begins with the pipe mode. (include/linux/hyperv.h:341 @6.1.192)"""
 VMBUS_CHANNEL_LOOPBACK_OFFER: Final = 0x100
-"""VMBUS_CHANNEL_LOOPBACK_OFFER. (include/linux/hyperv.h:342 @6.1.192)"""
+"""Offer flag: loopback. (include/linux/hyperv.h:342 @6.1.192)"""
 VMBUS_CHANNEL_PARENT_OFFER: Final = 0x200
-"""VMBUS_CHANNEL_PARENT_OFFER. (include/linux/hyperv.h:343 @6.1.192)"""
+"""Offer flag: from the parent partition. (include/linux/hyperv.h:343 @6.1.192)"""
 VMBUS_CHANNEL_REQUEST_MONITORED_NOTIFICATION: Final = 0x400
-"""VMBUS_CHANNEL_REQUEST_MONITORED_NOTIFICATION. (include/linux/hyperv.h:344 @6.1.192)"""
+"""Offer flag: wants notification through the monitor page. (include/linux/hyperv.h:344 @6.1.192)"""
 VMBUS_CHANNEL_TLNPI_PROVIDER_OFFER: Final = 0x2000
-"""VMBUS_CHANNEL_TLNPI_PROVIDER_OFFER. (include/linux/hyperv.h:345 @6.1.192)"""
+"""Offer flag: a hypervisor socket (vsock). (include/linux/hyperv.h:345 @6.1.192)"""
 INVALID_RELID: Final = 0xFFFF_FFFF
-"""INVALID_RELID. (include/linux/hyperv.h:513 @6.1.192)"""
+"""Stands for no channel; real ones start at 1. (include/linux/hyperv.h:513 @6.1.192)"""
 GPADL_TYPE_RING_BUFFER: Final = 1
-"""GPADL_TYPE_RING_BUFFER. (include/linux/hyperv.h:630 @6.1.192)"""
+"""GPADL type: a ring. Unused: no message carries it. (include/linux/hyperv.h:630 @6.1.192)"""
 GPADL_TYPE_SERVER_SAVE_AREA: Final = 2
-"""GPADL_TYPE_SERVER_SAVE_AREA. (include/linux/hyperv.h:631 @6.1.192)"""
+"""GPADL type: a server's save area. Unused. (include/linux/hyperv.h:631 @6.1.192)"""
 GPADL_TYPE_TRANSACTION: Final = 8
-"""GPADL_TYPE_TRANSACTION. (include/linux/hyperv.h:632 @6.1.192)"""
+"""GPADL type: transactions. Unused. (include/linux/hyperv.h:632 @6.1.192)"""
 
 
 VMBUS_MESSAGE_CONNECTION_ID: Final = 1
-"""VMBUS_MESSAGE_CONNECTION_ID. (drivers/hv/hyperv_vmbus.h:109 @6.1.192)"""
+"""Connection for channel messages, up to VMBus 4.1. (drivers/hv/hyperv_vmbus.h:109 @6.1.192)"""
 VMBUS_MESSAGE_CONNECTION_ID_4: Final = 4
-"""VMBUS_MESSAGE_CONNECTION_ID_4. (drivers/hv/hyperv_vmbus.h:110 @6.1.192)"""
+"""Connection for INITIATE_CONTACT from VMBus 5.0 on; old hosts do not know it.
+
+Source: drivers/hv/hyperv_vmbus.h:110 @6.1.192
+"""
 VMBUS_MESSAGE_PORT_ID: Final = 1
-"""VMBUS_MESSAGE_PORT_ID. (drivers/hv/hyperv_vmbus.h:111 @6.1.192)"""
+"""Port behind it. (drivers/hv/hyperv_vmbus.h:111 @6.1.192)"""
 VMBUS_EVENT_CONNECTION_ID: Final = 2
-"""VMBUS_EVENT_CONNECTION_ID. (drivers/hv/hyperv_vmbus.h:112 @6.1.192)"""
+"""Connection for events, up to VMBus 1.1 hosts (one for all channels). (drivers/hv/hyperv_vmbus.h:112 @6.1.192)"""
 VMBUS_EVENT_PORT_ID: Final = 2
-"""VMBUS_EVENT_PORT_ID. (drivers/hv/hyperv_vmbus.h:113 @6.1.192)"""
+"""Port behind it. (drivers/hv/hyperv_vmbus.h:113 @6.1.192)"""
 VMBUS_MONITOR_CONNECTION_ID: Final = 3
-"""VMBUS_MONITOR_CONNECTION_ID. (drivers/hv/hyperv_vmbus.h:114 @6.1.192)"""
+"""Connection for monitored notification. (drivers/hv/hyperv_vmbus.h:114 @6.1.192)"""
 VMBUS_MONITOR_PORT_ID: Final = 3
-"""VMBUS_MONITOR_PORT_ID. (drivers/hv/hyperv_vmbus.h:115 @6.1.192)"""
+"""Port behind it. (drivers/hv/hyperv_vmbus.h:115 @6.1.192)"""
 VMBUS_MESSAGE_SINT: Final = 2
-"""VMBUS_MESSAGE_SINT. (drivers/hv/hyperv_vmbus.h:116 @6.1.192)"""
-MAX_NUM_CHANNELS: Final = 0x4000
-"""MAX_NUM_CHANNELS. (drivers/hv/hyperv_vmbus.h:195 @6.1.192)"""
-MAX_NUM_CHANNELS_SUPPORTED: Final = 0x100
-"""MAX_NUM_CHANNELS_SUPPORTED. (drivers/hv/hyperv_vmbus.h:198 @6.1.192)"""
-MAX_CHANNEL_RELIDS: Final = 0x800
-"""MAX_CHANNEL_RELIDS. (drivers/hv/hyperv_vmbus.h:200 @6.1.192)"""
-MAX_SIZE_CHANNEL_MESSAGE: Final = 0xF0
-"""MAX_SIZE_CHANNEL_MESSAGE. (drivers/hv/hyperv_vmbus.h:210 @6.1.192)"""
+"""The SINT on which VMBus messages and events arrive. (drivers/hv/hyperv_vmbus.h:116 @6.1.192)"""
+MAX_NUM_CHANNELS: Final = 16384
+"""Bits in one half of the interrupt page, which hosts up to VMBus 1.1 use. (drivers/hv/hyperv_vmbus.h:195 @6.1.192)"""
+MAX_NUM_CHANNELS_SUPPORTED: Final = 256
+"""Channels that Linux handled on such hosts. (drivers/hv/hyperv_vmbus.h:198 @6.1.192)"""
+MAX_CHANNEL_RELIDS: Final = 2048
+"""Entries of the guest's table of channels by relid. (drivers/hv/hyperv_vmbus.h:200 @6.1.192)"""
+MAX_SIZE_CHANNEL_MESSAGE: Final = 240
+"""Most bytes of a channel message: a SynIC message's payload. (drivers/hv/hyperv_vmbus.h:210 @6.1.192)"""
 VMBUS_CONNECT_CPU: Final = 0
-"""VMBUS_CONNECT_CPU. (drivers/hv/hyperv_vmbus.h:216 @6.1.192)"""
+"""The CPU that Linux connects from; offers and replies arrive there. (drivers/hv/hyperv_vmbus.h:216 @6.1.192)"""
+
+
+UNLOAD_DELAY_UNIT_MS: Final = 10
+"""Milliseconds between two looks for UNLOAD_RESPONSE in a crashing guest. (drivers/hv/channel_mgmt.c:812 @6.1.192)"""
+UNLOAD_WAIT_MS: Final = 100000
+"""Milliseconds for which a crashing guest waits for it. (drivers/hv/channel_mgmt.c:813 @6.1.192)"""
+UNLOAD_WAIT_LOOPS: Final = 10000
+"""The same in looks. (drivers/hv/channel_mgmt.c:814 @6.1.192)"""
+UNLOAD_MSG_MS: Final = 5000
+"""Milliseconds between two notices that it still waits. (drivers/hv/channel_mgmt.c:815 @6.1.192)"""
+UNLOAD_MSG_LOOPS: Final = 500
+"""The same in looks. (drivers/hv/channel_mgmt.c:816 @6.1.192)"""
+HV_MAX_TRIES: Final = 3
+"""Times that a CPU going offline waits for pending channel events. (drivers/hv/hv.c:308 @6.1.192)"""
+VTPM_BASE_ADDRESS: Final = 0xFED4_0000
+"""Start of the virtual TPM's registers, which are left out of the MMIO space for devices.
+
+Source: drivers/hv/vmbus_drv.c:1969 @6.1.192
+"""
 
 
 class VmbusChannelMessageType(IntEnum):
-    """``vmbus_channel_message_type``.
+    """Numbers of the channel messages; see `CHANNEL_MESSAGES`.
 
     Source: include/linux/hyperv.h:483 @6.1.192
     """
@@ -109,26 +140,26 @@ class VmbusChannelMessageType(IntEnum):
     CHANNELMSG_CLOSECHANNEL = 7
     CHANNELMSG_GPADL_HEADER = 8
     CHANNELMSG_GPADL_BODY = 9
-    CHANNELMSG_GPADL_CREATED = 0xA
-    CHANNELMSG_GPADL_TEARDOWN = 0xB
-    CHANNELMSG_GPADL_TORNDOWN = 0xC
-    CHANNELMSG_RELID_RELEASED = 0xD
-    CHANNELMSG_INITIATE_CONTACT = 0xE
-    CHANNELMSG_VERSION_RESPONSE = 0xF
-    CHANNELMSG_UNLOAD = 0x10
-    CHANNELMSG_UNLOAD_RESPONSE = 0x11
-    CHANNELMSG_18 = 0x12
-    CHANNELMSG_19 = 0x13
-    CHANNELMSG_20 = 0x14
-    CHANNELMSG_TL_CONNECT_REQUEST = 0x15
-    CHANNELMSG_MODIFYCHANNEL = 0x16
-    CHANNELMSG_TL_CONNECT_RESULT = 0x17
-    CHANNELMSG_MODIFYCHANNEL_RESPONSE = 0x18
-    CHANNELMSG_COUNT = 0x19
+    CHANNELMSG_GPADL_CREATED = 10
+    CHANNELMSG_GPADL_TEARDOWN = 11
+    CHANNELMSG_GPADL_TORNDOWN = 12
+    CHANNELMSG_RELID_RELEASED = 13
+    CHANNELMSG_INITIATE_CONTACT = 14
+    CHANNELMSG_VERSION_RESPONSE = 15
+    CHANNELMSG_UNLOAD = 16
+    CHANNELMSG_UNLOAD_RESPONSE = 17
+    CHANNELMSG_18 = 18
+    CHANNELMSG_19 = 19
+    CHANNELMSG_20 = 20
+    CHANNELMSG_TL_CONNECT_REQUEST = 21
+    CHANNELMSG_MODIFYCHANNEL = 22
+    CHANNELMSG_TL_CONNECT_RESULT = 23
+    CHANNELMSG_MODIFYCHANNEL_RESPONSE = 24
+    CHANNELMSG_COUNT = 25
 
 
 class VmbusChannelState(IntEnum):
-    """``vmbus_channel_state``.
+    """Where the guest has a channel.
 
     Source: include/linux/hyperv.h:728 @6.1.192
     """
@@ -140,7 +171,7 @@ class VmbusChannelState(IntEnum):
 
 
 class HvGpadlType(IntEnum):
-    """``hv_gpadl_type``.
+    """What memory a GPADL describes. In a ring only the first 4 KiB of each header page are listed.
 
     Source: include/linux/hyperv.h:71 @6.1.192
     """
@@ -150,7 +181,7 @@ class HvGpadlType(IntEnum):
 
 
 class VmbusDeviceType(IntEnum):
-    """``vmbus_device_type``.
+    """The kernel's numbering of device classes (index of vmbus_devs).
 
     Source: include/linux/hyperv.h:780 @6.1.192
     """
@@ -165,17 +196,17 @@ class VmbusDeviceType(IntEnum):
     HV_KBD = 7
     HV_MOUSE = 8
     HV_KVP = 9
-    HV_TS = 0xA
-    HV_HB = 0xB
-    HV_SHUTDOWN = 0xC
-    HV_FCOPY = 0xD
-    HV_BACKUP = 0xE
-    HV_DM = 0xF
-    HV_UNKNOWN = 0x10
+    HV_TS = 10
+    HV_HB = 11
+    HV_SHUTDOWN = 12
+    HV_FCOPY = 13
+    HV_BACKUP = 14
+    HV_DM = 15
+    HV_UNKNOWN = 16
 
 
 class HvCallbackMode(IntEnum):
-    """``hv_callback_mode``.
+    """How the guest calls a channel's callback.
 
     Source: include/linux/hyperv.h:912 @6.1.192
     """
@@ -186,7 +217,7 @@ class HvCallbackMode(IntEnum):
 
 
 class VmbusConnectState(IntEnum):
-    """``vmbus_connect_state``.
+    """States of the guest's connection to the VMBus.
 
     Source: drivers/hv/hyperv_vmbus.h:203 @6.1.192
     """
@@ -198,7 +229,7 @@ class VmbusConnectState(IntEnum):
 
 
 class VmbusMessageHandlerType(IntEnum):
-    """``vmbus_message_handler_type``.
+    """Whether a message's handler may sleep.
 
     Source: drivers/hv/hyperv_vmbus.h:316 @6.1.192
     """
@@ -208,279 +239,13 @@ class VmbusMessageHandlerType(IntEnum):
 
 
 class Delay(IntEnum):
-    """``delay``.
+    """Fuzz-test delays (CONFIG_HYPERV_TESTING).
 
     Source: drivers/hv/hyperv_vmbus.h:403 @6.1.192
     """
 
     INTERRUPT_DELAY = 0
     MESSAGE_DELAY = 1
-
-
-@wire(size=120, source="include/linux/hyperv.h:296 @6.1.192")
-class VmbusChannelOfferUStd(Wire):
-    """``vmbus_channel_offer.u.std``."""
-
-    user_def: Annotated[bytes, 120]
-
-
-@wire(size=120, source="include/linux/hyperv.h:296 @6.1.192")
-class VmbusChannelOfferUPipe(Wire):
-    """``vmbus_channel_offer.u.pipe``."""
-
-    pipe_mode: u32
-    user_def: Annotated[bytes, 116]
-
-
-@union(size=120, source="include/linux/hyperv.h:296 @6.1.192")
-class VmbusChannelOfferU(Union):
-    """``vmbus_channel_offer.u``."""
-
-    std: VmbusChannelOfferUStd
-    pipe: VmbusChannelOfferUPipe
-
-
-@wire(size=176, source="include/linux/hyperv.h:296 @6.1.192")
-class VmbusChannelOffer(Wire):
-    """``vmbus_channel_offer``."""
-
-    __kernel__ = "vmbus_channel_offer"
-
-    if_type: Guid
-    if_instance: Guid
-    reserved1: u64
-    reserved2: u64
-    chn_flags: u16
-    mmio_megabytes: u16
-    u: VmbusChannelOfferU
-    sub_channel_index: u16
-    reserved3: u16
-
-
-@wire(size=8, source="include/linux/hyperv.h:515 @6.1.192")
-class VmbusChannelMessageHeader(Wire):
-    """``vmbus_channel_message_header``."""
-
-    __kernel__ = "vmbus_channel_message_header"
-
-    msgtype: u32
-    padding: u32
-
-
-@wire(size=12, source="include/linux/hyperv.h:521 @6.1.192")
-class VmbusChannelQueryVmbusVersion(Wire):
-    """``vmbus_channel_query_vmbus_version``."""
-
-    __kernel__ = "vmbus_channel_query_vmbus_version"
-
-    header: VmbusChannelMessageHeader
-    version: u32
-
-
-@wire(size=9, source="include/linux/hyperv.h:527 @6.1.192")
-class VmbusChannelVersionSupported(Wire):
-    """``vmbus_channel_version_supported``."""
-
-    __kernel__ = "vmbus_channel_version_supported"
-
-    header: VmbusChannelMessageHeader
-    version_supported: u8
-
-
-@wire(size=196, source="include/linux/hyperv.h:533 @6.1.192")
-class VmbusChannelOfferChannel(Wire):
-    """``vmbus_channel_offer_channel``."""
-
-    __kernel__ = "vmbus_channel_offer_channel"
-
-    header: VmbusChannelMessageHeader
-    offer: VmbusChannelOffer
-    child_relid: u32
-    monitorid: u8
-    monitor_allocated: Annotated[int, Bits(u8, 1)]
-    reserved: Annotated[int, Bits(u8, 7)]
-    is_dedicated_interrupt: Annotated[int, Bits(u16, 1)]
-    reserved1: Annotated[int, Bits(u16, 15)]
-    connection_id: u32
-
-
-@wire(size=12, source="include/linux/hyperv.h:560 @6.1.192")
-class VmbusChannelRescindOffer(Wire):
-    """``vmbus_channel_rescind_offer``."""
-
-    __kernel__ = "vmbus_channel_rescind_offer"
-
-    header: VmbusChannelMessageHeader
-    child_relid: u32
-
-
-@wire(size=148, source="include/linux/hyperv.h:575 @6.1.192")
-class VmbusChannelOpenChannel(Wire):
-    """``vmbus_channel_open_channel``."""
-
-    __kernel__ = "vmbus_channel_open_channel"
-
-    header: VmbusChannelMessageHeader
-    child_relid: u32
-    openid: u32
-    ringbuffer_gpadlhandle: u32
-    target_vp: u32
-    downstream_ringbuffer_pageoffset: u32
-    userdata: Annotated[bytes, 120]
-
-
-@wire(size=20, source="include/linux/hyperv.h:609 @6.1.192")
-class VmbusChannelOpenResult(Wire):
-    """``vmbus_channel_open_result``."""
-
-    __kernel__ = "vmbus_channel_open_result"
-
-    header: VmbusChannelMessageHeader
-    child_relid: u32
-    openid: u32
-    status: u32
-
-
-@wire(size=16, source="include/linux/hyperv.h:617 @6.1.192")
-class VmbusChannelModifychannelResponse(Wire):
-    """``vmbus_channel_modifychannel_response``."""
-
-    __kernel__ = "vmbus_channel_modifychannel_response"
-
-    header: VmbusChannelMessageHeader
-    child_relid: u32
-    status: u32
-
-
-@wire(size=12, source="include/linux/hyperv.h:624 @6.1.192")
-class VmbusChannelCloseChannel(Wire):
-    """``vmbus_channel_close_channel``."""
-
-    __kernel__ = "vmbus_channel_close_channel"
-
-    header: VmbusChannelMessageHeader
-    child_relid: u32
-
-
-@wire(size=20, source="include/linux/hyperv.h:640 @6.1.192")
-class VmbusChannelGpadlHeader(Wire):
-    """``vmbus_channel_gpadl_header``."""
-
-    __kernel__ = "vmbus_channel_gpadl_header"
-
-    header: VmbusChannelMessageHeader
-    child_relid: u32
-    gpadl: u32
-    range_buflen: u16
-    rangecount: u16
-    range = tail(GpaRange)
-
-
-@wire(size=16, source="include/linux/hyperv.h:650 @6.1.192")
-class VmbusChannelGpadlBody(Wire):
-    """``vmbus_channel_gpadl_body``."""
-
-    __kernel__ = "vmbus_channel_gpadl_body"
-
-    header: VmbusChannelMessageHeader
-    msgnumber: u32
-    gpadl: u32
-    pfn = tail(u64)
-
-
-@wire(size=20, source="include/linux/hyperv.h:657 @6.1.192")
-class VmbusChannelGpadlCreated(Wire):
-    """``vmbus_channel_gpadl_created``."""
-
-    __kernel__ = "vmbus_channel_gpadl_created"
-
-    header: VmbusChannelMessageHeader
-    child_relid: u32
-    gpadl: u32
-    creation_status: u32
-
-
-@wire(size=16, source="include/linux/hyperv.h:664 @6.1.192")
-class VmbusChannelGpadlTeardown(Wire):
-    """``vmbus_channel_gpadl_teardown``."""
-
-    __kernel__ = "vmbus_channel_gpadl_teardown"
-
-    header: VmbusChannelMessageHeader
-    child_relid: u32
-    gpadl: u32
-
-
-@wire(size=12, source="include/linux/hyperv.h:670 @6.1.192")
-class VmbusChannelGpadlTorndown(Wire):
-    """``vmbus_channel_gpadl_torndown``."""
-
-    __kernel__ = "vmbus_channel_gpadl_torndown"
-
-    header: VmbusChannelMessageHeader
-    gpadl: u32
-
-
-@wire(size=12, source="include/linux/hyperv.h:675 @6.1.192")
-class VmbusChannelRelidReleased(Wire):
-    """``vmbus_channel_relid_released``."""
-
-    __kernel__ = "vmbus_channel_relid_released"
-
-    header: VmbusChannelMessageHeader
-    child_relid: u32
-
-
-@wire(size=40, source="include/linux/hyperv.h:680 @6.1.192")
-class VmbusChannelInitiateContact(Wire):
-    """``vmbus_channel_initiate_contact``."""
-
-    __kernel__ = "vmbus_channel_initiate_contact"
-
-    header: VmbusChannelMessageHeader
-    vmbus_version_requested: u32
-    target_vcpu: u32
-    interrupt_page: u64
-    monitor_page1: u64
-    monitor_page2: u64
-    msg_sint: u8 = overlay(16)
-    padding1: Annotated[bytes, 3] = overlay(17)
-    padding2: u32 = overlay(20)
-
-
-@wire(size=40, source="include/linux/hyperv.h:697 @6.1.192")
-class VmbusChannelTlConnectRequest(Wire):
-    """``vmbus_channel_tl_connect_request``."""
-
-    __kernel__ = "vmbus_channel_tl_connect_request"
-
-    header: VmbusChannelMessageHeader
-    guest_endpoint_id: Guid
-    host_service_id: Guid
-
-
-@wire(size=16, source="include/linux/hyperv.h:704 @6.1.192")
-class VmbusChannelModifychannel(Wire):
-    """``vmbus_channel_modifychannel``."""
-
-    __kernel__ = "vmbus_channel_modifychannel"
-
-    header: VmbusChannelMessageHeader
-    child_relid: u32
-    target_vp: u32
-
-
-@wire(size=16, source="include/linux/hyperv.h:710 @6.1.192")
-class VmbusChannelVersionResponse(Wire):
-    """``vmbus_channel_version_response``."""
-
-    __kernel__ = "vmbus_channel_version_response"
-
-    header: VmbusChannelMessageHeader
-    version_supported: u8
-    connection_state: u8
-    padding: u16
-    msg_conn_id: u32
 
 
 class VmbusMessage(NamedTuple):
@@ -517,83 +282,83 @@ def _host(
 _M: TypeAlias = VmbusChannelMessageType
 
 CHANNEL_MESSAGES: Final[tuple[VmbusMessage, ...]] = (
-    _host(_M.CHANNELMSG_OFFERCHANNEL, VmbusChannelOfferChannel, VERSION_WS2008, 196, True),
-    _host(_M.CHANNELMSG_RESCIND_CHANNELOFFER, VmbusChannelRescindOffer, VERSION_WS2008, 12, True),
+    _host(_M.CHANNELMSG_OFFERCHANNEL, _messages.VmbusChannelOfferChannel, VERSION_WS2008, 196, True),
+    _host(_M.CHANNELMSG_RESCIND_CHANNELOFFER, _messages.VmbusChannelRescindOffer, VERSION_WS2008, 12, True),
     _guest(
         _M.CHANNELMSG_REQUESTOFFERS,
-        VmbusChannelMessageHeader,
+        _messages.VmbusChannelMessageHeader,
         VERSION_WS2008,
         "drivers/hv/channel_mgmt.c:vmbus_request_offers @6.1.192",
     ),
-    _host(_M.CHANNELMSG_ALLOFFERS_DELIVERED, VmbusChannelMessageHeader, VERSION_WS2008, 0),
+    _host(_M.CHANNELMSG_ALLOFFERS_DELIVERED, _messages.VmbusChannelMessageHeader, VERSION_WS2008, 0),
     _guest(
         _M.CHANNELMSG_OPENCHANNEL,
-        VmbusChannelOpenChannel,
+        _messages.VmbusChannelOpenChannel,
         VERSION_WS2008,
         "drivers/hv/channel.c:__vmbus_open @6.1.192",
     ),
-    _host(_M.CHANNELMSG_OPENCHANNEL_RESULT, VmbusChannelOpenResult, VERSION_WS2008, 20),
+    _host(_M.CHANNELMSG_OPENCHANNEL_RESULT, _messages.VmbusChannelOpenResult, VERSION_WS2008, 20),
     _guest(
         _M.CHANNELMSG_CLOSECHANNEL,
-        VmbusChannelCloseChannel,
+        _messages.VmbusChannelCloseChannel,
         VERSION_WS2008,
         "drivers/hv/channel.c:vmbus_close_internal @6.1.192",
     ),
     _guest(
         _M.CHANNELMSG_GPADL_HEADER,
-        VmbusChannelGpadlHeader,
+        _messages.VmbusChannelGpadlHeader,
         VERSION_WS2008,
         "drivers/hv/channel.c:create_gpadl_header @6.1.192",
     ),
     _guest(
         _M.CHANNELMSG_GPADL_BODY,
-        VmbusChannelGpadlBody,
+        _messages.VmbusChannelGpadlBody,
         VERSION_WS2008,
         "drivers/hv/channel.c:create_gpadl_header @6.1.192",
     ),
-    _host(_M.CHANNELMSG_GPADL_CREATED, VmbusChannelGpadlCreated, VERSION_WS2008, 20),
+    _host(_M.CHANNELMSG_GPADL_CREATED, _messages.VmbusChannelGpadlCreated, VERSION_WS2008, 20),
     _guest(
         _M.CHANNELMSG_GPADL_TEARDOWN,
-        VmbusChannelGpadlTeardown,
+        _messages.VmbusChannelGpadlTeardown,
         VERSION_WS2008,
         "drivers/hv/channel.c:vmbus_teardown_gpadl @6.1.192",
     ),
-    _host(_M.CHANNELMSG_GPADL_TORNDOWN, VmbusChannelGpadlTorndown, VERSION_WS2008, 12),
+    _host(_M.CHANNELMSG_GPADL_TORNDOWN, _messages.VmbusChannelGpadlTorndown, VERSION_WS2008, 12),
     _guest(
         _M.CHANNELMSG_RELID_RELEASED,
-        VmbusChannelRelidReleased,
+        _messages.VmbusChannelRelidReleased,
         VERSION_WS2008,
         "drivers/hv/channel_mgmt.c:vmbus_release_relid @6.1.192",
     ),
     _guest(
         _M.CHANNELMSG_INITIATE_CONTACT,
-        VmbusChannelInitiateContact,
+        _messages.VmbusChannelInitiateContact,
         VERSION_WS2008,
         "drivers/hv/connection.c:vmbus_negotiate_version @6.1.192",
     ),
-    _host(_M.CHANNELMSG_VERSION_RESPONSE, VmbusChannelVersionResponse, VERSION_WS2008, 16),
+    _host(_M.CHANNELMSG_VERSION_RESPONSE, _messages.VmbusChannelVersionResponse, VERSION_WS2008, 16),
     _guest(
         _M.CHANNELMSG_UNLOAD,
-        VmbusChannelMessageHeader,
+        _messages.VmbusChannelMessageHeader,
         VERSION_WIN8_1,
         "drivers/hv/channel_mgmt.c:vmbus_initiate_unload @6.1.192",
     ),
-    _host(_M.CHANNELMSG_UNLOAD_RESPONSE, VmbusChannelMessageHeader, VERSION_WIN8_1, 0),
+    _host(_M.CHANNELMSG_UNLOAD_RESPONSE, _messages.VmbusChannelMessageHeader, VERSION_WIN8_1, 0),
     _guest(
         _M.CHANNELMSG_TL_CONNECT_REQUEST,
-        VmbusChannelTlConnectRequest,
+        _messages.VmbusChannelTlConnectRequest,
         VERSION_WIN10,
         "drivers/hv/channel.c:vmbus_send_tl_connect_request, net/vmw_vsock/hyperv_transport.c:hvs_init @6.1.192",
     ),
     _guest(
         _M.CHANNELMSG_MODIFYCHANNEL,
-        VmbusChannelModifychannel,
+        _messages.VmbusChannelModifychannel,
         VERSION_WIN10_V4_1,
         "drivers/hv/vmbus_drv.c:target_cpu_store @6.1.192",
     ),
     # Linux has no struct and no handler for the result; only the header is known.
-    _host(_M.CHANNELMSG_TL_CONNECT_RESULT, VmbusChannelMessageHeader, VERSION_WIN10, None),
-    _host(_M.CHANNELMSG_MODIFYCHANNEL_RESPONSE, VmbusChannelModifychannelResponse, VERSION_WIN10_V5_3, 16),
+    _host(_M.CHANNELMSG_TL_CONNECT_RESULT, _messages.VmbusChannelMessageHeader, VERSION_WIN10, None),
+    _host(_M.CHANNELMSG_MODIFYCHANNEL_RESPONSE, _messages.VmbusChannelModifychannelResponse, VERSION_WIN10_V5_3, 16),
 )
 """Every channel message that 6.1 names, in order of its number
 (include/linux/hyperv.h:vmbus_channel_message_type, drivers/hv/channel_mgmt.c:channel_message_table @6.1.192)."""

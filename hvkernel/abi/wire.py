@@ -385,17 +385,18 @@ U = TypeVar("U", bound=Union)
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(overlay,))
-def wire(*, size: int, source: str, packed: bool = True) -> Callable[[type[W]], type[W]]:
+def wire(*, size: int, source: str, packed: bool = True, align: int | None = None) -> Callable[[type[W]], type[W]]:
     """Turn an annotated class into a wire struct of exactly ``size`` bytes.
 
     :param size: what the source says; checked when the class is made.
     :param source: ``file:line @version``, a TLFS section, ``observed: ...`` or ``unspecified: ...``.
     :param packed: False lays members out with C alignment and padding.
+    :param align: C alignment where the source states one (``__aligned``).
     :raises TypeError: when the fields do not add up to ``size``.
     """
 
     def decorate(cls: type[W]) -> type[W]:
-        return _build(cls, size, source, packed)
+        return _build(cls, size, source, packed, align)
 
     return decorate
 

@@ -240,6 +240,8 @@ class HostProfile(Model):
     acpi: Acpi
     memory: MemoryMap
     throttle: Throttle = Throttle()
+    crash_message: bool = True
+    """Whether the crash interface takes a page of text with the five numbers (bit 62 of CRASH_CTL)."""
     gen1: tuple[str, ...] = ()
     """Device kinds in the order of the offers on generation 1; a kind that stands twice has two instances."""
     gen2: tuple[str, ...] = ()

@@ -5,7 +5,7 @@ Knows no architecture and no Hyper-V. Only integers and bytes go through. See do
 
 from __future__ import annotations
 
-from hvkernel.machine.accessor import Accessor, Side, View, Vmap
+from hvkernel.machine.accessor import Accessor, Side, View
 from hvkernel.machine.addresses import (
     HV_HYP_PAGE_MASK,
     HV_HYP_PAGE_SHIFT,
@@ -30,12 +30,14 @@ from hvkernel.machine.faults import (
 )
 from hvkernel.machine.firmware import FirmwareTables
 from hvkernel.machine.ledger import Ledger, LedgerEntry, LedgerError
-from hvkernel.machine.machine import Machine, Outcome
+from hvkernel.machine.machine import Machine
 from hvkernel.machine.memory import Memory
 from hvkernel.machine.overlay import Overlay, OverlayError, Overlays
 from hvkernel.machine.report import Finding, Stats
 from hvkernel.machine.ringmap import RingMapping
 from hvkernel.machine.sched import Policy, Task
+from hvkernel.machine.scheduler import Outcome
+from hvkernel.machine.vmap import Vmap
 from hvkernel.machine.vp import TrapHandler, VirtualProcessor, VpTopology
 
 __all__ = [

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from io import FileIO
 from types import MappingProxyType
@@ -19,6 +20,7 @@ from hvkernel.machine.faults import MachineError, PageFault
 from hvkernel.machine.ledger import Ledger
 from hvkernel.machine.overlay import Overlays
 from hvkernel.machine.ringmap import Libc, RingMapping
+from hvkernel.machine.vmap import Vmap
 
 MAX_GPA: Final = 1 << 40
 """Guest memory must end at or below 1 TiB: the model keeps one byte of flags per page. A limit of this model."""
@@ -82,6 +84,8 @@ class Memory:
         "_rings",
         "_views",
         "_watches",
+        "_window",
+        "_words",
         "guest",
         "host",
         "hvpfn_end",
@@ -104,6 +108,8 @@ class Memory:
         self._views = 0
         self._rings: list[RingMapping] = []
         self._libc: Libc | None = None
+        if sys.byteorder != "little":
+            raise MachineError("guest memory is little-endian and read in place; this computer is big-endian")
         self._watches: dict[int, Callable[[], None]] = {}
         self._flags = bytearray(self.hvpfn_end)
         at = 0
@@ -114,6 +120,12 @@ class Memory:
         self._file = FileIO(os.memfd_create("hvkernel-guest", os.MFD_CLOEXEC), "r+b")
         self._file.truncate(end)
         self._map = mmap.mmap(self._file.fileno(), end)
+        self._window = memoryview(self._map)
+        self._words: tuple[memoryview, ...] = (
+            self._window.cast("H"),
+            self._window.cast("I"),
+            self._window.cast("Q"),
+        )
         self.ledger = Ledger(self.hvpfn_end)
         self.overlays = Overlays(self)
         self.guest = Accessor(self, "guest")
@@ -231,6 +243,8 @@ class Memory:
         for ring in self._rings:
             clean &= ring._discard()
         self._rings.clear()
+        for window in (*self._words, self._window):
+            window.release()
         try:
             self._map.close()
         except BufferError:
@@ -239,6 +253,9 @@ class Memory:
         return clean
 
     # -- for this package ------------------------------------------------------------
+
+    def _new_vmap(self, side: Side, hvpfns: Sequence[HvPfn]) -> Vmap:
+        return Vmap(self, side, hvpfns)
 
     def _range(self, hvpfn: int, pages: int) -> slice:
         if self._closed:

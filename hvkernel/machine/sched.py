@@ -18,7 +18,7 @@ from hvkernel.machine.accessor import Side
 from hvkernel.machine.faults import MachineError, TaskExit
 
 if TYPE_CHECKING:
-    from hvkernel.machine.machine import Machine
+    from hvkernel.machine.scheduler import Scheduler
     from hvkernel.machine.vp import VirtualProcessor
 
 READY: Final = "ready"
@@ -113,7 +113,7 @@ class Task:
     )
 
     def __init__(
-        self, machine: Machine, number: int, name: str, side: Side, lane: Lane, fn: Callable[[], Any], irqs: bool
+        self, machine: Scheduler, number: int, name: str, side: Side, lane: Lane, fn: Callable[[], Any], irqs: bool
     ) -> None:
         self._machine = machine
         self._fn = fn
@@ -160,7 +160,7 @@ class Task:
             pass
         except BaseException as error:
             self.error = error
-        machine._leave(self)
+        self._greenlet.parent = machine._leave(self)
 
     def __repr__(self) -> str:
         return f"<Task {self.number} {self.name!r} on {self.lane.name}, {self.state}>"

@@ -27,8 +27,8 @@ from hvkernel.machine.clock import (
 from hvkernel.machine.faults import MachineError
 
 if TYPE_CHECKING:
-    from hvkernel.machine.machine import Machine
     from hvkernel.machine.sched import Lane
+    from hvkernel.machine.scheduler import Scheduler
 
 MAX_VPS: Final = 4096
 """Most virtual processors of a machine: what a VP set of 64 banks of 64 can name. Source: TLFS, "Virtual Processor
@@ -135,7 +135,7 @@ class VirtualProcessor:
         "vp_index",
     )
 
-    def __init__(self, machine: Machine, topology: VpTopology) -> None:
+    def __init__(self, machine: Scheduler, topology: VpTopology) -> None:
         self._machine = machine
         self._clock = machine.clock
         self._lane: Lane = machine._new_lane(f"vp{topology.vp_index}", self)

@@ -1,55 +1,55 @@
-"""X86NDOC"""
+"""Nested virtualisation on x86: enlightened VMCS and VMCB, partition assist page."""
 
 from __future__ import annotations
 
 from typing import Annotated, Final
 
 from hvkernel.abi.wire import Bits, Wire, u16, u32, u64, wire
-from hvkernel_x86.tlfs import HvEnlightenmentsControl
+from hvkernel_x86.tlfs_structs import HvEnlightenmentsControl
 
 HV_VMX_ENLIGHTENED_CLEAN_FIELD_NONE: Final = 0
-"""HV_VMX_ENLIGHTENED_CLEAN_FIELD_NONE. (arch/x86/include/asm/hyperv-tlfs.h:581 @6.1.192)"""
+"""Clean fields: nothing is clean. (arch/x86/include/asm/hyperv-tlfs.h:581 @6.1.192)"""
 HV_VMX_ENLIGHTENED_CLEAN_FIELD_IO_BITMAP: Final = 1 << 0
-"""HV_VMX_ENLIGHTENED_CLEAN_FIELD_IO_BITMAP. (arch/x86/include/asm/hyperv-tlfs.h:582 @6.1.192)"""
+"""Clean fields: the group IO_BITMAP is unchanged. (arch/x86/include/asm/hyperv-tlfs.h:582 @6.1.192)"""
 HV_VMX_ENLIGHTENED_CLEAN_FIELD_MSR_BITMAP: Final = 1 << 1
-"""HV_VMX_ENLIGHTENED_CLEAN_FIELD_MSR_BITMAP. (arch/x86/include/asm/hyperv-tlfs.h:583 @6.1.192)"""
+"""Clean fields: the group MSR_BITMAP is unchanged. (arch/x86/include/asm/hyperv-tlfs.h:583 @6.1.192)"""
 HV_VMX_ENLIGHTENED_CLEAN_FIELD_CONTROL_GRP2: Final = 1 << 2
-"""HV_VMX_ENLIGHTENED_CLEAN_FIELD_CONTROL_GRP2. (arch/x86/include/asm/hyperv-tlfs.h:584 @6.1.192)"""
+"""Clean fields: the group CONTROL_GRP2 is unchanged. (arch/x86/include/asm/hyperv-tlfs.h:584 @6.1.192)"""
 HV_VMX_ENLIGHTENED_CLEAN_FIELD_CONTROL_GRP1: Final = 1 << 3
-"""HV_VMX_ENLIGHTENED_CLEAN_FIELD_CONTROL_GRP1. (arch/x86/include/asm/hyperv-tlfs.h:585 @6.1.192)"""
+"""Clean fields: the group CONTROL_GRP1 is unchanged. (arch/x86/include/asm/hyperv-tlfs.h:585 @6.1.192)"""
 HV_VMX_ENLIGHTENED_CLEAN_FIELD_CONTROL_PROC: Final = 1 << 4
-"""HV_VMX_ENLIGHTENED_CLEAN_FIELD_CONTROL_PROC. (arch/x86/include/asm/hyperv-tlfs.h:586 @6.1.192)"""
+"""Clean fields: the group CONTROL_PROC is unchanged. (arch/x86/include/asm/hyperv-tlfs.h:586 @6.1.192)"""
 HV_VMX_ENLIGHTENED_CLEAN_FIELD_CONTROL_EVENT: Final = 1 << 5
-"""HV_VMX_ENLIGHTENED_CLEAN_FIELD_CONTROL_EVENT. (arch/x86/include/asm/hyperv-tlfs.h:587 @6.1.192)"""
+"""Clean fields: the group CONTROL_EVENT is unchanged. (arch/x86/include/asm/hyperv-tlfs.h:587 @6.1.192)"""
 HV_VMX_ENLIGHTENED_CLEAN_FIELD_CONTROL_ENTRY: Final = 1 << 6
-"""HV_VMX_ENLIGHTENED_CLEAN_FIELD_CONTROL_ENTRY. (arch/x86/include/asm/hyperv-tlfs.h:588 @6.1.192)"""
+"""Clean fields: the group CONTROL_ENTRY is unchanged. (arch/x86/include/asm/hyperv-tlfs.h:588 @6.1.192)"""
 HV_VMX_ENLIGHTENED_CLEAN_FIELD_CONTROL_EXCPN: Final = 1 << 7
-"""HV_VMX_ENLIGHTENED_CLEAN_FIELD_CONTROL_EXCPN. (arch/x86/include/asm/hyperv-tlfs.h:589 @6.1.192)"""
+"""Clean fields: the group CONTROL_EXCPN is unchanged. (arch/x86/include/asm/hyperv-tlfs.h:589 @6.1.192)"""
 HV_VMX_ENLIGHTENED_CLEAN_FIELD_CRDR: Final = 1 << 8
-"""HV_VMX_ENLIGHTENED_CLEAN_FIELD_CRDR. (arch/x86/include/asm/hyperv-tlfs.h:590 @6.1.192)"""
+"""Clean fields: the group CRDR is unchanged. (arch/x86/include/asm/hyperv-tlfs.h:590 @6.1.192)"""
 HV_VMX_ENLIGHTENED_CLEAN_FIELD_CONTROL_XLAT: Final = 1 << 9
-"""HV_VMX_ENLIGHTENED_CLEAN_FIELD_CONTROL_XLAT. (arch/x86/include/asm/hyperv-tlfs.h:591 @6.1.192)"""
+"""Clean fields: the group CONTROL_XLAT is unchanged. (arch/x86/include/asm/hyperv-tlfs.h:591 @6.1.192)"""
 HV_VMX_ENLIGHTENED_CLEAN_FIELD_GUEST_BASIC: Final = 1 << 10
-"""HV_VMX_ENLIGHTENED_CLEAN_FIELD_GUEST_BASIC. (arch/x86/include/asm/hyperv-tlfs.h:592 @6.1.192)"""
+"""Clean fields: the group GUEST_BASIC is unchanged. (arch/x86/include/asm/hyperv-tlfs.h:592 @6.1.192)"""
 HV_VMX_ENLIGHTENED_CLEAN_FIELD_GUEST_GRP1: Final = 1 << 11
-"""HV_VMX_ENLIGHTENED_CLEAN_FIELD_GUEST_GRP1. (arch/x86/include/asm/hyperv-tlfs.h:593 @6.1.192)"""
+"""Clean fields: the group GUEST_GRP1 is unchanged. (arch/x86/include/asm/hyperv-tlfs.h:593 @6.1.192)"""
 HV_VMX_ENLIGHTENED_CLEAN_FIELD_GUEST_GRP2: Final = 1 << 12
-"""HV_VMX_ENLIGHTENED_CLEAN_FIELD_GUEST_GRP2. (arch/x86/include/asm/hyperv-tlfs.h:594 @6.1.192)"""
+"""Clean fields: the group GUEST_GRP2 is unchanged. (arch/x86/include/asm/hyperv-tlfs.h:594 @6.1.192)"""
 HV_VMX_ENLIGHTENED_CLEAN_FIELD_HOST_POINTER: Final = 1 << 13
-"""HV_VMX_ENLIGHTENED_CLEAN_FIELD_HOST_POINTER. (arch/x86/include/asm/hyperv-tlfs.h:595 @6.1.192)"""
+"""Clean fields: the group HOST_POINTER is unchanged. (arch/x86/include/asm/hyperv-tlfs.h:595 @6.1.192)"""
 HV_VMX_ENLIGHTENED_CLEAN_FIELD_HOST_GRP1: Final = 1 << 14
-"""HV_VMX_ENLIGHTENED_CLEAN_FIELD_HOST_GRP1. (arch/x86/include/asm/hyperv-tlfs.h:596 @6.1.192)"""
+"""Clean fields: the group HOST_GRP1 is unchanged. (arch/x86/include/asm/hyperv-tlfs.h:596 @6.1.192)"""
 HV_VMX_ENLIGHTENED_CLEAN_FIELD_ENLIGHTENMENTSCONTROL: Final = 1 << 15
-"""HV_VMX_ENLIGHTENED_CLEAN_FIELD_ENLIGHTENMENTSCONTROL. (arch/x86/include/asm/hyperv-tlfs.h:597 @6.1.192)"""
+"""Clean fields: the group ENLIGHTENMENTSCONTROL is unchanged. (arch/x86/include/asm/hyperv-tlfs.h:597 @6.1.192)"""
 HV_VMX_ENLIGHTENED_CLEAN_FIELD_ALL: Final = 0xFFFF
-"""HV_VMX_ENLIGHTENED_CLEAN_FIELD_ALL. (arch/x86/include/asm/hyperv-tlfs.h:599 @6.1.192)"""
-HV_VMCB_NESTED_ENLIGHTENMENTS: Final = 0x1F
-"""HV_VMCB_NESTED_ENLIGHTENMENTS. (arch/x86/include/asm/hyperv-tlfs.h:621 @6.1.192)"""
+"""Clean fields: everything is clean. (arch/x86/include/asm/hyperv-tlfs.h:599 @6.1.192)"""
+HV_VMCB_NESTED_ENLIGHTENMENTS: Final = 31
+"""Clean bit of the VMCB that covers the enlightenments. (arch/x86/include/asm/hyperv-tlfs.h:621 @6.1.192)"""
 
 
 @wire(size=4, source="arch/x86/include/asm/hyperv-tlfs.h:623 @6.1.192", packed=False)
 class HvPartitionAssistPg(Wire):
-    """``hv_partition_assist_pg``."""
+    """The partition assist page of nested virtualisation."""
 
     __kernel__ = "hv_partition_assist_pg"
 
@@ -58,7 +58,7 @@ class HvPartitionAssistPg(Wire):
 
 @wire(size=4, source="arch/x86/include/asm/hyperv-tlfs.h:384 @6.1.192")
 class HvEnlightenedVmcsHvEnlightenmentsControl(Wire):
-    """``hv_enlightened_vmcs.hv_enlightenments_control``."""
+    """Synthetic controls of a nested Intel guest."""
 
     nested_flush_hypercall: Annotated[int, Bits(u32, 1)]
     msr_bitmap: Annotated[int, Bits(u32, 1)]
@@ -67,7 +67,7 @@ class HvEnlightenedVmcsHvEnlightenmentsControl(Wire):
 
 @wire(size=1024, source="arch/x86/include/asm/hyperv-tlfs.h:384 @6.1.192")
 class HvEnlightenedVmcs(Wire):
-    """``hv_enlightened_vmcs``."""
+    """The enlightened VMCS (HV_VMX_ENLIGHTENED_VMCS), version 1."""
 
     __kernel__ = "hv_enlightened_vmcs"
 
@@ -233,7 +233,7 @@ class HvEnlightenedVmcs(Wire):
 
 @wire(size=32, source="arch/x86/include/asm/hyperv-tlfs.h:605 @6.1.192")
 class HvVmcbEnlightenments(Wire):
-    """``hv_vmcb_enlightenments``."""
+    """What Hyper-V puts in the 32 software-reserved bytes of an AMD VMCB."""
 
     __kernel__ = "hv_vmcb_enlightenments"
 

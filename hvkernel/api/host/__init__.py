@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
+from hvkernel.api.host.arch import (
+    ArchFeatures,
+    ArchHost,
+    FeatureWords,
+    FirmwareShape,
+    Partition,
+    PendingCall,
+    ProcessorView,
+    SyntheticRegister,
+)
 from hvkernel.api.host.vmbus import (
     STATUS_SUCCESS,
     STATUS_UNSUCCESSFUL,
@@ -20,14 +30,22 @@ from hvkernel.api.host.vmbus import (
 __all__ = [
     "STATUS_SUCCESS",
     "STATUS_UNSUCCESSFUL",
+    "ArchFeatures",
+    "ArchHost",
     "Channel",
     "Device",
     "DeviceFactory",
     "DeviceRegistry",
     "DeviceSlot",
+    "FeatureWords",
+    "FirmwareShape",
     "GuestBuffer",
     "Offer",
     "Packet",
+    "Partition",
+    "PendingCall",
+    "ProcessorView",
     "Services",
+    "SyntheticRegister",
     "Timer",
 ]

@@ -14,7 +14,7 @@
 
 from __future__ import annotations
 
-from hvkernel.host.vmbus.devices import DeviceTable, SlotSpec
+from hvkernel.host.vmbus.devices import DeviceTable, SlotSpec, slots_of
 from hvkernel.host.vmbus.server import DeviceStatus, VmbusServer
 
-__all__ = ["DeviceStatus", "DeviceTable", "SlotSpec", "VmbusServer"]
+__all__ = ["DeviceStatus", "DeviceTable", "SlotSpec", "VmbusServer", "slots_of"]

@@ -30,6 +30,9 @@ __all__ = ["OpenRefused", "Rings", "ServerChannel"]
 _TARGET_VP_NONE: Final = 0xFFFF_FFFF
 """target_vp of an open that wants no interrupts (OpenVMM: VP_INDEX_DISABLE_INTERRUPT)."""
 
+POLL_INTERVAL: Final = 100_000
+"""How often a host without pending_send_sz looks for room, in 100 ns units. *unspecified*: 10 ms."""
+
 
 class OpenRefused(Exception):
     """Why an OPENCHANNEL cannot be granted."""
@@ -60,6 +63,7 @@ class ServerChannel:
 
     __slots__ = (
         "_message",
+        "_polling",
         "_primary",
         "_rings",
         "_server",
@@ -99,6 +103,7 @@ class ServerChannel:
         self._message: abi.VmbusChannelOpenChannel | None = None
         self._status = STATUS_SUCCESS
         self._worker: Worker | None = None
+        self._polling = False
 
     def __str__(self) -> str:
         sub = f" sub-channel {self.offer.sub_channel_index}" if self.offer.sub_channel_index else ""
@@ -317,9 +322,12 @@ class ServerChannel:
         if trans_id in self.inflight:
             self._server.bus.record("tolerated", f"{self}: transaction id {trans_id:#x} is in flight twice")
             self.release(trans_id)
-        self.inflight[trans_id] = True
-        pfns = [pfn for _, _, pages in buffer.ranges for pfn in pages]
-        self._server.bus.share("gpa-range", (self.relid, trans_id), pfns, self.target_vp)
+        bus = self._server.bus
+        # A page that is no memory of the guest faults when the device goes there; nothing of it is shared.
+        pfns = [pfn for _, _, pages in buffer.ranges for pfn in pages if bus.is_ram(pfn)]
+        if pfns:
+            self.inflight[trans_id] = True
+            bus.share("gpa-range", (self.relid, trans_id), pfns, self.target_vp)
 
     def release(self, trans_id: int) -> None:
         """Take a request's pages out of the ledger, if it had any."""
@@ -361,6 +369,8 @@ class ServerChannel:
                 if signal is None:
                     if rings.outgoing.wait_for(len(self.queue[0])):
                         continue
+                    if not self.has_flow_control:
+                        self._poll()
                     break
                 self.queue.popleft()
                 signal_guest |= signal
@@ -371,6 +381,17 @@ class ServerChannel:
             return
         if signal_guest:
             self.signal_guest()
+
+    def _poll(self) -> None:
+        # Nobody will tell this host that there is room.
+        if not self._polling:
+            self._polling = True
+            clock = self._server.bus.machine.clock
+            clock.at(clock.now + POLL_INTERVAL, self._polled)
+
+    def _polled(self) -> None:
+        self._polling = False
+        self.kick()
 
     def corrupt(self, error: Exception) -> None:
         """Stop using rings that the guest broke. The channel stays open: the guest has to close it.

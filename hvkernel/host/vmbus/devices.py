@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from hvkernel.abi import vmbus as abi
 from hvkernel.abi.guids import guid_name
 from hvkernel.abi.wire import Guid
 from hvkernel.api.host import (
@@ -24,10 +25,12 @@ from hvkernel.api.host import (
 from hvkernel.machine import Fault
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from hvkernel.host.vmbus.bus import Bus
     from hvkernel.host.vmbus.channel import ServerChannel
 
-__all__ = ["DeviceTable", "OfferedDevice", "SlotSpec"]
+__all__ = ["DeviceTable", "OfferedDevice", "ProfileDevice", "SlotSpec", "slots_of"]
 
 T = TypeVar("T")
 
@@ -45,6 +48,55 @@ class SlotSpec:
     pipe_mode: int | None = None
     parameters: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     """Handed to the device: protocol versions, disks, limits."""
+
+
+class ProfileDevice(Protocol):
+    """One offer of a host profile (``hvkernel.config``: Device)."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def class_guid(self) -> UUID: ...
+    @property
+    def instance_guid(self) -> UUID: ...
+    @property
+    def protocols(self) -> tuple[int, ...]: ...
+    @property
+    def mmio_megabytes(self) -> int: ...
+    @property
+    def pipe(self) -> bool: ...
+
+
+def slots_of(
+    devices: Iterable[ProfileDevice], parameters: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
+) -> tuple[SlotSpec, ...]:
+    """Turn a profile's devices into slots.
+
+    :param parameters: per device name, what the VM adds (``{"scsi0": {"disks": ...}}``); ``protocols`` is there always.
+    :raises ValueError: parameters for a device that the profile does not have.
+
+    Offer flags: a pipe says so, and a channel is enumerated (OpenVMM: channels.rs, From<OfferParams>). *unspecified*
+    per class; a device that wants others changes its offer.
+    """
+    slots = []
+    left = dict(parameters)
+    for device in devices:
+        flags = abi.VMBUS_CHANNEL_ENUMERATE_DEVICE_INTERFACE
+        slots.append(
+            SlotSpec(
+                name=device.name,
+                class_guid=Guid(device.class_guid.bytes_le),
+                instance_guid=Guid(device.instance_guid.bytes_le),
+                chn_flags=flags | abi.VMBUS_CHANNEL_NAMED_PIPE_MODE if device.pipe else flags,
+                mmio_megabytes=device.mmio_megabytes,
+                pipe_mode=abi.VMBUS_PIPE_TYPE_MESSAGE if device.pipe else None,
+                parameters=MappingProxyType({"protocols": device.protocols, **left.pop(device.name, {})}),
+            )
+        )
+    if left:
+        names = ", ".join(slot.name for slot in slots)
+        raise ValueError(f"the VM has no device called {next(iter(left))!r}; it has {names}")
+    return tuple(slots)
 
 
 class DeviceTable:

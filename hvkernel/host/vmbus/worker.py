@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from hvkernel.host.vmbus.packets import BadPacket, parse_packet
 from hvkernel.host.vmbus.ring import RingCorrupt
@@ -14,9 +14,6 @@ if TYPE_CHECKING:
     from hvkernel.machine import Task
 
 __all__ = ["Worker"]
-
-POLL_INTERVAL: Final = 100_000
-"""How often a host without pending_send_sz looks for room, in 100 ns units. *unspecified*: 10 ms."""
 
 
 class Worker:
@@ -62,8 +59,6 @@ class Worker:
                 channel.flush()
             except (RingCorrupt, Fault) as error:
                 channel.corrupt(error)
-            if channel.queue and not self._stopped and not channel.has_flow_control:
-                machine.clock.at(machine.clock.now + POLL_INTERVAL, self.wake)
 
     def _drain(self) -> None:
         channel = self._channel

@@ -344,3 +344,9 @@ def raw() -> Iterator[Maker]:
     yield maker
     for guest in maker.guests:
         guest.machine.close()
+
+
+@pytest.fixture(scope="session")
+def raw_guest() -> Maker:
+    """The same for property tests, which close each machine themselves."""
+    return Maker()

@@ -6,6 +6,7 @@ import pytest
 
 from hvkernel.abi import vmbus as abi
 from hvkernel.abi.vmbus import VmbusChannelMessageType as Type
+from hvkernel.host.vmbus import SlotSpec, VmbusServer
 
 VERSIONS = (
     abi.VERSION_WS2008, abi.VERSION_WIN7, abi.VERSION_WIN8, abi.VERSION_WIN8_1, abi.VERSION_WIN10,
@@ -228,8 +229,6 @@ def test_socket_requests_find_no_service(raw: Any) -> None:
 
 def test_two_devices_of_one_name_are_a_mistake_of_the_vm(raw: Any) -> None:
     guest = raw(slots=1)
-    from hvkernel.host.vmbus import SlotSpec, VmbusServer
-
     twice = [SlotSpec("a", raw.guid(1), raw.guid(n)) for n in (1, 2)]
     with pytest.raises(ValueError, match=r"^two devices of the VM are called 'a'$"):
         VmbusServer(guest.host, raw.Accepts(), twice, guest.table)
