@@ -20,11 +20,18 @@ APIC_TASKPRI: Final = 0x80
 APIC_EOI: Final = 0xB0
 APIC_ICR: Final = 0x300
 APIC_ICR2: Final = 0x310
+APIC_LVTT: Final = 0x320
+APIC_TMICT: Final = 0x380
+APIC_TDCR: Final = 0x3E0
+APIC_LVT_MASKED: Final = 1 << 16
+APIC_TDR_DIV_16: Final = 0x3
 APIC_DM_INIT: Final = 0x500
 APIC_DM_STARTUP: Final = 0x600
 APIC_INT_LEVELTRIG: Final = 0x8000
 APIC_INT_ASSERT: Final = 0x4000
 X2APIC_MSR_BASE: Final = 0x800
+MSR_IA32_APICBASE: Final = 0x1B
+X2APIC_ENABLE: Final = 1 << 10
 """arch/x86/include/asm/apicdef.h."""
 
 RESCHEDULE_VECTOR: Final = 0xFD
@@ -44,7 +51,7 @@ APIC_DIVISOR: Final = 16
 """The APIC timer counts every 16th bus clock (arch/x86/kernel/apic/apic.c)."""
 LAPIC_MAX_DELTA: Final = 0x7FFF_FFFF
 LAPIC_MIN_DELTA: Final = 0xF
-UNITS_PER_SECOND: Final = 10_000_000
+DEFAULT_APIC_HZ: Final = 200_000_000
 
 
 def SET_XAPIC_DEST_FIELD(apicid: int) -> int:
@@ -98,6 +105,14 @@ class Apic:
 def generic_apic_probe(a: X86State) -> None:
     """Choose the mode: x2APIC where the processor has it and the kernel is built for it, else xAPIC."""
     a.apic = Apic(a, a.kernel.config.y("X86_X2APIC") and a.boot_cpu_has(X86_FEATURE_X2APIC))
+    setup_local_APIC(a)
+
+
+def setup_local_APIC(a: X86State) -> None:
+    """Put the calling CPU's APIC into the chosen mode."""
+    if the_apic(a).x2apic_mode:
+        base = a.vp.rdmsr(MSR_IA32_APICBASE)
+        a.vp.wrmsr(MSR_IA32_APICBASE, base | X2APIC_ENABLE)
 
 
 def the_apic(a: X86State) -> Apic:
@@ -131,32 +146,29 @@ def setup_APIC_timer(a: X86State, cpu: int) -> None:
     the PIT, and the model takes 200 MHz (*unspecified*).
     """
     hz = a.kernel.timers.HZ
-    period = a.lapic_timer_period or 200_000_000 // hz
-    ticks_per_second = period * hz // APIC_DIVISOR
-    state = {"armed": False}
+    period = a.lapic_timer_period or DEFAULT_APIC_HZ // hz
+    apic = the_apic(a)
 
     def set_next_event(delta: int) -> int:
-        state["armed"] = True
-        units = -(-delta * UNITS_PER_SECOND // ticks_per_second)
-        a.vp.set_local_timer(a.kernel_now() + units, LOCAL_TIMER_VECTOR)
+        apic.write(APIC_TMICT, delta)
         return 0
 
     def shutdown() -> int:
-        if state["armed"]:
-            a.vp.set_local_timer(None, LOCAL_TIMER_VECTOR)
+        apic.write(APIC_LVTT, APIC_LVT_MASKED | LOCAL_TIMER_VECTOR)
+        apic.write(APIC_TMICT, 0)
         return 0
 
-    device = ClockEventDevice(
-        "lapic",
-        100,
-        CLOCK_EVT_FEAT_ONESHOT | CLOCK_EVT_FEAT_PERCPU,
-        cpu,
-        set_next_event,
-        shutdown,
-        lambda: 0,
-    )
+    def set_oneshot() -> int:
+        apic.write(APIC_LVTT, LOCAL_TIMER_VECTOR)
+        apic.write(APIC_TDCR, APIC_TDR_DIV_16)
+        return 0
+
+    features = CLOCK_EVT_FEAT_ONESHOT | CLOCK_EVT_FEAT_PERCPU
+    device = ClockEventDevice("lapic", 100, features, cpu, set_next_event, shutdown, set_oneshot)
     a.lapic_clockevents[cpu] = device
-    a.kernel.timers.clockevents_config_and_register(device, ticks_per_second, LAPIC_MIN_DELTA, LAPIC_MAX_DELTA)
+    a.kernel.timers.clockevents_config_and_register(
+        device, period * hz // APIC_DIVISOR, LAPIC_MIN_DELTA, LAPIC_MAX_DELTA
+    )
 
 
 def local_apic_timer_interrupt(a: X86State) -> None:

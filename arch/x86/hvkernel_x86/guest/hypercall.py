@@ -1,11 +1,12 @@
 """The hypercall primitives of ``arch/x86/include/asm/mshyperv.h``.
 
-A hypercall is a call into the hypercall page; the model executes the instruction that the hypervisor put there, so a page
-that was never enabled, or was overwritten, faults as it would.
+A hypercall is a call into the hypercall page; the model executes the instruction that the hypervisor put there, so a
+page that was never enabled, or was overwritten, faults as it would.
 
-Registers, as the machine carries them: 64-bit guests pass ``(rcx, rdx, r8)``, control word, input and output address (or
-the two input words of a fast call), and get ``(rax,)``. 32-bit guests pass ``(edx, eax, ebx, ecx, edi, esi)`` and get
-``(edx, eax)``: each 64-bit value is a pair, high word first.
+Registers, as the machine carries them (:mod:`hvkernel_x86.host` documents the convention): 64-bit guests pass
+``(rcx, rdx, r8)``, control word, input and output address (or the two input words of a fast call), and get ``rax``
+first. 32-bit guests pass ``(edx, eax, ebx, ecx, edi, esi)`` and get ``(edx, eax)``: each 64-bit value is a pair, high
+word first.
 """
 
 from __future__ import annotations

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final
 
 from hvkernel.api.guest.hyperv import HvCommon, HvTimer
 from hvkernel.api.guest.mshyperv import MsHypervInfo
 
 if TYPE_CHECKING:
+    from hvkernel.api.guest.arch import TlbFlush
     from hvkernel.api.guest.kernel import Kernel
     from hvkernel.api.guest.mm import Page
     from hvkernel.api.guest.smp import VirtualProcessor
@@ -38,8 +39,8 @@ class X86State:
         self.apic_post_init: Callable[[], None] | None = None
         self.setup_percpu_clockev: Callable[[], None] | None = None
         self.smp_prepare_boot_cpu: Callable[[], None] | None = None
-        self.flush_tlb_multi: Callable[[Any, Any], None] | None = None
-        """pv_ops.mmu.flush_tlb_multi; ``None`` is the native one."""
+        self.hyperv_flush: Callable[[Sequence[int], TlbFlush], bool] | None = None
+        """pv_ops.mmu.flush_tlb_multi; ``None`` is the native one. False when the native way must be taken."""
         # tsc.c
         self.tsc_khz = 0
         self.tsc_unstable = False
@@ -95,6 +96,15 @@ class X86State:
     def hv_timer(self) -> HvTimer:
         """drivers/clocksource/hyperv_timer.c; only where HYPERV is built."""
         return self.kernel.symbol(HvTimer)
+
+    def attach(self, kernel: Kernel) -> None:
+        """Bind to the kernel, once."""
+        assert self._kernel is None, "an x86 guest half belongs to one kernel"
+        self._kernel = kernel
+
+    def command_line(self) -> str:
+        """Return the kernel's command line."""
+        return str(getattr(self.kernel, "cmdline", ""))
 
     def boot_cpu_has(self, feature: int) -> bool:
         """Say whether CPUID 1 ECX of the running processor has a bit."""
