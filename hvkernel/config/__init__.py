@@ -5,8 +5,6 @@ Names are resolved on first use, so that importing this package costs nothing.
 
 from __future__ import annotations
 
-import importlib
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from hvkernel.config.errors import InputError
@@ -37,24 +35,17 @@ __all__ = [
     "resolve",
 ]
 
-_HOMES: Final = MappingProxyType(
-    {
-        "Device": "profile",
-        "DeviceClass": "profile",
-        "HostProfile": "profile",
-        "device_classes": "profile",
-        "load_profile": "profile",
-        "profile_names": "profile",
-        "Disk": "vm",
-        "NumaNode": "vm",
-        "VmConfig": "vm",
-        "load_vm": "vm",
-        "resolve": "vm",
-    }
-)
+_PROFILE: Final = ("Device", "DeviceClass", "HostProfile", "device_classes", "load_profile", "profile_names")
+_VM: Final = ("Disk", "NumaNode", "VmConfig", "load_vm", "resolve")
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"hvkernel.config.{_HOMES[name]}"), name)
+    if name in _PROFILE:
+        from hvkernel.config import profile
+
+        return getattr(profile, name)
+    if name in _VM:
+        from hvkernel.config import vm
+
+        return getattr(vm, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Final
 
 from pydantic import ValidationError
@@ -10,19 +11,21 @@ from hvkernel.config.errors import InputError
 
 __all__ = ["input_error"]
 
-_LIMITS: Final = {
-    "missing": "is required",
-    "extra_forbidden": "unknown key",
-    "int_type": "must be a whole number",
-    "int_parsing": "must be a whole number",
-    "int_from_float": "must be a whole number",
-    "string_type": "must be text",
-    "bool_type": "must be true or false",
-    "bool_parsing": "must be true or false",
-    "tuple_type": "must be a list",
-    "model_type": "must be a table",
-    "model_attributes_type": "must be a table",
-}
+_LIMITS: Final = MappingProxyType(
+    {
+        "missing": "is required",
+        "extra_forbidden": "unknown key",
+        "int_type": "must be a whole number",
+        "int_parsing": "must be a whole number",
+        "int_from_float": "must be a whole number",
+        "string_type": "must be text",
+        "bool_type": "must be true or false",
+        "bool_parsing": "must be true or false",
+        "tuple_type": "must be a list",
+        "model_type": "must be a table",
+        "model_attributes_type": "must be a table",
+    }
+)
 
 
 def input_error(file: str, error: ValidationError) -> InputError:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from types import MappingProxyType
 from typing import Final
 
 __all__ = ["format_size", "parse_size"]
 
 _SIZE: Final = re.compile(r"([0-9]+)\s*(?:([KMGT])(?:i?B)?|B)?\Z", re.IGNORECASE)
-_SHIFT: Final = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
+_SHIFT: Final = MappingProxyType({"": 0, "K": 10, "M": 20, "G": 30, "T": 40})
 
 
 def parse_size(text: str | int) -> int:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from struct import pack, pack_into
+from types import MappingProxyType
 from typing import Final
 
 from hvkernel.api.host.arch import ArchHost, FirmwareShape
@@ -24,14 +25,17 @@ _TABLE_ID: Final = b"MICROSFT"
 _CREATOR: Final = b"MSFT"
 
 _FADT_SIZE: Final = 276
-_FADT_FIELDS: Final = {
-    "facs": (36, 4), "dsdt": (40, 4), "preferred_profile": (45, 1), "sci_interrupt": (46, 2), "smi_command": (48, 4),
-    "acpi_enable": (52, 1), "acpi_disable": (53, 1), "pm1a_event_block": (56, 4), "pm1a_control_block": (64, 4),
-    "pm_timer_block": (76, 4), "gpe0_block": (80, 4), "pm1_event_length": (88, 1), "pm1_control_length": (89, 1),
-    "pm_timer_length": (91, 1), "gpe0_block_length": (92, 1), "c2_latency": (96, 2), "c3_latency": (98, 2),
-    "century": (108, 1), "boot_flags": (109, 2), "flags": (112, 4), "arm_boot_flags": (129, 2),
-    "minor_revision": (131, 1), "xfacs": (132, 8), "xdsdt": (140, 8), "hypervisor_id": (268, 8),
-}  # fmt: skip
+_FADT_FIELDS: Final = MappingProxyType(
+    {
+        "facs": (36, 4), "dsdt": (40, 4), "preferred_profile": (45, 1), "sci_interrupt": (46, 2),
+        "smi_command": (48, 4), "acpi_enable": (52, 1), "acpi_disable": (53, 1), "pm1a_event_block": (56, 4),
+        "pm1a_control_block": (64, 4), "pm_timer_block": (76, 4), "gpe0_block": (80, 4), "pm1_event_length": (88, 1),
+        "pm1_control_length": (89, 1), "pm_timer_length": (91, 1), "gpe0_block_length": (92, 1),
+        "c2_latency": (96, 2), "c3_latency": (98, 2), "century": (108, 1), "boot_flags": (109, 2), "flags": (112, 4),
+        "arm_boot_flags": (129, 2), "minor_revision": (131, 1), "xfacs": (132, 8), "xdsdt": (140, 8),
+        "hypervisor_id": (268, 8),
+    }
+)  # fmt: skip
 """Offset and size of the FADT fields in use (include/acpi/actbl.h: struct acpi_table_fadt)."""
 
 HYPERVISOR_ID: Final = int.from_bytes(b"MsHyperV", "little")

@@ -116,7 +116,7 @@ class Registers:
         read = self._read[register]
         if read is None:
             refused = HvStatus.INVALID_PARAMETER if self._write[register] else HvStatus.ACCESS_DENIED
-            self._host.record("refused", f"VP {vp} read {self._name(register)}: {refused.name}")
+            self._host.record("refused", f"VP {vp} read {register.name}: {refused.name}")
             return refused, 0
         return HvStatus.SUCCESS, read(vp)
 
@@ -131,17 +131,8 @@ class Registers:
             return HvStatus.SUCCESS
         else:
             refused = HvStatus.INVALID_PARAMETER
-        self._host.record("refused", f"VP {vp} wrote {value:#x} to {self._name(register)}: {refused.name}")
+        self._host.record("refused", f"VP {vp} wrote {value:#x} to {register.name}: {refused.name}")
         return refused
-
-    @staticmethod
-    def _name(register: int) -> str:
-        if R.SINT0 <= register < R.SINT0 + HV_SYNIC_SINT_COUNT:
-            return f"SINT{register - R.SINT0}"
-        if register >= R.STIMER0_CONFIG:
-            number, which = divmod(register - R.STIMER0_CONFIG, 2)
-            return f"STIMER{number}_{'COUNT' if which else 'CONFIG'}"
-        return SyntheticRegister(register).name
 
     # the table
 
@@ -282,10 +273,10 @@ class Registers:
         if not value & HV_CRASH_CTL_CRASH_NOTIFY:
             return True
         host = self._host
-        parameters = tuple(self.crash_parameters)
+        p0, p1, p2, p3, p4 = self.crash_parameters
         message = b""
         if value & HV_CRASH_CTL_CRASH_NOTIFY_MSG:
-            gpa, size = parameters[3], parameters[4]
+            gpa, size = p3, p4
             if not host.crash_control & HV_CRASH_CTL_CRASH_NOTIFY_MSG or size > HV_HYP_PAGE_SIZE:
                 host.record("tolerated", f"crash message of {size} bytes at GPA {gpa:#x} ignored")
             else:
@@ -293,9 +284,8 @@ class Registers:
                     message = host.machine.memory.host.read(gpa, size)
                 except PageFault as fault:
                     host.record("tolerated", f"crash message cannot be read: {fault}")
-        report = CrashReport((*parameters[:5],), message, vp, host.timers.now)  # type: ignore[arg-type]
-        self.crashes.append(report)
-        host.record("guest-crash", f"VP {vp} reported a crash: " + ", ".join(f"{p:#x}" for p in parameters))
+        self.crashes.append(CrashReport((p0, p1, p2, p3, p4), message, vp, host.timers.now))
+        host.record("guest-crash", f"VP {vp} reported a crash: " + ", ".join(f"{p:#x}" for p in self.crash_parameters))
         return True
 
     def _write_reenlightenment(self, vp: int, value: int) -> bool:

@@ -64,38 +64,39 @@ VMBUS_PPI: Final = 18
 _MASK64: Final = 0xFFFF_FFFF_FFFF_FFFF
 _ARGUMENTS: Final = 18
 
-_VP_REGISTERS: Final = {
-    tlfs.HV_REGISTER_HYPERVISOR_VERSION: R.HYPERVISOR_VERSION,
-    tlfs.HV_REGISTER_FEATURES: R.PRIVILEGES_AND_FEATURES,
-    tlfs.HV_REGISTER_ENLIGHTENMENTS: R.FEATURES,
-    0x0202: R.IMPLEMENTATION_LIMITS,
-    0x0203: R.HARDWARE_FEATURES,
-    tlfs.HV_REGISTER_CRASH_P0: R.CRASH_P0,
-    tlfs.HV_REGISTER_CRASH_P1: R.CRASH_P1,
-    tlfs.HV_REGISTER_CRASH_P2: R.CRASH_P2,
-    tlfs.HV_REGISTER_CRASH_P3: R.CRASH_P3,
-    tlfs.HV_REGISTER_CRASH_P4: R.CRASH_P4,
-    tlfs.HV_REGISTER_CRASH_CTL: R.CRASH_CTL,
-    tlfs.HV_REGISTER_GUEST_OSID: R.GUEST_OS_ID,
-    tlfs.HV_REGISTER_VP_INDEX: R.VP_INDEX,
-    tlfs.HV_REGISTER_TIME_REF_COUNT: R.TIME_REF_COUNT,
-    0x0009_0013: R.VP_ASSIST_PAGE,
-    tlfs.HV_REGISTER_REFERENCE_TSC: R.REFERENCE_TSC,
-    tlfs.HV_REGISTER_SCONTROL: R.SCONTROL,
-    0x000A_0011: R.SVERSION,
-    tlfs.HV_REGISTER_SIEFP: R.SIEFP,
-    tlfs.HV_REGISTER_SIMP: R.SIMP,
-    tlfs.HV_REGISTER_EOM: R.EOM,
-}
+_VP_REGISTERS: Final = MappingProxyType(
+    {
+        tlfs.HV_REGISTER_HYPERVISOR_VERSION: R.HYPERVISOR_VERSION,
+        tlfs.HV_REGISTER_FEATURES: R.PRIVILEGES_AND_FEATURES,
+        tlfs.HV_REGISTER_ENLIGHTENMENTS: R.FEATURES,
+        0x0202: R.IMPLEMENTATION_LIMITS,
+        0x0203: R.HARDWARE_FEATURES,
+        tlfs.HV_REGISTER_CRASH_P0: R.CRASH_P0,
+        tlfs.HV_REGISTER_CRASH_P1: R.CRASH_P1,
+        tlfs.HV_REGISTER_CRASH_P2: R.CRASH_P2,
+        tlfs.HV_REGISTER_CRASH_P3: R.CRASH_P3,
+        tlfs.HV_REGISTER_CRASH_P4: R.CRASH_P4,
+        tlfs.HV_REGISTER_CRASH_CTL: R.CRASH_CTL,
+        tlfs.HV_REGISTER_GUEST_OSID: R.GUEST_OS_ID,
+        tlfs.HV_REGISTER_VP_INDEX: R.VP_INDEX,
+        tlfs.HV_REGISTER_TIME_REF_COUNT: R.TIME_REF_COUNT,
+        0x0009_0013: R.VP_ASSIST_PAGE,
+        tlfs.HV_REGISTER_REFERENCE_TSC: R.REFERENCE_TSC,
+        tlfs.HV_REGISTER_SCONTROL: R.SCONTROL,
+        0x000A_0011: R.SVERSION,
+        tlfs.HV_REGISTER_SIEFP: R.SIEFP,
+        tlfs.HV_REGISTER_SIMP: R.SIMP,
+        tlfs.HV_REGISTER_EOM: R.EOM,
+    }
+)
 """By the numbers of asm/hyperv-tlfs.h; VP assist page, SVERSION, limits and hardware features by the TLFS."""
 
 
 def _registers() -> Mapping[int, R]:
-    # The values of SINTn and STIMERn are no named members: they are plain numbers of the same kind.
-    table: dict[int, int] = dict(_VP_REGISTERS)
-    table.update({tlfs.HV_REGISTER_SINT0 + n: R.SINT0 + n for n in range(16)})
-    table.update({tlfs.HV_REGISTER_STIMER0_CONFIG + n: R.STIMER0_CONFIG + n for n in range(8)})
-    return MappingProxyType(table)  # type: ignore[arg-type]
+    table = dict(_VP_REGISTERS)
+    table.update({tlfs.HV_REGISTER_SINT0 + n: R(R.SINT0 + n) for n in range(16)})
+    table.update({tlfs.HV_REGISTER_STIMER0_CONFIG + n: R(R.STIMER0_CONFIG + n) for n in range(8)})
+    return MappingProxyType(table)
 
 
 class HostArm64:

@@ -50,45 +50,46 @@ _MASK64: Final = 0xFFFF_FFFF_FFFF_FFFF
 _POLLING: Final = 1 << 17
 """SintPollingModeAvailable, EDX bit 17 (TLFS, leaf 0x40000003)."""
 
-_MSRS: Final = {
-    tlfs.HV_X64_MSR_GUEST_OS_ID: R.GUEST_OS_ID,
-    tlfs.HV_X64_MSR_HYPERCALL: R.HYPERCALL,
-    tlfs.HV_REGISTER_VP_INDEX: R.VP_INDEX,
-    tlfs.HV_X64_MSR_RESET: R.RESET,
-    tlfs.HV_X64_MSR_VP_RUNTIME: R.VP_RUNTIME,
-    tlfs.HV_REGISTER_TIME_REF_COUNT: R.TIME_REF_COUNT,
-    tlfs.HV_REGISTER_REFERENCE_TSC: R.REFERENCE_TSC,
-    tlfs.HV_X64_MSR_TSC_FREQUENCY: R.TSC_FREQUENCY,
-    tlfs.HV_X64_MSR_APIC_FREQUENCY: R.APIC_FREQUENCY,
-    tlfs.HV_X64_MSR_EOI: R.EOI,
-    tlfs.HV_X64_MSR_ICR: R.ICR,
-    tlfs.HV_X64_MSR_TPR: R.TPR,
-    tlfs.HV_X64_MSR_VP_ASSIST_PAGE: R.VP_ASSIST_PAGE,
-    tlfs.HV_REGISTER_SCONTROL: R.SCONTROL,
-    tlfs.HV_REGISTER_SVERSION: R.SVERSION,
-    tlfs.HV_REGISTER_SIEFP: R.SIEFP,
-    tlfs.HV_REGISTER_SIMP: R.SIMP,
-    tlfs.HV_REGISTER_EOM: R.EOM,
-    tlfs.HV_X64_MSR_GUEST_IDLE: R.GUEST_IDLE,
-    tlfs.HV_REGISTER_CRASH_P0: R.CRASH_P0,
-    tlfs.HV_REGISTER_CRASH_P1: R.CRASH_P1,
-    tlfs.HV_REGISTER_CRASH_P2: R.CRASH_P2,
-    tlfs.HV_REGISTER_CRASH_P3: R.CRASH_P3,
-    tlfs.HV_REGISTER_CRASH_P4: R.CRASH_P4,
-    tlfs.HV_REGISTER_CRASH_CTL: R.CRASH_CTL,
-    tlfs.HV_X64_MSR_REENLIGHTENMENT_CONTROL: R.REENLIGHTENMENT_CONTROL,
-    tlfs.HV_X64_MSR_TSC_EMULATION_CONTROL: R.TSC_EMULATION_CONTROL,
-    tlfs.HV_X64_MSR_TSC_EMULATION_STATUS: R.TSC_EMULATION_STATUS,
-    tlfs.HV_X64_MSR_TSC_INVARIANT_CONTROL: R.TSC_INVARIANT_CONTROL,
-}
+_MSRS: Final = MappingProxyType(
+    {
+        tlfs.HV_X64_MSR_GUEST_OS_ID: R.GUEST_OS_ID,
+        tlfs.HV_X64_MSR_HYPERCALL: R.HYPERCALL,
+        tlfs.HV_REGISTER_VP_INDEX: R.VP_INDEX,
+        tlfs.HV_X64_MSR_RESET: R.RESET,
+        tlfs.HV_X64_MSR_VP_RUNTIME: R.VP_RUNTIME,
+        tlfs.HV_REGISTER_TIME_REF_COUNT: R.TIME_REF_COUNT,
+        tlfs.HV_REGISTER_REFERENCE_TSC: R.REFERENCE_TSC,
+        tlfs.HV_X64_MSR_TSC_FREQUENCY: R.TSC_FREQUENCY,
+        tlfs.HV_X64_MSR_APIC_FREQUENCY: R.APIC_FREQUENCY,
+        tlfs.HV_X64_MSR_EOI: R.EOI,
+        tlfs.HV_X64_MSR_ICR: R.ICR,
+        tlfs.HV_X64_MSR_TPR: R.TPR,
+        tlfs.HV_X64_MSR_VP_ASSIST_PAGE: R.VP_ASSIST_PAGE,
+        tlfs.HV_REGISTER_SCONTROL: R.SCONTROL,
+        tlfs.HV_REGISTER_SVERSION: R.SVERSION,
+        tlfs.HV_REGISTER_SIEFP: R.SIEFP,
+        tlfs.HV_REGISTER_SIMP: R.SIMP,
+        tlfs.HV_REGISTER_EOM: R.EOM,
+        tlfs.HV_X64_MSR_GUEST_IDLE: R.GUEST_IDLE,
+        tlfs.HV_REGISTER_CRASH_P0: R.CRASH_P0,
+        tlfs.HV_REGISTER_CRASH_P1: R.CRASH_P1,
+        tlfs.HV_REGISTER_CRASH_P2: R.CRASH_P2,
+        tlfs.HV_REGISTER_CRASH_P3: R.CRASH_P3,
+        tlfs.HV_REGISTER_CRASH_P4: R.CRASH_P4,
+        tlfs.HV_REGISTER_CRASH_CTL: R.CRASH_CTL,
+        tlfs.HV_X64_MSR_REENLIGHTENMENT_CONTROL: R.REENLIGHTENMENT_CONTROL,
+        tlfs.HV_X64_MSR_TSC_EMULATION_CONTROL: R.TSC_EMULATION_CONTROL,
+        tlfs.HV_X64_MSR_TSC_EMULATION_STATUS: R.TSC_EMULATION_STATUS,
+        tlfs.HV_X64_MSR_TSC_INVARIANT_CONTROL: R.TSC_INVARIANT_CONTROL,
+    }
+)
 
 
 def _registers() -> Mapping[int, R]:
-    # The values of SINTn and STIMERn are no named members: they are plain numbers of the same kind.
-    table: dict[int, int] = dict(_MSRS)
-    table.update({tlfs.HV_REGISTER_SINT0 + n: R.SINT0 + n for n in range(16)})
-    table.update({tlfs.HV_REGISTER_STIMER0_CONFIG + n: R.STIMER0_CONFIG + n for n in range(8)})
-    return MappingProxyType(table)  # type: ignore[arg-type]
+    table = dict(_MSRS)
+    table.update({tlfs.HV_REGISTER_SINT0 + n: R(R.SINT0 + n) for n in range(16)})
+    table.update({tlfs.HV_REGISTER_STIMER0_CONFIG + n: R(R.STIMER0_CONFIG + n) for n in range(8)})
+    return MappingProxyType(table)
 
 
 _VENDORS: Final = MappingProxyType({"GenuineIntel": VMCALL, "AuthenticAMD": VMMCALL})

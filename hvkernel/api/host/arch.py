@@ -63,10 +63,29 @@ class SyntheticRegister(IntEnum):
     IMPLEMENTATION_LIMITS = 32
     HARDWARE_FEATURES = 33
     SINT0 = 64
-    """SINT0 to SINT15 are 64 to 79."""
+    SINT1 = 65
+    SINT2 = 66
+    SINT3 = 67
+    SINT4 = 68
+    SINT5 = 69
+    SINT6 = 70
+    SINT7 = 71
+    SINT8 = 72
+    SINT9 = 73
+    SINT10 = 74
+    SINT11 = 75
+    SINT12 = 76
+    SINT13 = 77
+    SINT14 = 78
+    SINT15 = 79
     STIMER0_CONFIG = 96
-    """STIMERn_CONFIG is 96 + 2n, STIMERn_COUNT 97 + 2n."""
     STIMER0_COUNT = 97
+    STIMER1_CONFIG = 98
+    STIMER1_COUNT = 99
+    STIMER2_CONFIG = 100
+    STIMER2_COUNT = 101
+    STIMER3_CONFIG = 102
+    STIMER3_COUNT = 103
 
 
 class FeatureWords(Protocol):
