@@ -1,7 +1,8 @@
 """The x86 guest: :class:`X86Guest` is what the kernel calls, the other modules are the kernel's files.
 
-``state`` has the variables; ``mshyperv``, ``hv_init``, ``hv_apic``, ``mmu``, ``nested`` and ``hv_spinlock`` are the files
-of that name; ``apic`` and ``tsc`` are as much of the architecture as those stand on; ``hypercall`` is asm/mshyperv.h.
+``state`` has the variables; ``mshyperv``, ``hv_init``, ``hv_apic``, ``mmu``, ``nested`` and ``hv_spinlock`` are the
+files of that name; ``apic`` and ``tsc`` are as much of the architecture as those stand on; ``hypercall`` is
+asm/mshyperv.h.
 """
 
 from __future__ import annotations
@@ -154,10 +155,10 @@ class X86Guest:
         return hypercall.hv_do_fast_hypercall8(self.state, code, input1)
 
     def hv_get_register(self, reg: int) -> int:
-        return self.state.vp.rdmsr(reg)
+        return self.state.rdmsr(reg)
 
     def hv_set_register(self, reg: int, value: int) -> None:
-        self.state.vp.wrmsr(reg, value)
+        self.state.wrmsr(reg, value)
 
     def hv_get_raw_timer(self) -> int:
         return tsc.rdtsc(self.state)

@@ -74,20 +74,20 @@ class Apic:
     def native_read(self, reg: int) -> int:
         """Read an APIC register."""
         if self.x2apic_mode:
-            return self._a.vp.rdmsr(X2APIC_MSR_BASE + (reg >> 4))
+            return self._a.rdmsr(X2APIC_MSR_BASE + (reg >> 4))
         return self._a.vp.mmio_read(APIC_DEFAULT_PHYS_BASE + reg, 4)
 
     def native_write(self, reg: int, value: int) -> None:
         """Write an APIC register."""
         if self.x2apic_mode:
-            self._a.vp.wrmsr(X2APIC_MSR_BASE + (reg >> 4), value)
+            self._a.wrmsr(X2APIC_MSR_BASE + (reg >> 4), value)
         else:
             self._a.vp.mmio_write(APIC_DEFAULT_PHYS_BASE + reg, 4, value)
 
     def native_icr_write(self, low: int, apicid: int) -> None:
         """Send an inter-processor interrupt."""
         if self.x2apic_mode:
-            self._a.vp.wrmsr(X2APIC_MSR_BASE + (APIC_ICR >> 4), apicid << 32 | low)
+            self._a.wrmsr(X2APIC_MSR_BASE + (APIC_ICR >> 4), apicid << 32 | low)
         else:
             self.native_write(APIC_ICR2, SET_XAPIC_DEST_FIELD(apicid))
             self.native_write(APIC_ICR, low)
@@ -111,8 +111,8 @@ def generic_apic_probe(a: X86State) -> None:
 def setup_local_APIC(a: X86State) -> None:
     """Put the calling CPU's APIC into the chosen mode."""
     if the_apic(a).x2apic_mode:
-        base = a.vp.rdmsr(MSR_IA32_APICBASE)
-        a.vp.wrmsr(MSR_IA32_APICBASE, base | X2APIC_ENABLE)
+        base = a.rdmsr(MSR_IA32_APICBASE)
+        a.wrmsr(MSR_IA32_APICBASE, base | X2APIC_ENABLE)
 
 
 def the_apic(a: X86State) -> Apic:

@@ -18,24 +18,24 @@ if TYPE_CHECKING:
 
 def hv_apic_icr_write(a: X86State, low: int, apicid: int) -> None:
     """Write the interrupt command register in one go."""
-    a.vp.wrmsr(tlfs.HV_X64_MSR_ICR, SET_XAPIC_DEST_FIELD(apicid) << 32 | low)
+    a.wrmsr(tlfs.HV_X64_MSR_ICR, SET_XAPIC_DEST_FIELD(apicid) << 32 | low)
 
 
 def hv_apic_read(a: X86State, reg: int) -> int:
     """Read EOI and TPR as synthetic registers, the others natively."""
     if reg == APIC_EOI:
-        return a.vp.rdmsr(tlfs.HV_X64_MSR_EOI) & 0xFFFF_FFFF
+        return a.rdmsr(tlfs.HV_X64_MSR_EOI) & 0xFFFF_FFFF
     if reg == APIC_TASKPRI:
-        return a.vp.rdmsr(tlfs.HV_X64_MSR_TPR) & 0xFFFF_FFFF
+        return a.rdmsr(tlfs.HV_X64_MSR_TPR) & 0xFFFF_FFFF
     return the_apic(a).native_read(reg)
 
 
 def hv_apic_write(a: X86State, reg: int, value: int) -> None:
     """Write EOI and TPR as synthetic registers, the others natively."""
     if reg == APIC_EOI:
-        a.vp.wrmsr(tlfs.HV_X64_MSR_EOI, value)
+        a.wrmsr(tlfs.HV_X64_MSR_EOI, value)
     elif reg == APIC_TASKPRI:
-        a.vp.wrmsr(tlfs.HV_X64_MSR_TPR, value)
+        a.wrmsr(tlfs.HV_X64_MSR_TPR, value)
     else:
         the_apic(a).native_write(reg, value)
 
@@ -46,7 +46,7 @@ def hv_apic_eoi_write(a: X86State) -> None:
     page = pages[a.kernel.cpus.smp_processor_id()] if pages is not None else None
     if page is not None and a.kernel.mm.memory.xchg32(page.gpa, 0) & 1:
         return
-    a.vp.wrmsr(tlfs.HV_X64_MSR_EOI, 0)
+    a.wrmsr(tlfs.HV_X64_MSR_EOI, 0)
 
 
 def send_ipi_mask_ex(a: X86State, cpus: Sequence[int], vector: int, exclude: int | None) -> bool:

@@ -31,8 +31,8 @@ PAGE: Final = 4096
 
 def version_code(version: str) -> int:
     """Return LINUX_VERSION_CODE of a release name such as ``6.1.192-cloud``; a sublevel above 255 counts as 255."""
-    parts = [int("".join(c for c in part if c.isdigit()) or 0) for part in version.split("-")[0].split(".")[:3]]
-    major, minor, sub = (parts + [0, 0])[:3]
+    parts = [int("".join(c for c in part if c.isdigit()) or 0) for part in version.split("-")[0].split(".")]
+    major, minor, sub = [*parts, 0, 0][:3]
     return major << 16 | minor << 8 | min(sub, 255)
 
 
@@ -50,7 +50,7 @@ def hv_cpu_init(a: X86State, cpu: int) -> int:
     if page is None:
         a.kernel.printk.pr_warn(f"WARNING: hv_cpu_init: no VP assist page for CPU {cpu}")
         return 0
-    a.vp.wrmsr(tlfs.HV_X64_MSR_VP_ASSIST_PAGE, page.gpa | ENABLE)
+    a.wrmsr(tlfs.HV_X64_MSR_VP_ASSIST_PAGE, page.gpa | ENABLE)
     return 0
 
 
@@ -58,16 +58,16 @@ def hv_cpu_die(a: X86State, cpu: int) -> int:
     """Stop callback: undo :func:`hv_cpu_init`, hand reenlightenment to another CPU; 0."""
     a.hv_common.hv_common_cpu_die(cpu)
     if a.hv_vp_assist_page is not None and a.hv_vp_assist_page[cpu] is not None:
-        a.vp.wrmsr(tlfs.HV_X64_MSR_VP_ASSIST_PAGE, 0)
+        a.wrmsr(tlfs.HV_X64_MSR_VP_ASSIST_PAGE, 0)
     if a.hv_reenlightenment_cb is None:
         return 0
-    control = tlfs.HvReenlightenmentControl.unpack(a.vp.rdmsr(REENLIGHTENMENT).to_bytes(8, "little"))
+    control = tlfs.HvReenlightenmentControl.unpack(a.rdmsr(REENLIGHTENMENT).to_bytes(8, "little"))
     vp_index = a.hv_common.hv_vp_index
     if control.target_vp == vp_index[cpu]:
         others = [other for other in a.kernel.cpus.for_each_online_cpu() if other != cpu]
         value = HYPERV_REENLIGHTENMENT_VECTOR
         value |= (1 << 16 | vp_index[others[0]] << 32) if others else control.target_vp << 32
-        a.vp.wrmsr(REENLIGHTENMENT, value)
+        a.wrmsr(REENLIGHTENMENT, value)
     return 0
 
 
@@ -89,7 +89,7 @@ def sysvec_hyperv_reenlightenment(a: X86State) -> None:
     the_apic(a).eoi()
 
     def notify(work: object) -> None:
-        in_progress = a.vp.rdmsr(tlfs.HV_X64_MSR_TSC_EMULATION_STATUS) & 1
+        in_progress = a.rdmsr(tlfs.HV_X64_MSR_TSC_EMULATION_STATUS) & 1
         if a.hv_reenlightenment_cb is not None and in_progress:
             a.hv_reenlightenment_cb()
 
@@ -106,15 +106,15 @@ def set_hv_tscchange_cb(a: X86State, callback: Callable[[], None]) -> None:
         return
     a.hv_reenlightenment_cb = callback
     cpu = a.kernel.cpus.get_cpu()
-    a.vp.wrmsr(REENLIGHTENMENT, HYPERV_REENLIGHTENMENT_VECTOR | 1 << 16 | vp_index[cpu] << 32)
-    a.vp.wrmsr(tlfs.HV_X64_MSR_TSC_EMULATION_CONTROL, 1)
+    a.wrmsr(REENLIGHTENMENT, HYPERV_REENLIGHTENMENT_VECTOR | 1 << 16 | vp_index[cpu] << 32)
+    a.wrmsr(tlfs.HV_X64_MSR_TSC_EMULATION_CONTROL, 1)
     a.kernel.cpus.put_cpu()
 
 
 def clear_hv_tscchange_cb(a: X86State) -> None:
     """Undo :func:`set_hv_tscchange_cb`."""
     if hv_reenlightenment_available(a):
-        a.vp.wrmsr(REENLIGHTENMENT, a.vp.rdmsr(REENLIGHTENMENT) & ~(1 << 16))
+        a.wrmsr(REENLIGHTENMENT, a.rdmsr(REENLIGHTENMENT) & ~(1 << 16))
         a.hv_reenlightenment_cb = None
 
 
@@ -157,16 +157,16 @@ def hyperv_init(a: X86State) -> None:
         a.hv_vp_assist_page = None
         a.hv_common.hv_common_free()
         return
-    a.vp.wrmsr(tlfs.HV_X64_MSR_GUEST_OS_ID, hv_generate_guest_id(version_code(kernel.release.version)))
+    a.wrmsr(tlfs.HV_X64_MSR_GUEST_OS_ID, hv_generate_guest_id(version_code(kernel.release.version)))
     page = kernel.mm.get_zeroed_page(atomic=True)
     if page is None:
-        a.vp.wrmsr(tlfs.HV_X64_MSR_GUEST_OS_ID, 0)
+        a.wrmsr(tlfs.HV_X64_MSR_GUEST_OS_ID, 0)
         kernel.cpuhp.cpuhp_remove_state(cpuhp)
         a.hv_vp_assist_page = None
         a.hv_common.hv_common_free()
         return
-    value = a.vp.rdmsr(tlfs.HV_X64_MSR_HYPERCALL) & LOW_BITS
-    a.vp.wrmsr(tlfs.HV_X64_MSR_HYPERCALL, value | ENABLE | page.gpa)
+    value = a.rdmsr(tlfs.HV_X64_MSR_HYPERCALL) & LOW_BITS
+    a.wrmsr(tlfs.HV_X64_MSR_HYPERCALL, value | ENABLE | page.gpa)
     a.hv_hypercall_pg = page
     a.setup_percpu_clockev = lambda: hv_stimer_setup_percpu_clockev(a)
     if a.bits == 64:
@@ -179,10 +179,10 @@ def hyperv_init(a: X86State) -> None:
 
 def hyperv_cleanup(a: X86State) -> None:
     """Before a new kernel: guest id, hypercall page and reference TSC page go back to the hypervisor."""
-    a.vp.wrmsr(tlfs.HV_X64_MSR_GUEST_OS_ID, 0)
+    a.wrmsr(tlfs.HV_X64_MSR_GUEST_OS_ID, 0)
     a.hv_hypercall_pg = None
     for register in (tlfs.HV_X64_MSR_HYPERCALL, tlfs.HV_X64_MSR_REFERENCE_TSC):
-        a.vp.wrmsr(register, a.vp.rdmsr(register) & ~ENABLE)
+        a.wrmsr(register, a.rdmsr(register) & ~ENABLE)
 
 
 def hyperv_report_panic(a: X86State, err: int, in_die: bool) -> None:
@@ -190,15 +190,15 @@ def hyperv_report_panic(a: X86State, err: int, in_die: bool) -> None:
     if a.panic_reported or (in_die and not getattr(a.kernel.reboot, "panic_on_oops", False)):
         return
     a.panic_reported = True
-    guest_id = a.vp.rdmsr(tlfs.HV_X64_MSR_GUEST_OS_ID)
-    a.vp.wrmsr(tlfs.HV_X64_MSR_CRASH_P0, err)
-    a.vp.wrmsr(tlfs.HV_X64_MSR_CRASH_P1, guest_id)
-    a.vp.wrmsr(tlfs.HV_X64_MSR_CRASH_P2, 0)
-    a.vp.wrmsr(tlfs.HV_X64_MSR_CRASH_P3, 0)
-    a.vp.wrmsr(tlfs.HV_X64_MSR_CRASH_P4, 0)
-    a.vp.wrmsr(tlfs.HV_X64_MSR_CRASH_CTL, HV_CRASH_CTL_CRASH_NOTIFY)
+    guest_id = a.rdmsr(tlfs.HV_X64_MSR_GUEST_OS_ID)
+    a.wrmsr(tlfs.HV_X64_MSR_CRASH_P0, err)
+    a.wrmsr(tlfs.HV_X64_MSR_CRASH_P1, guest_id)
+    a.wrmsr(tlfs.HV_X64_MSR_CRASH_P2, 0)
+    a.wrmsr(tlfs.HV_X64_MSR_CRASH_P3, 0)
+    a.wrmsr(tlfs.HV_X64_MSR_CRASH_P4, 0)
+    a.wrmsr(tlfs.HV_X64_MSR_CRASH_CTL, HV_CRASH_CTL_CRASH_NOTIFY)
 
 
 def hv_is_hyperv_initialized(a: X86State) -> bool:
     """Say whether the hypercall page is enabled."""
-    return bool(a.x86_hyper_type) and bool(a.vp.rdmsr(tlfs.HV_X64_MSR_HYPERCALL) & ENABLE)
+    return bool(a.x86_hyper_type) and bool(a.rdmsr(tlfs.HV_X64_MSR_HYPERCALL) & ENABLE)

@@ -1,7 +1,7 @@
 """``arch/x86/hyperv/hv_spinlock.c``: whether a CPU that waits for a lock sleeps in the hypervisor. 64-bit only.
 
-The decision and its line are the kernel's. What it switches has no counterpart: tasks of the model wait for a lock in the
-scheduler, whoever owns the CPU.
+The decision and its line are the kernel's. What it switches has no counterpart: tasks of the model wait for a lock in
+the scheduler, whoever owns the CPU.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ def init_hypervisor_platform(a: X86State) -> None:
 
 def hv_get_tsc_khz(a: X86State) -> int:
     """Return the TSC frequency that the hypervisor states, in kHz."""
-    return a.vp.rdmsr(tlfs.HV_X64_MSR_TSC_FREQUENCY) // 1000
+    return a.rdmsr(tlfs.HV_X64_MSR_TSC_FREQUENCY) // 1000
 
 
 def ms_hyperv_init_platform(a: X86State) -> None:
@@ -103,10 +103,10 @@ def ms_hyperv_init_platform(a: X86State) -> None:
         info.nested_features = vp.cpuid(tlfs.HYPERV_CPUID_NESTED_FEATURES)[0]
         pr_info(f"Hyper-V: Nested features: 0x{info.nested_features:x}")
     if frequency_msrs:
-        a.lapic_timer_period = vp.rdmsr(tlfs.HV_X64_MSR_APIC_FREQUENCY) // kernel.timers.HZ
+        a.lapic_timer_period = a.rdmsr(tlfs.HV_X64_MSR_APIC_FREQUENCY) // kernel.timers.HZ
         pr_info(f"Hyper-V: LAPIC Timer Frequency: {a.lapic_timer_period:#x}")
     if info.features & HV_ACCESS_TSC_INVARIANT:
-        vp.wrmsr(tlfs.HV_X64_MSR_TSC_INVARIANT_CONTROL, 1)
+        a.wrmsr(tlfs.HV_X64_MSR_TSC_INVARIANT_CONTROL, 1)
         a.tsc_reliable = True
     if a.hyperv_enabled:
         _init_hyperv(a)

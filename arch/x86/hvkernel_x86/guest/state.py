@@ -66,6 +66,7 @@ class X86State:
         self.hv_stimer0_handler: Callable[[], None] | None = None
         self.hv_kexec_handler: Callable[[], None] | None = None
         self.hv_crash_handler: Callable[[], None] | None = None
+        self._unchecked_seen: set[str] = set()
         # hv_spinlock.c
         self.pv_spinlocks = False
         self.hypercalls = 0
@@ -105,6 +106,32 @@ class X86State:
     def command_line(self) -> str:
         """Return the kernel's command line."""
         return str(getattr(self.kernel, "cmdline", ""))
+
+    # register access -------------------------------------------------------------------------------------------
+
+    def rdmsr(self, n: int) -> int:
+        """Read an MSR. One that the processor refuses reads as zero, after a warning (rdmsrl, ex_handler_msr)."""
+        try:
+            return self.vp.rdmsr(n)
+        except Exception as fault:
+            self._unchecked(fault, f"unchecked MSR access error: RDMSR from 0x{n:x}")
+            return 0
+
+    def wrmsr(self, n: int, value: int) -> None:
+        """Write an MSR. A write that the processor refuses is dropped, after a warning (wrmsrl, ex_handler_msr)."""
+        try:
+            self.vp.wrmsr(n, value)
+        except Exception as fault:
+            text = f"unchecked MSR access error: WRMSR to 0x{n:x} (tried to write 0x{value:016x})"
+            self._unchecked(fault, text)
+
+    def _unchecked(self, fault: Exception, text: str) -> None:
+        # A general protection fault is the one that names a register (an arch may not import the machine's classes).
+        if not hasattr(fault, "register"):
+            raise fault
+        if text not in self._unchecked_seen:
+            self._unchecked_seen.add(text)
+            self.kernel.printk.pr_warn(text)
 
     def boot_cpu_has(self, feature: int) -> bool:
         """Say whether CPUID 1 ECX of the running processor has a bit."""

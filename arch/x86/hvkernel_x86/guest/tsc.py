@@ -20,7 +20,7 @@ CALIBRATION_US: Final = 10_000
 
 def rdtsc(a: X86State) -> int:
     """Read the time stamp counter of the running processor."""
-    return a.vp.rdmsr(MSR_IA32_TSC)
+    return a.rdmsr(MSR_IA32_TSC)
 
 
 def calibrate(a: X86State) -> int:
