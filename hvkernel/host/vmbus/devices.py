@@ -82,6 +82,7 @@ def slots_of(
     left = dict(parameters)
     for device in devices:
         flags = abi.VMBUS_CHANNEL_ENUMERATE_DEVICE_INTERFACE
+        protocols = tuple(f"{version >> 16}.{version & 0xFFFF}" for version in device.protocols)
         slots.append(
             SlotSpec(
                 name=device.name,
@@ -90,7 +91,7 @@ def slots_of(
                 chn_flags=flags | abi.VMBUS_CHANNEL_NAMED_PIPE_MODE if device.pipe else flags,
                 mmio_megabytes=device.mmio_megabytes,
                 pipe_mode=abi.VMBUS_PIPE_TYPE_MESSAGE if device.pipe else None,
-                parameters=MappingProxyType({"protocols": device.protocols, **left.pop(device.name, {})}),
+                parameters=MappingProxyType({"protocols": protocols, **left.pop(device.name, {})}),
             )
         )
     if left:
@@ -193,6 +194,12 @@ class OfferedDevice:
     def title(self) -> str:
         """Name of the class, or its GUID."""
         return guid_name(self.spec.class_guid) or str(self.spec.class_guid)
+
+    @property
+    def protocol(self) -> str | None:
+        """What driver and device agreed on, as the device says."""
+        device = self._device
+        return None if device is None else self._guard("protocol", None, lambda: device.protocol)
 
     def _guard(self, what: str, default: T, call: Callable[..., T], *args: Any) -> T:
         try:
