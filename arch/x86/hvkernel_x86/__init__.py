@@ -14,6 +14,6 @@ HVKERNEL_CONTRACT: Final = "1.0"
 @hookimpl
 def hv_abi() -> Sequence[ModuleType]:
     """The architecture's own numbers and structs."""
-    from hvkernel_x86 import tlfs, tlfs_nested, tlfs_structs
+    from hvkernel_x86 import tlfs, tlfs_cpuid, tlfs_nested, tlfs_structs
 
-    return (tlfs, tlfs_nested, tlfs_structs)
+    return (tlfs, tlfs_cpuid, tlfs_nested, tlfs_structs)
