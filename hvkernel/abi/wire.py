@@ -31,7 +31,6 @@ and dropped on reading. A `@union` class holds raw bytes and reads every arm fro
 
 from __future__ import annotations
 
-import inspect
 import struct
 import sys
 from collections.abc import Callable, Iterable
@@ -448,7 +447,7 @@ def _layout(cls: type[Wire], is_union: bool, packed: bool, force: int | None) ->
     fields: list[Field] = []
     at, end, align = 0, 0, force or 1
     unit: tuple[str, int, int] | None = None  # letter, offset, bits used
-    for name, text in inspect.get_annotations(cls).items():
+    for name, text in cls.__annotations__.items():
         if hasattr(Wire, name):
             raise TypeError(f"{cls.__name__}: a field cannot be called {name!r}, Wire has a member of that name")
         spec = _resolve(text, scope)

@@ -36,7 +36,7 @@ def constants(module: ModuleType) -> dict[str, str]:
         text = ""
         if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) and isinstance(after.value.value, str):
             text = after.value.value
-        if not statement.target.id.startswith("_"):
+        if not statement.target.id.startswith("_") and statement.target.id != "ABI_ARCH":
             found[statement.target.id] = text
     return found
 

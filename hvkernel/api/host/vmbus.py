@@ -240,6 +240,11 @@ class Channel(Protocol):
 class Device(Protocol):
     """One offered device. The methods are called in host tasks, one at a time per channel."""
 
+    @property
+    def protocol(self) -> str | None:
+        """The version that driver and device agreed on, as the field writes it (``"6.2"``); ``None`` before."""
+        ...
+
     def offer(self, offer: Offer) -> Offer:
         """Return the offer to make: ``offer`` or a changed copy of it (same class and instance)."""
         ...
