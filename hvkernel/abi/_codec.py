@@ -65,7 +65,7 @@ def _int_complaint(field: Field, value: Any) -> str | None:
     low, high = _limits(field)
     if low <= number <= high:
         return None
-    unit = f"a bit-field of {field.bit_size} bits" if field.bit_size else f"{field.size} bytes"
+    unit = f"a bit-field of {field.bit_size} bits" if field.bit_size else f"{struct.calcsize(field.code)} bytes"
     return f"= {number:#x} does not fit in {unit}: limits {low:#x} to {high:#x}"
 
 
@@ -95,6 +95,18 @@ def explain(self: Wire) -> WireError:
     return WireError(f"{cls.__name__} ({cls.SOURCE}) cannot be packed")
 
 
+def explain_element(where: str, code: str, items: tuple[Any, ...]) -> WireError:
+    """Find the element that made packing an array fail."""
+    from hvkernel.abi.wire import Field, WireError
+
+    field = Field("", 0, struct.calcsize(code), "int", code)
+    for index, item in enumerate(items):
+        wrong = _int_complaint(field, item)
+        if wrong:
+            return WireError(f"{where}: element {index} {wrong}")
+    return WireError(f"{where} cannot be packed")
+
+
 def raw_reader(field: Field) -> Callable[[Buffer], Any]:
     """Return a function from the struct's bytes to one member."""
     offset, size = field.offset, field.size
@@ -119,10 +131,39 @@ def raw_reader(field: Field) -> Callable[[Buffer], Any]:
     return lambda raw: tuple(cls.unpack(raw, at) for at in range(offset, offset + size, step))
 
 
-def overlay_getter(field: Field, is_union: bool) -> Callable[[Any], Any]:
+def overlay_getter(field: Field, fields: tuple[Field, ...], is_union: bool) -> Callable[[Any], Any]:
     """Return the property getter of a member that owns no bytes."""
-    read = raw_reader(field)
-    return (lambda self: read(self._raw)) if is_union else (lambda self: read(self.pack()))
+    if is_union:
+        read = raw_reader(field)
+        return lambda self: read(self._raw)
+    end = field.offset + field.size
+    for owner in fields:
+        if (
+            owner.kind not in ("bytes", "int")
+            or owner.overlay
+            or not owner.offset <= field.offset <= end <= (owner.offset + owner.size)
+        ):
+            continue
+        inner, name, size = raw_reader(field._replace(offset=field.offset - owner.offset)), owner.name, owner.size
+        if owner.kind == "bytes":
+            return lambda self: inner(getattr(self, name))
+        mask = (1 << 8 * size) - 1
+        return lambda self: inner((getattr(self, name) & mask).to_bytes(size, "little"))
+    whole = raw_reader(field)
+    return lambda self: whole(self.pack())
+
+
+def members_of(cls: type[Wire]) -> dict[str, tuple[Field, int, int]]:
+    """Return each member with the mask and shift of its bits in the struct read as one number; made once per class."""
+    table: dict[str, tuple[Field, int, int]] | None = cls.__dict__.get("_MEMBERS")
+    if table is None:
+        table = {}
+        for field in cls.FIELDS:
+            if field.kind != "tail":
+                shift = 8 * field.offset + field.bit_offset
+                table[field.name] = (field, (1 << (field.bit_size or 8 * field.size)) - 1 << shift, shift)
+        type.__setattr__(cls, "_MEMBERS", table)
+    return table
 
 
 def assemble(cls: type[Wire], members: dict[str, Any], base: bytes | None = None) -> bytes:
@@ -130,23 +171,26 @@ def assemble(cls: type[Wire], members: dict[str, Any], base: bytes | None = None
     from hvkernel.abi.wire import WireError
 
     word = int.from_bytes(base, "little") if base is not None else 0
-    owner: list[tuple[int, str]] = []
-    by_name = {f.name: f for f in cls.FIELDS}
+    table = members_of(cls)
+    taken = 0
     for name, value in members.items():
-        field = by_name.get(name)
-        if field is None or field.kind == "tail":
+        row = table.get(name)
+        if row is None:
             raise WireError(f"{cls.__name__} has no member {name!r} ({cls.SOURCE})")
+        field, mask, shift = row
+        if taken & mask:
+            other = next(one for one in members if table[one][1] & mask)
+            raise WireError(f"{cls.__name__}.{name} overlaps {cls.__name__}.{other}: name one ({cls.SOURCE})")
+        taken |= mask
+        if field.kind in ("int", "bits") and value.__class__ is int and 0 <= value <= mask >> shift:
+            if value > mask >> shift + 1 and field.code.islower():
+                raise WireError(f"{cls.__name__}.{name} ({cls.SOURCE}) {_complaint(field, value)}")
+            word = word & ~mask | value << shift
+            continue
         wrong = _complaint(field, value)
         if wrong:
             raise WireError(f"{cls.__name__}.{name} ({cls.SOURCE}) {wrong}")
-        width = field.bit_size or 8 * field.size
-        shift = 8 * field.offset + field.bit_offset
-        mask = (1 << width) - 1 << shift
-        for other_mask, other in owner:
-            if mask & other_mask:
-                raise WireError(f"{cls.__name__}.{name} overlaps {cls.__name__}.{other}: name one ({cls.SOURCE})")
-        owner.append((mask, name))
-        word = word & ~mask | _bits_of(field, value, width) << shift
+        word = word & ~mask | _bits_of(field, value, (mask >> shift).bit_length()) << shift
     return word.to_bytes(cls.SIZE, "little")
 
 
@@ -303,7 +347,7 @@ def compile_codec(cls: type[Wire]) -> type[Wire]:
         f"def __init__(self, {', '.join(names)}):\n{init}"
         "def pack(self):\n    try:\n"
         f"{check}        return _pack({', '.join(emit.values)})\n"
-        "    except (_error, TypeError, AttributeError):\n        raise _explain(self) from None\n"
+        "    except (_error, _wire_error, TypeError, AttributeError):\n        raise _explain(self) from None\n"
         "def unpack(cls, buffer, offset=0):\n"
         f"    if offset < 0 or len(buffer) - offset < {declared.SIZE}: raise _short(cls, buffer, offset)\n"
         "    v = _unpack(buffer, offset)\n    self = _new(cls)\n"
@@ -314,6 +358,7 @@ def compile_codec(cls: type[Wire]) -> type[Wire]:
         "_pack": codec.pack,
         "_unpack": codec.unpack_from,
         "_error": struct.error,
+        "_wire_error": WireError,
         "_explain": explain,
         "_short": short,
         "_new": object.__new__,

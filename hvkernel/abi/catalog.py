@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
 from types import ModuleType
 from typing import NamedTuple
@@ -21,6 +21,10 @@ class Catalog(NamedTuple):
     constants: dict[str, int | bytes]
     """Module constants and the members of enumerations."""
     guids: dict[str, Guid]
+    by_page_size: dict[str, Callable[[int], int]]
+    """Constants that depend on the guest's page size: modules list them in ``PAGE_SIZE_CONSTANTS``."""
+    padded: dict[str, str]
+    """Structs that the guest pads to its page, and the field that grows: modules list them in ``PAGE_SIZE_PADDING``."""
 
 
 def core_modules() -> tuple[ModuleType, ...]:
@@ -28,14 +32,24 @@ def core_modules() -> tuple[ModuleType, ...]:
     return tuple(importlib.import_module(name) for name in MODULES)
 
 
-def collect(modules: Iterable[ModuleType]) -> Catalog:
+def architectures(modules: Iterable[ModuleType]) -> tuple[str, ...]:
+    """Return the architectures that some module is for, in name order."""
+    return tuple(sorted({module.ABI_ARCH for module in modules if hasattr(module, "ABI_ARCH")}))
+
+
+def collect(modules: Iterable[ModuleType], arch: str | None = None) -> Catalog:
     """Return what the modules themselves define; what they import is left to its own module.
 
+    :param arch: leave out modules whose ``ABI_ARCH`` is another architecture's.
     :raises ValueError: when two of them give one name two values, naming both.
     """
-    found = Catalog({}, {}, {})
+    found = Catalog({}, {}, {}, {}, {})
     origin: dict[str, str] = {}
     for module in modules:
+        if arch is not None and getattr(module, "ABI_ARCH", arch) != arch:
+            continue
+        found.by_page_size.update(getattr(module, "PAGE_SIZE_CONSTANTS", {}))
+        found.padded.update(getattr(module, "PAGE_SIZE_PADDING", {}))
         for name, value in _members(module):
             if isinstance(value, type):
                 name = value.__kernel__ or value.__name__

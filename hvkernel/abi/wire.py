@@ -31,7 +31,6 @@ and dropped on reading. A `@union` class holds raw bytes and reads every arm fro
 
 from __future__ import annotations
 
-import inspect
 import struct
 import sys
 from collections.abc import Callable, Iterable
@@ -206,8 +205,8 @@ class Tail:
             return b"".join(item.pack() for item in items)
         try:
             return struct.pack(f"<{len(items)}{self.element}", *items)
-        except struct.error as error:
-            raise WireError(f"{self.owner}.{self.name}: an element does not fit: {error}") from None
+        except struct.error:
+            raise _codec.explain_element(f"{self.owner}.{self.name}", self.element, items) from None
 
     def unpack(self, buffer: Buffer, count: int, offset: int = 0) -> tuple[Any, ...]:
         """Read ``count`` elements of the struct that begins at ``offset``.
@@ -429,7 +428,7 @@ def _build(cls: type[W], size: int, source: str, packed: bool, align: int | None
     body["__doc__"] = f"{cls.__doc__ or ''}\n\n{_table(fields, size, source, packed)}"
     for field in fields:
         if field.overlay:
-            body[field.name] = property(_codec.overlay_getter(field, is_union))
+            body[field.name] = property(_codec.overlay_getter(field, fields, is_union))
     built: type[W] = type(cls.__name__, cls.__bases__, body)
     built.__qualname__ = cls.__qualname__
     return built
@@ -448,7 +447,9 @@ def _layout(cls: type[Wire], is_union: bool, packed: bool, force: int | None) ->
     fields: list[Field] = []
     at, end, align = 0, 0, force or 1
     unit: tuple[str, int, int] | None = None  # letter, offset, bits used
-    for name, text in inspect.get_annotations(cls).items():
+    for name, text in cls.__annotations__.items():
+        if hasattr(Wire, name):
+            raise TypeError(f"{cls.__name__}: a field cannot be called {name!r}, Wire has a member of that name")
         spec = _resolve(text, scope)
         placed = cls.__dict__.get(name)
         field, natural = _field(name, spec)

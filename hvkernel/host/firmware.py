@@ -149,6 +149,7 @@ def build_firmware(host: Host, command_line: bytes) -> acpi.Acpi:
         efi=not bios and not direct,
         framebuffer=profile.memory.framebuffer,
         command_line=command_line,
+        counter_hz=profile.cpu.counter_hz,
     )
     return acpi.Acpi(root, layout.tables)
 

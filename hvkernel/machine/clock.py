@@ -45,7 +45,7 @@ class Timer:
 
     __slots__ = ("_clock", "fn", "pending", "sequence", "when")
 
-    def __init__(self, clock: Clock, when: int, sequence: int, fn: Callable[[], None]) -> None:
+    def __init__(self, clock: Clock, when: int, sequence: int, fn: Callable[[], object]) -> None:
         self._clock = clock
         self.when = when
         """Absolute time in 100 ns units."""
@@ -90,7 +90,7 @@ class Clock:
         self._alarm = NEVER
         """min(_next, _deadline): the one comparison that a preemption point makes."""
 
-    def at(self, when: int, fn: Callable[[], None]) -> Timer:
+    def at(self, when: int, fn: Callable[[], object]) -> Timer:
         """Call `fn` once when the time is `when` (absolute, 100 ns units); at once if that is past."""
         timer = Timer(self, when, self._sequence, fn)
         self._sequence += 1
@@ -101,7 +101,7 @@ class Clock:
                 self._alarm = when
         return timer
 
-    def after(self, units: int, fn: Callable[[], None]) -> Timer:
+    def after(self, units: int, fn: Callable[[], object]) -> Timer:
         """Call `fn` once, `units` of 100 ns from now."""
         return self.at(self.now + units, fn)
 

@@ -101,6 +101,7 @@ class Task:
         "_greenlet",
         "_irqs",
         "_machine",
+        "_refused",
         "_token",
         "error",
         "lane",
@@ -120,6 +121,7 @@ class Task:
         self._irqs = irqs
         self._token = False
         self._dying = False
+        self._refused = 0
         self._greenlet: Any = greenlet(self._main)
         self.number = number
         """Counts up in order of creation, from 1; idle contexts are 0."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from threading import get_ident
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal, NoReturn, TypeVar
 
 from greenlet import getcurrent
 
@@ -25,6 +25,9 @@ Outcome = Literal["until", "idle", "limit"]
 STEP_BUDGET: Final = 20_000_000
 """Preemption points that one :meth:`Scheduler.run` passes before it returns "limit": some ten seconds of a
 spinning guest."""
+
+REFUSALS: Final = 1000
+"""Preemption points and attempts to wait after which a task that is being ended counts as one that does not end."""
 
 
 class Scheduler:
@@ -153,7 +156,7 @@ class Scheduler:
         if task is None:
             raise MachineError("block() outside a task")
         if task._dying:
-            raise TaskExit
+            self._refuse(task)
         if self._host_depth:
             raise MachineError(f"block() inside a trap handler, on task {task.name!r}")
         vp = self._vp
@@ -195,7 +198,7 @@ class Scheduler:
         if task is None or self._host_depth:
             return
         if task._dying:
-            raise TaskExit
+            self._refuse(task)
         vp = self._vp
         self.stats.steps += 1
         if vp is not None and vp.irq_depth:
@@ -220,7 +223,7 @@ class Scheduler:
             clock.now += units
             return
         if task._dying:
-            raise TaskExit
+            self._refuse(task)
         deadline = clock.now + units
         vp = self._vp
         self.stats.steps += 1
@@ -252,7 +255,12 @@ class Scheduler:
         stats = self.stats
         stats.steps += 1
         task = self._current
-        if self._host_depth or task is None or task._dying:
+        if self._host_depth or task is None:
+            return
+        if task._dying:
+            if task._refused > REFUSALS:
+                self._refuse(task)
+            task._refused += 1
             return
         clock = self.clock
         clock.now += COST_STEP
@@ -413,6 +421,13 @@ class Scheduler:
         if task._dying:
             raise TaskExit
 
+    def _refuse(self, task: Task) -> NoReturn:
+        """A task that is being ended wants to wait: no. One that keeps trying is given up."""
+        task._refused += 1
+        if task._refused > REFUSALS:
+            (self._reaper or self._hub).switch()
+        raise TaskExit
+
     def _run_one(self) -> None:
         """Let one ready lane run until it gives the turn back."""
         ready = self._ready
@@ -566,6 +581,7 @@ class Scheduler:
             self._reaper = None
             self._current, self._vp, self._host_depth = current, vp, depth
         if not glet.dead:
+            self._leave(task)
             raise MachineError(f"task {task.name!r} does not end: it goes on after TaskExit")
         if task.error is not None and self._closing and isinstance(task.error, Exception):
             raise task.error

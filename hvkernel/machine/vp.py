@@ -139,7 +139,7 @@ class VirtualProcessor:
         self._machine = machine
         self._clock = machine.clock
         self._lane: Lane = machine._new_lane(f"vp{topology.vp_index}", self)
-        self._entry: Callable[[int], None] | None = None
+        self._entry: Callable[[int], object] | None = None
         self._pending: dict[int, None] = {}
         self._timer: Timer | None = None
         self.vp_index: Final = topology.vp_index
@@ -157,7 +157,7 @@ class VirtualProcessor:
 
     # -- interrupts --------------------------------------------------------------
 
-    def set_entry(self, fn: Callable[[int], None] | None) -> None:
+    def set_entry(self, fn: Callable[[int], object] | None) -> None:
         """Set the guest's interrupt entry, called as ``fn(vector)``. Without one, interrupts stay pending."""
         self._entry = fn
         self._machine._irq_raised(self)
