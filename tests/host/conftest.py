@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 import pytest
-from hvkernel_arm64.host import HVC_0, HostArm64
-from hvkernel_x86 import tlfs as x86
-from hvkernel_x86.host import HostX86
 
 from hvkernel.config import HostProfile, load_profile
 from hvkernel.host import Host, ram_ranges
 from hvkernel.machine import Machine, VirtualProcessor, VpTopology
+from hvkernel_arm64.host import HVC_0, HostArm64
+from hvkernel_x86 import tlfs as x86
+from hvkernel_x86.host import HostX86
 
 T = TypeVar("T")
 
@@ -38,8 +38,11 @@ class Rig:
         self.interrupts: list[tuple[int, int, int]] = []
         """(VP index, vector, time) of every interrupt that was delivered."""
         for vp in machine.vps:
-            vp.set_entry(lambda vector, vp=vp: self.interrupts.append((vp.vp_index, vector, machine.clock.now)))
+            vp.set_entry(self._entry(vp.vp_index))
         machine.set_secondary_entry(lambda vp: None)
+
+    def _entry(self, vp: int) -> Callable[[int], None]:
+        return lambda vector: self.interrupts.append((vp, vector, self.machine.clock.now))
 
     def run(self, fn: Callable[[VirtualProcessor], T], vp: int | None = None) -> T:
         """Run guest code on a VP, starting it if need be."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from hvkernel_x86 import tlfs as x86
 
 PAGES = (

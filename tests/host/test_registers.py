@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hvkernel_x86 import tlfs as x86
 
 from hvkernel.machine import GeneralProtectionFault, PageFault
+from hvkernel_x86 import tlfs as x86
 
 GUEST_ID = 0x8100_0006_01C0_0000
 
@@ -23,7 +23,7 @@ def gp(rig: Any, fn: Callable[[Any], object]) -> GeneralProtectionFault:
             return fault
         return None
 
-    fault = rig.run(body)
+    fault: GeneralProtectionFault | None = rig.run(body)
     assert fault is not None, "no #GP"
     return fault
 

@@ -6,10 +6,10 @@ from struct import pack, unpack
 from typing import Any
 
 import pytest
-from hvkernel_x86 import tlfs as x86
 
 from hvkernel.abi.tlfs_synic import HvMessage, HvMessageHeader
 from hvkernel.host import HvStatus
+from hvkernel_x86 import tlfs as x86
 
 SINT = 2
 SLOT = 0x80_0000 + SINT * 256

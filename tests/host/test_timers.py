@@ -9,10 +9,10 @@ from struct import unpack
 from typing import Any
 
 import pytest
-from hvkernel_x86 import tlfs as x86
 
 from hvkernel.host.timers import counter_at, tsc_page_time, tsc_scale
 from hvkernel.machine import GeneralProtectionFault
+from hvkernel_x86 import tlfs as x86
 
 FUNCTIONS = Path(__file__).parents[1] / "data" / "abi" / "functions.json"
 DIRECT = 1 << 12
