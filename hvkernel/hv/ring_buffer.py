@@ -26,8 +26,8 @@ from hvkernel.machine.addresses import HV_HYP_PAGE_SHIFT, HV_HYP_PAGE_SIZE, HvPf
 
 if TYPE_CHECKING:
     from hvkernel.api.guest.sched import Locking, Mutex, Spinlock
-    from hvkernel.machine.accessor import Vmap
     from hvkernel.machine.memory import Memory
+    from hvkernel.machine.vmap import Vmap
 
 __all__ = [
     "VMBUS_PKT_TRAILER",
