@@ -36,10 +36,10 @@ def register(kernel: GuestKernel, *, jit: bool = False) -> None:
         k.symbols.export(HvCommon, HvCommonObject(k), "hv_common")
 
     def link_timer(k: GuestKernel) -> None:
-        k.symbols.export(HvTimer, HvTimerObject(k, k.symbol(HvCommon)), "hyperv_timer")
+        k.symbols.export(HvTimer, HvTimerObject(k), "hyperv_timer")
 
     def link_vmbus(k: GuestKernel) -> None:
-        v = HvVmbus(k, k.symbol(HvCommon), k.symbol(HvTimer) if with_timer else None, jit)
+        v = HvVmbus(k, with_timer, jit)
         guest["hv_vmbus"] = v
         k.symbols.export(Vmbus, VmbusExports(v), "hv_vmbus")
 

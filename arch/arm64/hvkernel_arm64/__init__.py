@@ -21,8 +21,8 @@ def hv_abi() -> Sequence[ModuleType]:
 
 @hookimpl
 def hv_arch() -> ArchPlugin:
-    """64-bit Arm with its three page sizes."""
-    from hvkernel_arm64.guest import Arm64Guest
+    """Bring the architecture: its guest and host halves, and the hosts that its guests boot on."""
+    from hvkernel_arm64.guest import make_guest
     from hvkernel_arm64.host import HostArm64
 
     return ArchPlugin(
@@ -31,6 +31,6 @@ def hv_arch() -> ArchPlugin:
         bits=(64,),
         page_sizes=(4096, 16384, 65536),
         default_hosts=(DefaultHost("azure-arm64", 2),),
-        guest=Arm64Guest,
+        guest=make_guest,
         host=HostArm64,
     )

@@ -21,8 +21,8 @@ def hv_abi() -> Sequence[ModuleType]:
 
 @hookimpl
 def hv_arch() -> ArchPlugin:
-    """x86 of both word sizes. Azure's second generation where the kernel can start from UEFI."""
-    from hvkernel_x86.guest import X86Guest
+    """Bring the architecture: its guest and host halves, and the hosts that its guests boot on."""
+    from hvkernel_x86.guest import make_guest
     from hvkernel_x86.host import HostX86
 
     return ArchPlugin(
@@ -31,6 +31,6 @@ def hv_arch() -> ArchPlugin:
         bits=(64, 32),
         page_sizes=(4096,),
         default_hosts=(DefaultHost("azure-gen2", 2, ("64BIT", "EFI")), DefaultHost("ws2022", 1)),
-        guest=X86Guest,
+        guest=make_guest,
         host=HostX86,
     )
