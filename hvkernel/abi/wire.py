@@ -253,11 +253,15 @@ class Wire:
     dtype: ClassVar[np.dtype[np.void]] = _Dtype()  # type: ignore[assignment]
     """The same layout, for numpy views and numba kernels; bit-field units are called ``bits_<offset>``."""
 
+    def __init_subclass__(cls) -> None:
+        if "__slots__" not in cls.__dict__ and any(hasattr(base, "FIELDS") for base in cls.__bases__):
+            raise TypeError(f"{cls.__name__}: a subclass of a declared struct needs __slots__ = ()")
+
     # The four below replace themselves on the class with generated code when first used.
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        cls = _codec.compile_codec(type(self))
-        cls.__init__(self, *args, **kwargs)
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        _codec.compile_codec(cls)
+        return cls.__new__(cls, *args, **kwargs)
 
     def pack(self) -> bytes:
         """Return the bytes that go on the wire.
@@ -347,8 +351,10 @@ class Union(Wire):
     __slots__ = ("_raw",)
     _raw: bytes
 
-    def __init__(self, **members: Any) -> None:
-        _set_raw(self, _codec.assemble(type(self), members))
+    def __new__(cls, **members: Any) -> Self:
+        self = object.__new__(cls)
+        _set_raw(self, _codec.assemble(cls, members))
+        return self
 
     @classmethod
     def unpack(cls, buffer: Buffer, offset: int = 0) -> Self:
