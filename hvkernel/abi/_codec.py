@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from hvkernel.abi._values import Buffer, Guid, WireError
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from hvkernel.abi.wire import Buffer, Field, Wire, WireError
+    from hvkernel.abi.wire import Field, Wire
 
 
 def short(cls: type[Wire], buffer: Buffer, offset: int) -> WireError:
     """Return the error for a buffer that ends too early."""
-    from hvkernel.abi.wire import WireError
-
     got = len(buffer) - offset if offset >= 0 else 0
     return WireError(f"{cls.__name__} needs {cls.SIZE} bytes at offset {offset}, got {max(got, 0)} ({cls.SOURCE})")
 
@@ -71,8 +71,6 @@ def _int_complaint(field: Field, value: Any) -> str | None:
 
 def explain(self: Wire) -> WireError:
     """Find the field that made `pack` fail."""
-    from hvkernel.abi.wire import WireError
-
     cls = type(self)
     for field in cls.FIELDS:
         if field.overlay or field.kind == "tail":
@@ -97,7 +95,7 @@ def explain(self: Wire) -> WireError:
 
 def explain_element(where: str, code: str, items: tuple[Any, ...]) -> WireError:
     """Find the element that made packing an array fail."""
-    from hvkernel.abi.wire import Field, WireError
+    from hvkernel.abi.wire import Field
 
     field = Field("", 0, struct.calcsize(code), "int", code)
     for index, item in enumerate(items):
@@ -122,8 +120,6 @@ def raw_reader(field: Field) -> Callable[[Buffer], Any]:
     if field.kind == "bytes":
         return lambda raw: bytes(raw[offset : offset + size])
     if field.kind == "guid":
-        from hvkernel.abi.wire import Guid
-
         return lambda raw: Guid(raw[offset : offset + size])
     cls, step = field.type, field.type.SIZE
     if field.kind == "wire":
@@ -153,38 +149,57 @@ def overlay_getter(field: Field, fields: tuple[Field, ...], is_union: bool) -> C
     return lambda self: whole(self.pack())
 
 
-def members_of(cls: type[Wire]) -> dict[str, tuple[Field, int, int]]:
-    """Return each member with the mask and shift of its bits in the struct read as one number; made once per class."""
-    table: dict[str, tuple[Field, int, int]] | None = cls.__dict__.get("_MEMBERS")
+class _Member(NamedTuple):
+    field: Field
+    mask: int
+    """Its bits in the struct read as one number."""
+    shift: int
+    whole: Callable[[Any], bytes] | None
+    """Packs a plain integer that is the whole struct."""
+    top: int
+    """Largest value of an integer or bit-field; -1 for anything else."""
+
+
+def members_of(cls: type[Wire]) -> dict[str, _Member]:
+    """Return the members that values can be assembled of; made once per class."""
+    table: dict[str, _Member] | None = cls.__dict__.get("_MEMBERS")
     if table is None:
         table = {}
         for field in cls.FIELDS:
-            if field.kind != "tail":
-                shift = 8 * field.offset + field.bit_offset
-                table[field.name] = (field, (1 << (field.bit_size or 8 * field.size)) - 1 << shift, shift)
+            if field.kind == "tail":
+                continue
+            shift = 8 * field.offset + field.bit_offset
+            mask = (1 << (field.bit_size or 8 * field.size)) - 1 << shift
+            whole = struct.Struct("<" + field.code).pack if field.kind == "int" and field.size == cls.SIZE else None
+            top = _limits(field)[1] if field.kind in ("int", "bits") else -1
+            table[field.name] = _Member(field, mask, shift, whole, top)
         type.__setattr__(cls, "_MEMBERS", table)
     return table
 
 
 def assemble(cls: type[Wire], members: dict[str, Any], base: bytes | None = None) -> bytes:
     """Return the bytes in which the named members have their values and every other bit is that of ``base`` or zero."""
-    from hvkernel.abi.wire import WireError
-
-    word = int.from_bytes(base, "little") if base is not None else 0
     table = members_of(cls)
+    if base is None and len(members) == 1:
+        ((name, value),) = members.items()
+        row = table.get(name)
+        if row is not None and row.whole is not None:
+            try:
+                return row.whole(value)
+            except struct.error:
+                pass  # the general way says what is wrong
+    word = int.from_bytes(base, "little") if base is not None else 0
     taken = 0
     for name, value in members.items():
         row = table.get(name)
         if row is None:
             raise WireError(f"{cls.__name__} has no member {name!r} ({cls.SOURCE})")
-        field, mask, shift = row
+        field, mask, shift, _, top = row
         if taken & mask:
-            other = next(one for one in members if table[one][1] & mask)
+            other = next(one for one in members if table[one].mask & mask)
             raise WireError(f"{cls.__name__}.{name} overlaps {cls.__name__}.{other}: name one ({cls.SOURCE})")
         taken |= mask
-        if field.kind in ("int", "bits") and value.__class__ is int and 0 <= value <= mask >> shift:
-            if value > mask >> shift + 1 and field.code.islower():
-                raise WireError(f"{cls.__name__}.{name} ({cls.SOURCE}) {_complaint(field, value)}")
+        if value.__class__ is int and 0 <= value <= top:
             word = word & ~mask | value << shift
             continue
         wrong = _complaint(field, value)
@@ -299,8 +314,6 @@ class _Emitter:
         if field.kind in ("bytes", "guid"):
             self.checks.append(f"len({read}) != {field.size}")
             if field.kind == "guid":
-                from hvkernel.abi.wire import Guid
-
                 v = f"_guid({self.name('g', Guid)}, {v})"
         elif field.kind == "wire":
             kind = self.name("C", field.type)
@@ -345,8 +358,6 @@ def _many(kind: type[Wire], raw: bytes) -> tuple[Wire, ...]:
 
 def compile_codec(cls: type[Wire]) -> type[Wire]:
     """Give the declared class (or the base of ``cls`` that was declared) its generated methods and return it."""
-    from hvkernel.abi.wire import WireError
-
     declared: type[Wire] | None = next((c for c in cls.__mro__ if "FIELDS" in c.__dict__), None)
     if declared is None:
         raise WireError(f"{cls.__name__} is not declared with @wire(size=, source=)")

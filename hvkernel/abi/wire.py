@@ -44,13 +44,13 @@ from typing import (
     NamedTuple,
     NoReturn,
     Self,
-    TypeAlias,
     TypeVar,
     dataclass_transform,
     get_args,
 )
 
 from hvkernel.abi import _codec
+from hvkernel.abi._values import Buffer, Guid, WireError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -87,51 +87,7 @@ s16 = Annotated[int, "h"]
 s32 = Annotated[int, "i"]
 s64 = Annotated[int, "q"]
 
-Buffer: TypeAlias = "bytes | bytearray | memoryview"
-
 _WIDTH: Final = {"B": 1, "H": 2, "I": 4, "Q": 8, "b": 1, "h": 2, "i": 4, "q": 8}
-
-
-class WireError(ValueError):
-    """A value or a buffer does not fit the declared layout; the text names struct, field, value, limit and source."""
-
-
-class Guid(bytes):
-    """A GUID as its 16 bytes on the wire (first three groups little-endian), shown in canonical text.
-
-    :param raw: 16 bytes in memory order.
-    :raises WireError: when ``raw`` is not 16 bytes long.
-    """
-
-    __slots__ = ()
-
-    def __new__(cls, raw: Buffer) -> Guid:
-        self = super().__new__(cls, raw)
-        if len(self) != 16:
-            raise WireError(f"a GUID is 16 bytes, got {len(self)}")
-        return self
-
-    @classmethod
-    def parse(cls, text: str) -> Guid:
-        """Read canonical text, braces and case do not matter.
-
-        :raises WireError: naming the text.
-        """
-        digits = text.strip().strip("{}").replace("-", "")
-        try:
-            raw = bytes.fromhex(digits)
-        except ValueError:
-            raw = b""
-        if len(raw) != 16 or len(digits) != 32:
-            raise WireError(f"{text!r} is not a GUID; write it as 12345678-9abc-def0-1234-56789abcdef0")
-        return cls(raw[3::-1] + raw[5:3:-1] + raw[7:5:-1] + raw[8:])
-
-    def __str__(self) -> str:
-        h = bytes.hex
-        return f"{h(self[3::-1])}-{h(self[5:3:-1])}-{h(self[7:5:-1])}-{h(self[8:10])}-{h(self[10:])}"
-
-    def __repr__(self) -> str:
-        return f"Guid.parse({str(self)!r})"
 
 
 class Bits(NamedTuple):
