@@ -126,6 +126,11 @@ class StorageController:
 
     # Device
 
+    @property
+    def protocol(self) -> str | None:
+        """``"6.2"`` once the guest's version was accepted."""
+        return f"{self.version >> 8}.{self.version & 0xFF}" if self.version else None
+
     def offer(self, offer: Offer) -> Offer:
         """The offer as it is; that of an IDE disk says which disk it is (OpenVMM storvsp: OfferProperties)."""
         if not self.ide:

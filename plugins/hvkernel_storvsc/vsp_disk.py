@@ -224,7 +224,8 @@ class HardDisk:
         first, count = self._span(command, moves=True)
         assert command.buffer is not None
         try:
-            command.buffer.write(0, self.image.pread(count * BLOCK, first * BLOCK))
+            with command.buffer.views(0, count * BLOCK, writable=True) as views:
+                self.image.readv(views, first * BLOCK)
         except (OSError, DiskError):
             raise scsi.Refused(scsi.MEDIUM_ERROR, scsi.UNRECOVERED_READ_ERROR) from None
         return count * BLOCK
@@ -233,7 +234,11 @@ class HardDisk:
         first, count = self._span(command, moves=True)
         self._writable()
         assert command.buffer is not None
-        self._store(command.buffer.read(0, count * BLOCK), first * BLOCK)
+        try:
+            with command.buffer.views(0, count * BLOCK, writable=False) as views:
+                self.image.writev(views, first * BLOCK)
+        except (OSError, DiskError):
+            raise scsi.Refused(scsi.MEDIUM_ERROR, scsi.WRITE_FAULT) from None
         if command.cdb[0] != scsi.WRITE_6 and command.cdb[1] & 0x08:
             self._flush()
         return count * BLOCK

@@ -317,6 +317,23 @@ def test_a_class_without_the_decorator_is_refused() -> None:
         Bare()
 
 
+def test_a_subclass_keeps_the_layout_and_is_immutable_too() -> None:
+    class Named(Pair):
+        __slots__ = ()
+
+        @property
+        def total(self) -> int:
+            return self.low + self.high
+
+    named = Named.unpack(Pair(5, -2).pack())
+    assert (type(named), named.total, Named(1, 1).total) == (Named, 3, 2)
+    assert named != Pair(5, -2)
+    with pytest.raises(AttributeError, match=r"^Named is immutable"):
+        named.low = 1  # type: ignore[misc]
+    with pytest.raises(TypeError, match=r"^Loose: a subclass of a declared struct needs __slots__ = \(\)$"):
+        type("Loose", (Pair,), {})
+
+
 def test_structs_are_immutable_values() -> None:
     with pytest.raises(AttributeError, match=r"^VmbusChannelOpenChannel is immutable; use replace\(openid=...\)$"):
         OPEN.openid = 3  # type: ignore[misc]

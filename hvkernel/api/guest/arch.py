@@ -114,12 +114,6 @@ class Arch(Protocol):
     def page_shift(self, config: Build) -> int:
         """Return log2 of the PAGE_SIZE that the configuration asks for."""
 
-    def lowmem_limit(self, config: Build) -> int | None:
-        """Return the first byte address without a permanent mapping, ``None`` where all memory is mapped."""
-
-    def memory_limit(self, config: Build) -> int | None:
-        """Return the first byte address that the page tables cannot reach (4 GiB without PAE), ``None`` if none."""
-
     @property
     def regs(self) -> HvRegisters: ...
     @property

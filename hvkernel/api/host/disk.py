@@ -12,6 +12,7 @@ import stat
 import struct
 import uuid
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -27,6 +28,7 @@ BLANK_SIZE: Final = 64 << 20
 
 _LINUX_FILESYSTEM: Final = uuid.UUID("0fc63daf-8483-4772-8e79-3d69d8477de4")
 _ALIGNMENT: Final = 2048
+_MOST_VIEWS: Final = 1024
 _ENTRIES: Final = 128
 _ENTRY_SECTORS: Final = _ENTRIES * 128 // SECTOR_SIZE
 
@@ -115,15 +117,28 @@ class DiskImage:
             data += more
         return data
 
-    def pread_into(self, target: memoryview, offset: int) -> None:
-        """Fill *target*. :raises OSError: the file cannot be read there."""
-        fd = self._check(offset, len(target))
-        done = 0
-        while done < len(target):
-            got = os.preadv(fd, [target[done:]], offset + done)
+    def readv(self, targets: Sequence[memoryview], offset: int) -> None:
+        """Fill the targets one after the other from *offset* on. Errors as for :meth:`pread`."""
+        total = sum(len(view) for view in targets)
+        fd = self._check(offset, total)
+        views = list(targets)
+        while views:
+            got = os.preadv(fd, views[:_MOST_VIEWS], offset)
             if not got:
-                raise OSError(5, f"{self.name}: the file became shorter than {offset + len(target)} bytes")
-            done += got
+                raise OSError(5, f"{self.name}: the file became shorter than {offset + total} bytes")
+            offset += got
+            views = _rest(views, got)
+
+    def writev(self, sources: Sequence[memoryview], offset: int) -> None:
+        """Write the sources one after the other from *offset* on. Errors as for :meth:`pwrite`."""
+        if self.read_only:
+            raise DiskError(self.name, "read-only")
+        fd = self._check(offset, sum(len(view) for view in sources))
+        views = list(sources)
+        while views:
+            done = os.pwritev(fd, views[:_MOST_VIEWS], offset)
+            offset += done
+            views = _rest(views, done)
 
     def pwrite(self, data: bytes | bytearray | memoryview, offset: int) -> None:
         """Write *data*. :raises OSError: the file cannot be written there. :raises DiskError: read-only."""
@@ -167,6 +182,18 @@ class StorageUnit:
     write_cache: bool = True
     serial: str = ""
     """Serial number of VPD page 80; without one the page does not exist, as on the hosts seen."""
+
+
+def _rest(views: list[memoryview], done: int) -> list[memoryview]:
+    """What is left after *done* bytes."""
+    at = 0
+    while at < len(views) and done >= len(views[at]):
+        done -= len(views[at])
+        at += 1
+    left = views[at:]
+    if done:
+        left[0] = left[0][done:]
+    return left
 
 
 def _guid(rng: random.Random) -> bytes:

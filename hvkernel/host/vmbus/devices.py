@@ -198,6 +198,12 @@ class OfferedDevice:
         """Name of the class, or its GUID."""
         return guid_name(self.spec.class_guid) or str(self.spec.class_guid)
 
+    @property
+    def protocol(self) -> str | None:
+        """What driver and device agreed on, as the device says."""
+        device = self._device
+        return None if device is None else self._guard("protocol", None, lambda: device.protocol)
+
     def _guard(self, what: str, default: T, call: Callable[..., T], *args: Any) -> T:
         try:
             return call(*args)

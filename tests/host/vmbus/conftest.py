@@ -58,6 +58,7 @@ class Echo:
     closed: list[Channel] = field(default_factory=list)
     packets: list[Packet] = field(default_factory=list)
     on: Callable[[Channel, Packet], None] | None = None
+    protocol: str | None = None
 
     def offer(self, offer: Offer) -> Offer:
         return replace(offer, **self.offer_changes)
