@@ -22,6 +22,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from hvkernel.abi.ring import (
+    VMBUS_DATA_PACKET_FLAG_COMPLETION_REQUESTED,
+    VMBUS_NO_RQSTOR,
+    VMBUS_RQST_ERROR,
+    HvRingBuffer,
+    VmpacketDescriptor,
+)
 from hvkernel.machine.addresses import HV_HYP_PAGE_SHIFT, HV_HYP_PAGE_SIZE, HvPfn
 
 if TYPE_CHECKING:
@@ -52,17 +59,14 @@ __all__ = [
 VMBUS_PKT_TRAILER: Final = 8
 """Bytes behind every packet. Source: drivers/hv/ring_buffer.c VMBUS_PKT_TRAILER."""
 
-WRITE_INDEX: Final = 0
-READ_INDEX: Final = 4
-INTERRUPT_MASK: Final = 8
-PENDING_SEND_SZ: Final = 12
-FEATURE_BITS: Final = 64
-DESC_SIZE: Final = 16
-DESC_TRANS_ID: Final = 8
-
-VMBUS_NO_RQSTOR: Final = 0xFFFF_FFFF_FFFF_FFFF
-VMBUS_RQST_ERROR: Final = 0xFFFF_FFFF_FFFF_FFFE
-VMBUS_DATA_PACKET_FLAG_COMPLETION_REQUESTED: Final = 1
+WRITE_INDEX: Final = HvRingBuffer.offset_of("write_index")
+READ_INDEX: Final = HvRingBuffer.offset_of("read_index")
+INTERRUPT_MASK: Final = HvRingBuffer.offset_of("interrupt_mask")
+PENDING_SEND_SZ: Final = HvRingBuffer.offset_of("pending_send_sz")
+FEATURE_BITS: Final = HvRingBuffer.offset_of("feature_bits")
+DESC_SIZE: Final = VmpacketDescriptor.SIZE
+DESC_TRANS_ID: Final = VmpacketDescriptor.offset_of("trans_id")
+"""Offsets of the shared structures, in bytes (include/linux/hyperv.h)."""
 
 EAGAIN: Final = 11
 ENODEV: Final = 19
