@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
-from hvkernel_storvsc import vsc, vsc_io
-from hvkernel_storvsc.wire import STORVSC_MAX_PKT_SIZE, VmscsiRequest, VstorPacket
 
 from hvkernel.abi.ring import VmpacketDescriptor
 from hvkernel.hv.ring_buffer import VMBUS_RING_SIZE
+from hvkernel_storvsc import vsc, vsc_io
+from hvkernel_storvsc.wire import STORVSC_MAX_PKT_SIZE, VmscsiRequest, VstorPacket
 
 DATA = Path(__file__).parents[2] / "data" / "storvsc"
 
