@@ -33,7 +33,7 @@ from hvkernel.linux.sched import Sched
 from hvkernel.linux.scsi import Scsi
 from hvkernel.linux.smp import Cpus
 from hvkernel.linux.softirq import Softirq
-from hvkernel.linux.symbols import LinkError, Symbols, check_link, state_of
+from hvkernel.linux.symbols import LinkError, Symbols, check_link, exporters_first, state_of
 from hvkernel.linux.timers import Timers
 from hvkernel.linux.workqueue import WorkqueueApi
 from hvkernel.machine import Fault, Machine, Task
@@ -215,15 +215,18 @@ class Kernel:
         if errors:
             raise LinkFailure(errors)
         self._sealed = True
+        image = []
         for obj in self.objects:
             state = self.built(obj)
             if state == "n":
                 continue
             self.module.add(obj, module=state == "m")
-            if state == "m":
-                continue
+            if state == "y":
+                image.append(obj)
+        for obj in exporters_first(image):
             if obj.link is not None:
                 obj.link(self)
+        for obj in image:
             self.initcall.add(obj.level, obj.path, lambda obj=obj: obj.init(self), obj.function or f"{obj.name}_init")  # type: ignore[misc]
 
     def start(self) -> Task:

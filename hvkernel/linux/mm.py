@@ -113,6 +113,25 @@ class Mm:
             raise RuntimeError(f"reserve({start:#x}, {size:#x}, {name!r}) after mm_init")
         self._reserved.append((start, start + size, name))
 
+    def memblock_alloc(self, size: int, name: str) -> int:
+        """Take zeroed memory that lives as long as the kernel; return its address. Before :meth:`mm_init` only.
+
+        :param size: bytes, a multiple of PAGE_SIZE.
+
+        It comes from above 16 MiB, where the kernel's image lies, ascending (*unspecified*).
+        :raises RuntimeError: there is no room.
+        """
+        for start, end in self.usable:
+            at = (max(start, 16 << 20) + self.PAGE_SIZE - 1) & -self.PAGE_SIZE
+            while at + size <= end:
+                taken = [stop for begin, stop, _ in self._reserved if begin < at + size and stop > at]
+                if not taken:
+                    self.reserve(at, size, name)
+                    self.memory.write(at, bytes(size))
+                    return at
+                at = (max(taken) + self.PAGE_SIZE - 1) & -self.PAGE_SIZE
+        raise RuntimeError(f"memblock_alloc({size:#x}, {name!r}): no room")
+
     def mm_init(self) -> None:
         """Hand the free memory to the allocator. Source: mm/memblock.c:memblock_free_all."""
         shift, mask = self.PAGE_SHIFT, self.PAGE_SIZE - 1

@@ -110,3 +110,28 @@ class Symbols:
     def table(self) -> Mapping[str, str]:
         """Protocol name to owner, sorted; for reports."""
         return {p.__name__: owner for p, (_, owner) in sorted(self._table.items(), key=lambda e: e[0].__name__)}
+
+
+def exporters_first(objects: Sequence[KernelObject]) -> list[KernelObject]:
+    """Order objects so that each comes after those whose exports it imports, otherwise as they stand.
+
+    A linker needs no order; ``link`` callbacks, which hand one object's state to another, do. Objects that import
+    each other keep their order.
+    """
+    exporter = {export.proto: obj for obj in objects for export in obj.exports}
+    done: list[KernelObject] = []
+    visiting: list[KernelObject] = []
+
+    def visit(obj: KernelObject) -> None:
+        if obj in done or obj in visiting:
+            return
+        visiting.append(obj)
+        for needed in obj.imports:
+            if needed.proto in exporter:
+                visit(exporter[needed.proto])
+        visiting.pop()
+        done.append(obj)
+
+    for obj in objects:
+        visit(obj)
+    return done

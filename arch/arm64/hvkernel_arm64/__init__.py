@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Final
 
-from hvkernel.api.hooks import hookimpl
+from hvkernel.api.hooks import ArchPlugin, DefaultHost, hookimpl
 
 HVKERNEL_CONTRACT: Final = "1.0"
 
@@ -17,3 +17,20 @@ def hv_abi() -> Sequence[ModuleType]:
     from hvkernel_arm64 import tlfs
 
     return (tlfs,)
+
+
+@hookimpl
+def hv_arch() -> ArchPlugin:
+    """Bring the architecture: its guest and host halves, and the hosts that its guests boot on."""
+    from hvkernel_arm64.guest import make_guest
+    from hvkernel_arm64.host import HostArm64
+
+    return ArchPlugin(
+        name="arm64",
+        abi="arm64",
+        bits=(64,),
+        page_sizes=(4096, 16384, 65536),
+        default_hosts=(DefaultHost("azure-arm64", 2),),
+        guest=make_guest,
+        host=HostArm64,
+    )

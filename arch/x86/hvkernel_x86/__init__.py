@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Final
 
-from hvkernel.api.hooks import hookimpl
+from hvkernel.api.hooks import ArchPlugin, DefaultHost, hookimpl
 
 HVKERNEL_CONTRACT: Final = "1.0"
 
@@ -17,3 +17,20 @@ def hv_abi() -> Sequence[ModuleType]:
     from hvkernel_x86 import tlfs, tlfs_cpuid, tlfs_nested, tlfs_structs
 
     return (tlfs, tlfs_cpuid, tlfs_nested, tlfs_structs)
+
+
+@hookimpl
+def hv_arch() -> ArchPlugin:
+    """Bring the architecture: its guest and host halves, and the hosts that its guests boot on."""
+    from hvkernel_x86.guest import make_guest
+    from hvkernel_x86.host import HostX86
+
+    return ArchPlugin(
+        name="x86",
+        abi="x86_64",
+        bits=(64, 32),
+        page_sizes=(4096,),
+        default_hosts=(DefaultHost("azure-gen2", 2, ("64BIT", "EFI")), DefaultHost("ws2022", 1)),
+        guest=make_guest,
+        host=HostX86,
+    )

@@ -127,6 +127,10 @@ class Mm(Protocol):
         """One zeroed page, mapped."""
         ...
 
+    def memblock_alloc(self, size: int, name: str) -> int:
+        """Zeroed memory that lives as long as the kernel, before there is a page allocator: its address."""
+        ...
+
     def free_pages(self, page: Page) -> None:
         """Give an allocation back. Twice is a finding, and changes nothing."""
         ...
