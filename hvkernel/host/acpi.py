@@ -102,7 +102,8 @@ def _srat(arch: ArchHost, shape: FirmwareShape, memory: Sequence[tuple[int, int,
     for start, size, node in memory:
         # Enabled and hot-pluggable, as every log has it (struct acpi_srat_mem_affinity).
         kind = AcpiSubtableHeader(AcpiSratType.ACPI_SRAT_TYPE_MEMORY_AFFINITY, AcpiSratMemAffinity.SIZE)
-        body += AcpiSratMemAffinity(kind, node, 0, start, size, 0, ACPI_SRAT_MEM_ENABLED | ACPI_SRAT_MEM_HOT_PLUGGABLE, 0).pack()
+        flags = ACPI_SRAT_MEM_ENABLED | ACPI_SRAT_MEM_HOT_PLUGGABLE
+        body += AcpiSratMemAffinity(kind, node, 0, start, size, 0, flags, 0).pack()
     return header(b"SRAT", 3, body)
 
 

@@ -25,8 +25,23 @@ def _structure(kind: int, handle: int, formatted: bytes, *strings: str) -> bytes
 
 def structures(version: str, date: str, maker: str) -> tuple[bytes, int]:
     """Return the structure table (BIOS, system, baseboard, end) and the number of structures."""
-    bios = _structure(SmbiosType.DMI_ENTRY_BIOS, 0, pack("<BBHBBQHBBBB", 1, 2, 0, 3, 0, 0x08, 0x0C01, 4, 1, 0xFF, 0xFF), maker, version, date)
-    system = _structure(SmbiosType.DMI_ENTRY_SYSTEM, 1, pack("<BBBB16sBBB", 1, 2, 3, 4, bytes(16), 6, 0, 0), _MAKER, _PRODUCT, "7.0", "0")
+    bios = _structure(
+        SmbiosType.DMI_ENTRY_BIOS,
+        0,
+        pack("<BBHBBQHBBBB", 1, 2, 0, 3, 0, 0x08, 0x0C01, 4, 1, 0xFF, 0xFF),
+        maker,
+        version,
+        date,
+    )
+    system = _structure(
+        SmbiosType.DMI_ENTRY_SYSTEM,
+        1,
+        pack("<BBBB16sBBB", 1, 2, 3, 4, bytes(16), 6, 0, 0),
+        _MAKER,
+        _PRODUCT,
+        "7.0",
+        "0",
+    )
     board = _structure(SmbiosType.DMI_ENTRY_BASEBOARD, 2, pack("<BBBB", 1, 2, 3, 4), _MAKER, _PRODUCT, "7.0", "0")
     end = _structure(SmbiosType.DMI_ENTRY_END_OF_TABLE, 0xFEFF, b"")
     return bios + system + board + end, 4
