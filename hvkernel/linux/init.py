@@ -242,17 +242,21 @@ class Init:
                 continue
             env = self._kernel.driver.uevent_env(dev, "add")
             if env is not None and "MODALIAS" in env:
-                self._load(env["MODALIAS"])
+                self._load(env)
             self._settle()
 
     def _settle(self) -> None:
         """udevadm settle: handle events until there are none."""
         while self._events:
             _, env = self._events.popleft()
-            self._load(env["MODALIAS"])
+            self._load(env)
 
-    def _load(self, modalias: str) -> None:
-        self._kernel.module.load_alias(modalias)
+    def _load(self, env: dict[str, str]) -> None:
+        """udev's 80-drivers.rules: the modules of the alias, and sg for a SCSI device."""
+        module = self._kernel.module
+        module.load_alias(env["MODALIAS"])
+        if env.get("DEVTYPE") == "scsi_device" and module.available("sg"):
+            module.request_module("sg")
 
     def state(self) -> dict[str, Any]:
         """For reports."""

@@ -34,6 +34,7 @@ from hvkernel.api.guest.scsi import (
     BLIST_TRY_VPD_PAGES,
     FAILED,
     SUCCESS,
+    Scsi,
     ScsiCmnd,
     ScsiDevice,
     ScsiHost,
@@ -162,7 +163,10 @@ class Storvsc:
             self.storvsc_drv_init,
             exit=self.storvsc_drv_exit,
             link=self._link,
-            imports=(Import(Vmbus, ("__vmbus_driver_register", "vmbus_open", "vmbus_sendpacket_mpb_desc")),),
+            imports=(
+                Import(Vmbus, ("__vmbus_driver_register", "vmbus_open", "vmbus_sendpacket_mpb_desc")),
+                Import(Scsi, ("scsi_host_alloc", "scsi_add_host_with_dma", "scsi_scan_host", "scsi_done")),
+            ),
             aliases=tuple(f"vmbus:{guid.hex()}" for guid in (HV_SCSI_GUID, HV_IDE_GUID, HV_SYNTHFC_GUID)),
             function="storvsc_drv_init",
         )
