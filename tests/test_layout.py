@@ -44,3 +44,58 @@ def test_source_roots_are_never_imported_as_packages(path: Path) -> None:
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
             names = [node.module or ""]
         assert not {name.split(".")[0] for name in names} & {"plugins", "arch", "tests", "docs"}, path
+
+
+CONTRACTS = PYPROJECT["tool"]["importlinter"]["contracts"]
+HOST_SIDE, GUEST_SIDE = ("vsp", "host"), ("vsc", "guest")
+
+
+def sided(prefixes: tuple[str, ...]) -> set[str]:
+    """Modules of plugins and architectures whose name says which side of the boundary they are on."""
+    found = set()
+    for directory in IN_TREE:
+        for path in (ROOT / directory).iterdir():
+            if path.stem.partition("_")[0] in prefixes and (path.suffix == ".py" or path.is_dir()):
+                found.add(f"{Path(directory).name}.{path.stem}")
+    return found
+
+
+def contract(name: str) -> dict[str, list[str]]:
+    return next(entry for entry in CONTRACTS if entry["name"] == name)
+
+
+def test_the_sides_in_the_contracts_are_those_of_the_tree() -> None:
+    host = {"hvkernel.host", "hvkernel.api.host", *sided(HOST_SIDE)}
+    guest = {"hvkernel.linux", "hvkernel.hv", "hvkernel.api.guest", *sided(GUEST_SIDE)}
+    assert sided(HOST_SIDE)
+    assert sided(GUEST_SIDE)
+    for name, inside, outside in (
+        ("The host knows nothing of the guest", host, guest),
+        ("The guest knows nothing of the host", guest, host),
+    ):
+        assert set(contract(name)["source_modules"]) == inside
+        assert set(contract(name)["forbidden_modules"]) == outside
+
+
+def test_every_part_of_hvkernel_stands_in_the_layers() -> None:
+    layers = CONTRACTS[-1]["layers"]
+    named = {part.strip() for layer in layers for part in layer.split("|")}
+    parts = {p.stem for p in (ROOT / "hvkernel").iterdir() if p.suffix == ".py" or (p / "__init__.py").exists()}
+    assert named == parts - {"__init__"}
+
+
+@pytest.mark.parametrize(
+    ("name", "homes"),
+    [
+        ("pydantic only in config", {"hvkernel.config"}),
+        ("numba only in ring", {"hvkernel.ring"}),
+        ("pluggy only in api and boot", {"hvkernel.api", "hvkernel.boot"}),
+        ("greenlet only in machine", {"hvkernel.machine"}),
+        ("kconfiglib only in kconfig", {"hvkernel.kconfig"}),
+        ("click and rich only in cli", {"hvkernel.cli"}),
+    ],
+)
+def test_a_library_is_forbidden_everywhere_but_at_home(name: str, homes: set[str]) -> None:
+    parts = {f"hvkernel.{p.name}" for p in (ROOT / "hvkernel").iterdir() if (p / "__init__.py").exists()}
+    everywhere = parts | {Path(directory).name for directory in IN_TREE}
+    assert set(contract(name)["source_modules"]) == everywhere - homes

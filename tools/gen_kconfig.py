@@ -33,6 +33,7 @@ BOOT = [
     *("EFI", "EFI_STUB", "SYSFB", "VT", "SMP", "NUMA", "HOTPLUG_CPU", "X86_X2APIC", "PARAVIRT_SPINLOCKS"),
     *("X86_PAE", "HIGHMEM", "HIGHMEM64G", "CPU_BIG_ENDIAN", "COMPAT", "HZ", "HZ_100", "NO_HZ_FULL"),
     *("ARM64_4K_PAGES", "ARM64_16K_PAGES", "ARM64_64K_PAGES"),
+    *("XEN_DOM0",),  # the only thing beside the prompt that turns X86_X2APIC on
     *("KEXEC_CORE", "CRASH_DUMP", "HIBERNATION", "MEMORY_HOTPLUG", "PRINTK", "DEBUG_FS"),
 ]
 """Symbols that the boot path asks for beside the Hyper-V ones."""
@@ -43,6 +44,7 @@ TOOLCHAIN = re.compile(r"^(CC|AS|LD|LLD|CLANG|GCC|RUSTC?|PAHOLE|BINDGEN|TOOLS|BU
 PLUGIN = {"hvkernel_storvsc": ("HYPERV_STORAGE",)}
 """Symbols that a plugin owns, left out of the data."""
 
+TRI = ("n", "m", "y")
 TYPES = {K.BOOL: "bool", K.TRISTATE: "tristate", K.INT: "int", K.HEX: "hex", K.STRING: "string"}
 
 
@@ -150,15 +152,16 @@ def impossible(expression: Any) -> bool:
     )
 
 
-def reduced(expression: Any, keep: Any) -> list[Any]:
-    """The factors of a condition that mention only kept symbols."""
-    return [
-        term
-        for term in K.split_expr(expression, K.AND)
-        if not (isinstance(term, K.Symbol) and term.is_constant and term.name == "y")
-        and symbols_of(term)
-        and all(s in keep for s in symbols_of(term))
-    ]
+def reduced(expression: Any, keep: Any, seen: tuple[Any, ...] = ()) -> list[Any]:
+    """The factors of a condition that mention only kept symbols, those of its unkept symbols' own dependencies too."""
+    found = []
+    for term in factors(expression):
+        symbols = symbols_of(term)
+        if symbols and all(s in keep for s in symbols):
+            found.append(term)
+        elif isinstance(term, K.Symbol) and not term.is_constant and term not in seen and len(seen) < 6:
+            found += reduced(term.direct_dep, keep, (*seen, term))
+    return found
 
 
 def text_of(terms: list[Any]) -> str:
@@ -231,52 +234,139 @@ def choice_entry(choice: Any, keep: Any) -> list[str]:
     return [*lines, "", "endchoice"]
 
 
+def partial(expression: Any, known: Any) -> Any:
+    """An expression with every unknown symbol replaced by the value it has when nothing is configured.
+
+    :returns: an int, 0 to 2, where nothing is left of it, else an expression over known symbols.
+    """
+    if isinstance(expression, tuple):
+        operator = expression[0]
+        if operator is K.NOT:
+            inner = partial(expression[1], known)
+            return 2 - inner if isinstance(inner, int) else (K.NOT, inner)
+        if operator in (K.AND, K.OR):
+            left, right = partial(expression[1], known), partial(expression[2], known)
+            absorbing, neutral = (0, 2) if operator is K.AND else (2, 0)
+            if absorbing in (left, right):
+                return absorbing
+            if left == neutral:
+                return right
+            if right == neutral:
+                return left
+            if isinstance(left, int) and isinstance(right, int):
+                return min(left, right) if operator is K.AND else max(left, right)
+            if isinstance(left, int) or isinstance(right, int):
+                return neutral if operator is K.AND else absorbing - 1
+            return (operator, left, right)
+        if all(s in known for s in symbols_of(expression)):
+            return expression
+        return K.expr_value(expression)
+    if isinstance(expression, K.Symbol) and (expression in known or K.expr_value(expression) == 1):
+        return expression if expression in known else 1
+    return K.expr_value(expression)
+
+
+def default_lines(symbol: Any, known: Any) -> list[str]:
+    """An outside selector's defaults as far as known symbols say them, for fragments, where absent means default."""
+    lines = []
+    for value, condition in symbol.defaults:
+        result = partial(value, known)
+        when = partial(condition, known)
+        if when == 0:
+            continue
+        text = TRI[result] if isinstance(result, int) else K.expr_str(result)
+        suffix = "" if isinstance(when, int) else f" if {K.expr_str(when)}"
+        lines.append(f"\tdefault {text}{suffix}")
+        if not suffix:
+            break
+    while lines and lines[-1].startswith("\tdefault n"):
+        lines.pop()
+    return lines
+
+
 def outside(kconf: Tree, kept: list[Any]) -> list[str]:
     """Selectors that are not kept, with the symbols their select conditions name."""
     keep = set(kept)
     lines: list[str] = []
     plain: dict[Any, None] = {}
-    listed: set[Any] = set()
+    listed = selectors(kconf, keep)
+    known = keep | listed
     for symbol in kept:
         for node in symbol.nodes:
             for target, cond in node.selects:
-                if target in keep:
+                if target in known:
                     plain.update(dict.fromkeys(s for s in symbols_of(cond) if s not in keep))
     for symbol in kconf.unique_defined_syms:
-        if symbol in keep or impossible(symbol.direct_dep) or symbol.orig_type not in (K.BOOL, K.TRISTATE):
+        if symbol not in listed:
             continue
         selects: dict[str, None] = {}
         for node in symbol.nodes:
-            if impossible(node.dep):
-                continue
             for target, cond in node.selects:
-                if target not in keep or impossible(cond):
+                if target not in known or impossible(node.dep) or impossible(cond):
                     continue
                 left = [t for t in factors(cond) if K.expr_str(t) not in {K.expr_str(f) for f in factors(node.dep)}]
                 for term in left:
-                    for other in symbols_of(term):
-                        if other not in keep:
-                            plain[other] = None
+                    plain.update(dict.fromkeys(s for s in symbols_of(term) if s not in keep))
                 selects[f"\tselect {target.name}{with_if(text_of(left))}"] = None
-        if not selects:
-            continue
-        listed.add(symbol)
         lines.append(f"config {symbol.name}")
         lines.append(f'\t{TYPES[symbol.orig_type]} "{symbol.name}"')
-        dep = text_of(reduced(symbol.direct_dep, keep))
+        drivers = limiting(symbol, keep)
+        plain.update(dict.fromkeys(drivers))
+        dep = text_of([*drivers, *reduced(symbol.direct_dep, keep)])
         if dep:
             lines.append(f"\tdepends on {dep}")
+        lines += default_lines(symbol, keep)
         lines += selects
         lines.append("")
     for symbol in plain:
         if symbol not in listed:
-            lines += [f"config {symbol.name}", f'\t{TYPES[symbol.orig_type]} "{symbol.name}"', ""]
+            lines += [f"config {symbol.name}", f'\t{TYPES[symbol.orig_type]} "{symbol.name}"']
+            lines += [*default_lines(symbol, keep), ""]
     return lines
+
+
+def limiting(symbol: Any, keep: set[Any]) -> list[Any]:
+    """The unkept drivers (tristate, with a prompt) that a bool depends on: one that is m limits its selects to m."""
+    if symbol.orig_type != K.BOOL:
+        return []
+    return [
+        term
+        for term in factors(symbol.direct_dep)
+        if isinstance(term, K.Symbol)
+        and term.orig_type == K.TRISTATE
+        and not term.is_constant
+        and term not in keep
+        and any(node.prompt for node in term.nodes)
+    ]
+
+
+def selectors(kconf: Tree, keep: set[Any]) -> set[Any]:
+    """The symbols outside the closure that can be on and select one inside it, or one of those without a prompt."""
+    found: set[Any] = set()
+    wanted = set(keep)
+    while wanted:
+        more = {
+            symbol
+            for symbol in kconf.unique_defined_syms
+            if symbol not in keep
+            and symbol not in found
+            and symbol.orig_type in (K.BOOL, K.TRISTATE)
+            and not impossible(symbol.direct_dep)
+            and any(
+                target in wanted and not impossible(cond) and not impossible(node.dep)
+                for node in symbol.nodes
+                for target, cond in node.selects
+            )
+        }
+        found |= more
+        wanted = {symbol for symbol in more if not any(node.prompt for node in symbol.nodes)}
+    return found
 
 
 def render(kconf: Tree, release: str, arch: str, source: str) -> str:
     kept = closure(kconf)
     keep = set(kept)
+    known = keep | selectors(kconf, keep)
     lines = [
         f"# Linux {release}, {arch}: the symbols that Hyper-V and the boot path depend on. Types and expressions only.",
         f"# Written by tools/gen_kconfig.py from {source}.",
@@ -288,13 +378,13 @@ def render(kconf: Tree, release: str, arch: str, source: str) -> str:
             continue
         if symbol.choice:
             done.update(symbol.choice.syms)
-            lines += [*choice_entry(symbol.choice, keep), ""]
+            lines += [*choice_entry(symbol.choice, known), ""]
             continue
         if TOOLCHAIN.search(symbol.name):
             lines += [f"config {symbol.name}", f'\t{TYPES[symbol.orig_type]} "{symbol.name}"', ""]
             continue
         for node in symbol.nodes:
-            lines += [*entry(node, keep, False), ""]
+            lines += [*entry(node, known, False), ""]
     lines += ["# Outside: these select a symbol above; their values come from the .config.", ""]
     lines += outside(kconf, kept)
     return "\n".join(lines).rstrip() + "\n"

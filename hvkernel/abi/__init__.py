@@ -6,6 +6,8 @@ of them; ask for what is needed, e.g. ``from hvkernel.abi import vmbus``.
 
 from __future__ import annotations
 
+import importlib
+from types import ModuleType
 from typing import Final
 
 MODULES: Final[tuple[str, ...]] = (
@@ -27,3 +29,8 @@ MODULES: Final[tuple[str, ...]] = (
 
 `hvkernel.abi.tlfs` is not among them: it only gathers the ``tlfs_*`` modules.
 """
+
+
+def core_modules() -> tuple[ModuleType, ...]:
+    """Import and return every module of `MODULES`."""
+    return tuple(importlib.import_module(name) for name in MODULES)

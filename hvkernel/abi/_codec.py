@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from hvkernel.abi._values import Buffer, Guid, WireError
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from hvkernel.abi.wire import Buffer, Field, Wire, WireError
+    from hvkernel.abi.wire import Field, Wire
 
 
 def short(cls: type[Wire], buffer: Buffer, offset: int) -> WireError:
     """Return the error for a buffer that ends too early."""
-    from hvkernel.abi.wire import WireError
-
     got = len(buffer) - offset if offset >= 0 else 0
     return WireError(f"{cls.__name__} needs {cls.SIZE} bytes at offset {offset}, got {max(got, 0)} ({cls.SOURCE})")
 
@@ -71,8 +71,6 @@ def _int_complaint(field: Field, value: Any) -> str | None:
 
 def explain(self: Wire) -> WireError:
     """Find the field that made `pack` fail."""
-    from hvkernel.abi.wire import WireError
-
     cls = type(self)
     for field in cls.FIELDS:
         if field.overlay or field.kind == "tail":
@@ -97,7 +95,7 @@ def explain(self: Wire) -> WireError:
 
 def explain_element(where: str, code: str, items: tuple[Any, ...]) -> WireError:
     """Find the element that made packing an array fail."""
-    from hvkernel.abi.wire import Field, WireError
+    from hvkernel.abi.wire import Field
 
     field = Field("", 0, struct.calcsize(code), "int", code)
     for index, item in enumerate(items):
@@ -122,8 +120,6 @@ def raw_reader(field: Field) -> Callable[[Buffer], Any]:
     if field.kind == "bytes":
         return lambda raw: bytes(raw[offset : offset + size])
     if field.kind == "guid":
-        from hvkernel.abi.wire import Guid
-
         return lambda raw: Guid(raw[offset : offset + size])
     cls, step = field.type, field.type.SIZE
     if field.kind == "wire":
@@ -153,38 +149,57 @@ def overlay_getter(field: Field, fields: tuple[Field, ...], is_union: bool) -> C
     return lambda self: whole(self.pack())
 
 
-def members_of(cls: type[Wire]) -> dict[str, tuple[Field, int, int]]:
-    """Return each member with the mask and shift of its bits in the struct read as one number; made once per class."""
-    table: dict[str, tuple[Field, int, int]] | None = cls.__dict__.get("_MEMBERS")
+class _Member(NamedTuple):
+    field: Field
+    mask: int
+    """Its bits in the struct read as one number."""
+    shift: int
+    whole: Callable[[Any], bytes] | None
+    """Packs a plain integer that is the whole struct."""
+    top: int
+    """Largest value of an integer or bit-field; -1 for anything else."""
+
+
+def members_of(cls: type[Wire]) -> dict[str, _Member]:
+    """Return the members that values can be assembled of; made once per class."""
+    table: dict[str, _Member] | None = cls.__dict__.get("_MEMBERS")
     if table is None:
         table = {}
         for field in cls.FIELDS:
-            if field.kind != "tail":
-                shift = 8 * field.offset + field.bit_offset
-                table[field.name] = (field, (1 << (field.bit_size or 8 * field.size)) - 1 << shift, shift)
+            if field.kind == "tail":
+                continue
+            shift = 8 * field.offset + field.bit_offset
+            mask = (1 << (field.bit_size or 8 * field.size)) - 1 << shift
+            whole = struct.Struct("<" + field.code).pack if field.kind == "int" and field.size == cls.SIZE else None
+            top = _limits(field)[1] if field.kind in ("int", "bits") else -1
+            table[field.name] = _Member(field, mask, shift, whole, top)
         type.__setattr__(cls, "_MEMBERS", table)
     return table
 
 
 def assemble(cls: type[Wire], members: dict[str, Any], base: bytes | None = None) -> bytes:
     """Return the bytes in which the named members have their values and every other bit is that of ``base`` or zero."""
-    from hvkernel.abi.wire import WireError
-
-    word = int.from_bytes(base, "little") if base is not None else 0
     table = members_of(cls)
+    if base is None and len(members) == 1:
+        ((name, value),) = members.items()
+        row = table.get(name)
+        if row is not None and row.whole is not None:
+            try:
+                return row.whole(value)
+            except struct.error:
+                pass  # the general way says what is wrong
+    word = int.from_bytes(base, "little") if base is not None else 0
     taken = 0
     for name, value in members.items():
         row = table.get(name)
         if row is None:
             raise WireError(f"{cls.__name__} has no member {name!r} ({cls.SOURCE})")
-        field, mask, shift = row
+        field, mask, shift, _, top = row
         if taken & mask:
-            other = next(one for one in members if table[one][1] & mask)
+            other = next(one for one in members if table[one].mask & mask)
             raise WireError(f"{cls.__name__}.{name} overlaps {cls.__name__}.{other}: name one ({cls.SOURCE})")
         taken |= mask
-        if field.kind in ("int", "bits") and value.__class__ is int and 0 <= value <= mask >> shift:
-            if value > mask >> shift + 1 and field.code.islower():
-                raise WireError(f"{cls.__name__}.{name} ({cls.SOURCE}) {_complaint(field, value)}")
+        if value.__class__ is int and 0 <= value <= top:
             word = word & ~mask | value << shift
             continue
         wrong = _complaint(field, value)
@@ -233,14 +248,14 @@ class _Emitter:
             if field is not None and (field.overlay or field.kind == "tail"):
                 continue
             if pending and (field is None or field.kind != "bits" or field.offset != pending[0].offset):
-                self._bits(cls, pending, path, base, target)
+                self._bits(pending, path, base, target)
                 pending = []
             if field is None:
                 return
             if field.kind == "bits":
                 pending.append(field)
             else:
-                self._one(cls, field, path, base, target)
+                self._one(field, path, base, target)
 
     def _pad_to(self, offset: int) -> None:
         if offset > self._at:
@@ -254,11 +269,10 @@ class _Emitter:
         self._index += slots
         return first
 
-    def _setter(self, cls: type[Wire], field: Field, target: str, value: str) -> None:
-        setter = self.name("s", cls.__dict__[field.name].__set__)
-        self.build.append(f"{setter}({target}, {value})")
+    def _setter(self, field: Field, target: str, value: str) -> None:
+        self.build.append(f"{target}.{field.name} = {value}")
 
-    def _bits(self, cls: type[Wire], group: list[Field], path: str, base: int, target: str) -> None:
+    def _bits(self, group: list[Field], path: str, base: int, target: str) -> None:
         self._pad_to(base + group[0].offset)
         index = self._take(group[0].code, group[0].size, 1)
         reads = [(f, f"{path}.{f.name}") for f in group]
@@ -267,40 +281,39 @@ class _Emitter:
         for f in group:
             shifted = f"v[{index}] >> {f.bit_offset}" if f.bit_offset else f"v[{index}]"
             whole = f.bit_offset + f.bit_size == 8 * f.size
-            self._setter(cls, f, target, shifted if whole else f"({shifted}) & {(1 << f.bit_size) - 1:#x}")
+            self._setter(f, target, shifted if whole else f"({shifted}) & {(1 << f.bit_size) - 1:#x}")
 
-    def _one(self, cls: type[Wire], field: Field, path: str, base: int, target: str) -> None:
+    def _one(self, field: Field, path: str, base: int, target: str) -> None:
         read = f"{path}.{field.name}"
         self._pad_to(base + field.offset)
         if field.kind == "int":
             index = self._take(field.code, field.size, 1)
             self.values.append(read)
-            self._setter(cls, field, target, f"v[{index}]")
+            self._setter(field, target, f"v[{index}]")
         elif field.kind == "ints":
             index = self._take(f"{field.elements}{field.code}", field.size, field.elements)
             self.checks.append(f"len({read}) != {field.elements}")
             self.values.append(f"*{read}")
-            self._setter(cls, field, target, f"v[{index}:{index + field.elements}]")
+            self._setter(field, target, f"v[{index}:{index + field.elements}]")
         elif field.kind == "wire" and not hasattr(field.type, "_raw"):
             self._temps += 1
             temp = f"t{self._temps}"
             kind = self.name("C", field.type)
             self.checks.append(f"{read}.__class__ is not {kind}")
-            self.build.append(f"{temp} = _new({kind})")
+            self.build.append(f"{temp} = _new({self.name('W', writable(field.type))})")
             self.walk(field.type, read, base + field.offset, temp)
+            self.build.append(f"{temp}.__class__ = {kind}")
             self._pad_to(base + field.offset + field.size)
-            self._setter(cls, field, target, temp)
+            self._setter(field, target, temp)
         else:
-            self._blob(cls, field, read, target)
+            self._blob(field, read, target)
 
-    def _blob(self, cls: type[Wire], field: Field, read: str, target: str) -> None:
+    def _blob(self, field: Field, read: str, target: str) -> None:
         index = self._take(f"{field.size}s", field.size, 1)
         value, v = read, f"v[{index}]"
         if field.kind in ("bytes", "guid"):
             self.checks.append(f"len({read}) != {field.size}")
             if field.kind == "guid":
-                from hvkernel.abi.wire import Guid
-
                 v = f"_guid({self.name('g', Guid)}, {v})"
         elif field.kind == "wire":
             kind = self.name("C", field.type)
@@ -312,7 +325,25 @@ class _Emitter:
             value = f"b''.join([_item({kind}, x) for x in {read}])"
             v = f"_many({kind}, {v})"
         self.values.append(value)
-        self._setter(cls, field, target, v)
+        self._setter(field, target, v)
+
+
+def writable(cls: type[Wire]) -> type[Wire]:
+    """Return the twin of a struct class whose fields can be assigned.
+
+    Generated code fills a twin with plain assignments and turns it into the immutable class at the end, which costs
+    a third of calling every slot's setter. No twin is ever handed out.
+    """
+    twin: type[Wire] | None = cls.__dict__.get("_WRITABLE")
+    if twin is None:
+        body = {
+            "__slots__": cls.__dict__["__slots__"],
+            "__setattr__": object.__setattr__,
+            "__delattr__": object.__delattr__,
+        }
+        twin = type(cls.__name__, cls.__bases__, body)
+        type.__setattr__(cls, "_WRITABLE", twin)
+    return twin
 
 
 def _item(kind: type[Wire], value: Any) -> bytes:
@@ -327,8 +358,6 @@ def _many(kind: type[Wire], raw: bytes) -> tuple[Wire, ...]:
 
 def compile_codec(cls: type[Wire]) -> type[Wire]:
     """Give the declared class (or the base of ``cls`` that was declared) its generated methods and return it."""
-    from hvkernel.abi.wire import WireError
-
     declared: type[Wire] | None = next((c for c in cls.__mro__ if "FIELDS" in c.__dict__), None)
     if declared is None:
         raise WireError(f"{cls.__name__} is not declared with @wire(size=, source=)")
@@ -338,20 +367,20 @@ def compile_codec(cls: type[Wire]) -> type[Wire]:
     fields = [f for f in declared.FIELDS if not f.overlay and f.kind != "tail"]
     codec = struct.Struct("<" + emit.format)
     assert codec.size == declared.SIZE, (declared, emit.format)
-    setters = [emit.name("s", declared.__dict__[f.name].__set__) for f in fields]
     names = [f.name for f in fields]
     check = f"        if {' or '.join(emit.checks)}: raise TypeError\n" if emit.checks else ""
-    init = "".join(f"    {s}(self, {n})\n" for s, n in zip(setters, names, strict=True)) or "    pass\n"
+    make = "".join(f"    self.{n} = {n}\n" for n in names)
     build = "".join(f"    {line}\n" for line in emit.build)
     source = (
-        f"def __init__(self, {', '.join(names)}):\n{init}"
+        f"def __new__(_cls, {', '.join(names)}):\n"
+        f"    self = _new(_Writable)\n{make}    self.__class__ = _cls\n    return self\n"
         "def pack(self):\n    try:\n"
         f"{check}        return _pack({', '.join(emit.values)})\n"
         "    except (_error, _wire_error, TypeError, AttributeError):\n        raise _explain(self) from None\n"
         "def unpack(cls, buffer, offset=0):\n"
         f"    if offset < 0 or len(buffer) - offset < {declared.SIZE}: raise _short(cls, buffer, offset)\n"
-        "    v = _unpack(buffer, offset)\n    self = _new(cls)\n"
-        f"{build}    return self\n"
+        "    v = _unpack(buffer, offset)\n    self = _new(_Writable)\n"
+        f"{build}    self.__class__ = cls\n    return self\n"
         f"def _key(self):\n    return ({''.join(f'self.{n}, ' for n in names)})\n"
     )
     scope = emit.scope | {
@@ -362,16 +391,19 @@ def compile_codec(cls: type[Wire]) -> type[Wire]:
         "_explain": explain,
         "_short": short,
         "_new": object.__new__,
+        "_Writable": writable(declared),
         "_guid": bytes.__new__,
         "_item": _item,
         "_many": _many,
     }
     exec(compile(source, f"<codec of {declared.__name__}>", "exec"), scope)
-    for name in ("__init__", "pack", "_key"):
+    scope["__new__"].__doc__ = f"Make one {declared.__name__} of its fields in order."
+    declared.__new__ = staticmethod(scope["__new__"])  # type: ignore[method-assign]  # the stub's place
+    for name in ("pack", "_key"):
         scope[name].__doc__ = getattr(declared, name).__doc__
         setattr(declared, name, scope[name])
     scope["unpack"].__doc__ = declared.unpack.__doc__
-    declared.unpack = classmethod(scope["unpack"])  # type: ignore[method-assign,assignment]
+    declared.unpack = classmethod(scope["unpack"])  # type: ignore[method-assign,assignment]  # the same
     return declared
 
 

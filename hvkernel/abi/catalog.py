@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
 from types import ModuleType
 from typing import NamedTuple
 
-from hvkernel.abi import MODULES
 from hvkernel.abi.wire import Field, Guid, Wire
 
 
@@ -21,32 +19,41 @@ class Catalog(NamedTuple):
     constants: dict[str, int | bytes]
     """Module constants and the members of enumerations."""
     guids: dict[str, Guid]
+    by_page_size: dict[str, Callable[[int], int]]
+    """Constants that depend on the guest's page size: modules list them in ``PAGE_SIZE_CONSTANTS``."""
+    padded: dict[str, str]
+    """Structs that the guest pads to its page, and the field that grows: modules list them in ``PAGE_SIZE_PADDING``."""
 
 
-def core_modules() -> tuple[ModuleType, ...]:
-    """Import and return the architecture-neutral modules."""
-    return tuple(importlib.import_module(name) for name in MODULES)
+def architectures(modules: Iterable[ModuleType]) -> tuple[str, ...]:
+    """Return the architectures that some module is for, in name order."""
+    return tuple(sorted({module.ABI_ARCH for module in modules if hasattr(module, "ABI_ARCH")}))
 
 
-def collect(modules: Iterable[ModuleType]) -> Catalog:
+def collect(modules: Iterable[ModuleType], arch: str | None = None) -> Catalog:
     """Return what the modules themselves define; what they import is left to its own module.
 
+    :param arch: leave out modules whose ``ABI_ARCH`` is another architecture's.
     :raises ValueError: when two of them give one name two values, naming both.
     """
-    found = Catalog({}, {}, {})
+    found = Catalog({}, {}, {}, {}, {})
     origin: dict[str, str] = {}
     for module in modules:
+        if arch is not None and getattr(module, "ABI_ARCH", arch) != arch:
+            continue
+        found.by_page_size.update(getattr(module, "PAGE_SIZE_CONSTANTS", {}))
+        found.padded.update(getattr(module, "PAGE_SIZE_PADDING", {}))
         for name, value in _members(module):
             if isinstance(value, type):
                 name = value.__kernel__ or value.__name__
-                table: dict[str, object] = found.structs  # type: ignore[assignment]
+                table: dict[str, object] = found.structs  # type: ignore[assignment]  # one of three
             else:
-                table = found.guids if isinstance(value, Guid) else found.constants  # type: ignore[assignment]
+                table = found.guids if isinstance(value, Guid) else found.constants  # type: ignore[assignment]  # as above
             if name in table and table[name] != value:
                 raise ValueError(f"{name} is {table[name]!r} in {origin[name]} but {value!r} in {module.__name__}")
             table[name] = value
             origin[name] = module.__name__
-    return Catalog(*(dict(sorted(table.items())) for table in found))  # type: ignore[arg-type]
+    return Catalog(*(dict(sorted(table.items())) for table in found))  # type: ignore[arg-type]  # same order
 
 
 def _members(module: ModuleType) -> Iterator[tuple[str, type[Wire] | int | bytes]]:

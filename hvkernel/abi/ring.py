@@ -7,6 +7,7 @@ payload padded to 8 bytes, and an 8-byte trailer.
 from __future__ import annotations
 
 from enum import IntEnum
+from types import MappingProxyType
 from typing import Annotated, Final
 
 from hvkernel.abi.wire import Bits, Union, Wire, tail, u8, u16, u32, u64, union, wire
@@ -352,3 +353,10 @@ def vmbus_ring_size(payload_sz: int, page_size: int) -> int:
     Source: include/linux/hyperv.h:VMBUS_RING_SIZE @6.1.192
     """
     return -(-(vmbus_header_adj(payload_sz, page_size) + payload_sz) // page_size) * page_size
+
+
+PAGE_SIZE_PADDING: Final = MappingProxyType({"hv_ring_buffer": "reserved2"})
+"""Structs that the guest pads to its page, and the field that grows.
+
+Source: include/linux/hyperv.h:hv_ring_buffer @6.1.192
+"""

@@ -6,6 +6,7 @@ differ by architecture and are in its own ``tlfs`` module.
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Final
 
 HV_HYP_PAGE_SHIFT: Final = 12
@@ -111,3 +112,7 @@ def nr_hv_hyp_pages_in_page(page_size: int) -> int:
     Source: include/linux/hyperv.h:NR_HV_HYP_PAGES_IN_PAGE @6.1.192
     """
     return page_size >> HV_HYP_PAGE_SHIFT
+
+
+PAGE_SIZE_CONSTANTS: Final = MappingProxyType({"NR_HV_HYP_PAGES_IN_PAGE": nr_hv_hyp_pages_in_page})
+"""Constants that depend on the guest's page size (include/linux/hyperv.h:NR_HV_HYP_PAGES_IN_PAGE @6.1.192)."""

@@ -31,10 +31,10 @@ and dropped on reading. A `@union` class holds raw bytes and reads every arm fro
 
 from __future__ import annotations
 
-import inspect
 import struct
 import sys
 from collections.abc import Callable, Iterable
+from types import MappingProxyType
 from typing import (
     TYPE_CHECKING,
     Annotated,
@@ -45,13 +45,13 @@ from typing import (
     NamedTuple,
     NoReturn,
     Self,
-    TypeAlias,
     TypeVar,
     dataclass_transform,
     get_args,
 )
 
 from hvkernel.abi import _codec
+from hvkernel.abi._values import Buffer, Guid, WireError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -88,51 +88,7 @@ s16 = Annotated[int, "h"]
 s32 = Annotated[int, "i"]
 s64 = Annotated[int, "q"]
 
-Buffer: TypeAlias = "bytes | bytearray | memoryview"
-
-_WIDTH: Final = {"B": 1, "H": 2, "I": 4, "Q": 8, "b": 1, "h": 2, "i": 4, "q": 8}
-
-
-class WireError(ValueError):
-    """A value or a buffer does not fit the declared layout; the text names struct, field, value, limit and source."""
-
-
-class Guid(bytes):
-    """A GUID as its 16 bytes on the wire (first three groups little-endian), shown in canonical text.
-
-    :param raw: 16 bytes in memory order.
-    :raises WireError: when ``raw`` is not 16 bytes long.
-    """
-
-    __slots__ = ()
-
-    def __new__(cls, raw: Buffer) -> Guid:
-        self = super().__new__(cls, raw)
-        if len(self) != 16:
-            raise WireError(f"a GUID is 16 bytes, got {len(self)}")
-        return self
-
-    @classmethod
-    def parse(cls, text: str) -> Guid:
-        """Read canonical text, braces and case do not matter.
-
-        :raises WireError: naming the text.
-        """
-        digits = text.strip().strip("{}").replace("-", "")
-        try:
-            raw = bytes.fromhex(digits)
-        except ValueError:
-            raw = b""
-        if len(raw) != 16 or len(digits) != 32:
-            raise WireError(f"{text!r} is not a GUID; write it as 12345678-9abc-def0-1234-56789abcdef0")
-        return cls(raw[3::-1] + raw[5:3:-1] + raw[7:5:-1] + raw[8:])
-
-    def __str__(self) -> str:
-        h = bytes.hex
-        return f"{h(self[3::-1])}-{h(self[5:3:-1])}-{h(self[7:5:-1])}-{h(self[8:10])}-{h(self[10:])}"
-
-    def __repr__(self) -> str:
-        return f"Guid.parse({str(self)!r})"
+_WIDTH: Final = MappingProxyType({"B": 1, "H": 2, "I": 4, "Q": 8, "b": 1, "h": 2, "i": 4, "q": 8})
 
 
 class Bits(NamedTuple):
@@ -251,14 +207,18 @@ class Wire:
     SOURCE: ClassVar[str]
     FIELDS: ClassVar[tuple[Field, ...]]
     """Every member in the order of the declaration, overlays and flexible arrays included."""
-    dtype: ClassVar[np.dtype[np.void]] = _Dtype()  # type: ignore[assignment]
+    dtype: ClassVar[np.dtype[np.void]] = _Dtype()  # type: ignore[assignment]  # a descriptor that gives one
     """The same layout, for numpy views and numba kernels; bit-field units are called ``bits_<offset>``."""
+
+    def __init_subclass__(cls) -> None:
+        if "__slots__" not in cls.__dict__ and any(hasattr(base, "FIELDS") for base in cls.__bases__):
+            raise TypeError(f"{cls.__name__}: a subclass of a declared struct needs __slots__ = ()")
 
     # The four below replace themselves on the class with generated code when first used.
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        cls = _codec.compile_codec(type(self))
-        cls.__init__(self, *args, **kwargs)
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        _codec.compile_codec(cls)
+        return cls.__new__(cls, *args, **kwargs)
 
     def pack(self) -> bytes:
         """Return the bytes that go on the wire.
@@ -348,8 +308,10 @@ class Union(Wire):
     __slots__ = ("_raw",)
     _raw: bytes
 
-    def __init__(self, **members: Any) -> None:
-        _set_raw(self, _codec.assemble(type(self), members))
+    def __new__(cls, **members: Any) -> Self:
+        self = object.__new__(cls)
+        _set_raw(self, _codec.assemble(cls, members))
+        return self
 
     @classmethod
     def unpack(cls, buffer: Buffer, offset: int = 0) -> Self:
@@ -448,7 +410,7 @@ def _layout(cls: type[Wire], is_union: bool, packed: bool, force: int | None) ->
     fields: list[Field] = []
     at, end, align = 0, 0, force or 1
     unit: tuple[str, int, int] | None = None  # letter, offset, bits used
-    for name, text in inspect.get_annotations(cls).items():
+    for name, text in cls.__annotations__.items():
         if hasattr(Wire, name):
             raise TypeError(f"{cls.__name__}: a field cannot be called {name!r}, Wire has a member of that name")
         spec = _resolve(text, scope)

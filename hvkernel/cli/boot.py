@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @click.option("--jit", is_flag=True, help="Copy ring data with the compiled loops; same bytes, same order.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.pass_context
-def command(ctx: click.Context, as_json: bool, **options: Any) -> None:
+def command(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
     """Boot a guest built from a .config on a modelled Hyper-V.
 
     Exit status: 0 the guest is up, 1 it is not or cannot run on this VM, 2 the input is wrong.

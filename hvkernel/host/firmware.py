@@ -101,7 +101,7 @@ def build_firmware(host: Host, command_line: bytes) -> acpi.Acpi:
     if machine.memory.ram[0][0] != 0:
         raise ValueError(f"RAM starts at {machine.memory.ram[0][0]:#x}; it must start at 0")
     shape = FirmwareShape(
-        processors=tuple((vp.hw_id, vp.node) for vp in machine.vps),
+        processors=tuple((vp.hw_id, vp.node) for vp in sorted(machine.vps, key=lambda vp: vp.hw_id)),
         extra_processors=profile.acpi.extra_cpus,
         generation=host.generation,
         low_mmio=profile.memory.low_mmio,
@@ -149,6 +149,7 @@ def build_firmware(host: Host, command_line: bytes) -> acpi.Acpi:
         efi=not bios and not direct,
         framebuffer=profile.memory.framebuffer,
         command_line=command_line,
+        counter_hz=profile.cpu.counter_hz,
     )
     return acpi.Acpi(root, layout.tables)
 

@@ -128,8 +128,8 @@ class Host:
 
     @property
     def boot_vp(self) -> int:
-        """VP index of the processor that runs first: the first one of the machine."""
-        return self.machine.vps[0].vp_index
+        """VP index of the processor that runs first."""
+        return self.machine.boot_vp.vp_index
 
     @property
     def now(self) -> int:

@@ -115,6 +115,9 @@ class VmbusExports:
     def foreach_vmbus_pkt(self, channel: VmbusChannel) -> Iterator[VmbusPacket]:
         return self.v.rings().foreach_vmbus_pkt(channel)
 
+    def hv_pkt_iter_close(self, channel: VmbusChannel) -> None:
+        self.v.rings().hv_pkt_iter_close(channel)
+
     def hv_pkt_data(self, desc: VmbusPacket) -> bytes | bytearray:
         return desc.raw[desc.offset8 << 3 : desc.len8 << 3]
 

@@ -19,14 +19,13 @@ from hvkernel.abi.tlfs import (
     HV_MSR_SYNTIMER_AVAILABLE,
     HV_MSR_TIME_REF_COUNT_AVAILABLE,
 )
+from hvkernel.api.guest.hyperv import HvCommon
 from hvkernel.api.guest.mshyperv import U64_MAX
 from hvkernel.api.guest.smp import CpuhpState, PerCpu
 from hvkernel.api.guest.time import CLOCK_EVT_FEAT_ONESHOT, NSEC_PER_SEC, ClockEventDevice, Clocksource
-from hvkernel.hv.errno import EINVAL, ENOMEM
+from hvkernel.hv.errno import EINVAL
 
 if TYPE_CHECKING:
-    from hvkernel.api.guest.hyperv import HvCommon
-    from hvkernel.api.guest.mm import Page
     from hvkernel.hv.hyperv_vmbus import GuestKernel
 
 __all__ = ["HvTimerObject", "hv_read_tsc_page"]
@@ -64,18 +63,22 @@ def hv_read_tsc_page(page: bytes, tsc: int) -> int:
 class HvTimerObject:
     """All variables and functions of hyperv_timer.c for one guest; implements :class:`~hvkernel.api.guest.HvTimer`."""
 
-    def __init__(self, kernel: GuestKernel, hv_common: HvCommon) -> None:
+    def __init__(self, kernel: GuestKernel) -> None:
         self.kernel = kernel
         self.arch = kernel.arch
-        self.hv_common = hv_common
         self.memory = kernel.mm.memory
         self.hv_clock_event: PerCpu[ClockEventDevice] | None = None
         self.hv_sched_clock_offset = 0
         self.direct_mode_enabled = False
         self.stimer0_irq = -1
         self.stimer0_message_sint = 0
-        self.tsc_pg: Page | None = None
-        """The page that the reference TSC page overlays; part of the kernel's image, so it is never freed."""
+        self.tsc_pg = 0
+        """Address of the page that the reference TSC page overlays; in the kernel it is part of the image."""
+
+    @property
+    def hv_common(self) -> HvCommon:
+        """drivers/hv/hv_common.c."""
+        return self.kernel.symbol(HvCommon)
 
     # clock events ----------------------------------------------------------------------------------------------
 
@@ -219,8 +222,7 @@ class HvTimerObject:
     # clocksources ----------------------------------------------------------------------------------------------
 
     def _read_tsc(self) -> int:
-        assert self.tsc_pg is not None
-        tick = hv_read_tsc_page(self.memory.read(self.tsc_pg.gpa, TSC_PAGE.size), self.arch.hv_get_raw_timer())
+        tick = hv_read_tsc_page(self.memory.read(self.tsc_pg, TSC_PAGE.size), self.arch.hv_get_raw_timer())
         return tick if tick != U64_MAX else self._read_msr()
 
     def _read_msr(self) -> int:
@@ -240,15 +242,11 @@ class HvTimerObject:
         features = self.arch.ms_hyperv.features
         regs = self.arch.regs
         rating = 250 if features & HV_ACCESS_TSC_INVARIANT else 500
-        if features & HV_MSR_REFERENCE_TSC_AVAILABLE and self._alloc_tsc_page() == 0:
-            assert self.tsc_pg is not None
+        if features & HV_MSR_REFERENCE_TSC_AVAILABLE:
+            self.tsc_pg = self.kernel.mm.memblock_alloc(self.kernel.mm.PAGE_SIZE, "tsc_pg")
             # Reserved bits of the register keep their value.
             value = self.arch.hv_get_register(regs.HV_REGISTER_REFERENCE_TSC) & LOW_BITS
-            self.arch.hv_set_register(regs.HV_REGISTER_REFERENCE_TSC, value | 1 | self.tsc_pg.gpa)
+            self.arch.hv_set_register(regs.HV_REGISTER_REFERENCE_TSC, value | 1 | self.tsc_pg)
             self._start_clock("hyperv_clocksource_tsc_page", rating, self._read_tsc)
         elif features & HV_MSR_TIME_REF_COUNT_AVAILABLE:
             self._start_clock("hyperv_clocksource_msr", 500, self._read_msr)
-
-    def _alloc_tsc_page(self) -> int:
-        self.tsc_pg = self.kernel.mm.get_zeroed_page(atomic=True)
-        return 0 if self.tsc_pg is not None else -ENOMEM

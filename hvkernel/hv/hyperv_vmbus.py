@@ -148,12 +148,10 @@ class GuestKernel(Kernel, Protocol):
 class HvVmbus:
     """All variables of ``hv_vmbus`` that are static in the kernel, and short ways to the kernel's services."""
 
-    def __init__(self, kernel: GuestKernel, hv_common: HvCommon, hv_timer: HvTimer | None, jit: bool = False) -> None:
+    def __init__(self, kernel: GuestKernel, with_timer: bool, jit: bool = False) -> None:
         self.kernel = kernel
         self.arch: Arch = kernel.arch
-        self.hv_common = hv_common
-        self.hv_timer = hv_timer
-        """``None`` where HYPERV_TIMER is not built: its calls are empty then."""
+        self._with_timer = with_timer
         self.pr = kernel.printk.prefixed("hv_vmbus: ")
         self.mm = kernel.mm
         self.memory = kernel.mm.memory
@@ -191,6 +189,16 @@ class HvVmbus:
         self.panic_block: NotifierBlock | None = None
         self.warned: set[str] = set()
         """Places whose WARN_ONCE or pr_warn_once was printed."""
+
+    @property
+    def hv_common(self) -> HvCommon:
+        """drivers/hv/hv_common.c."""
+        return self.kernel.symbol(HvCommon)
+
+    @property
+    def hv_timer(self) -> HvTimer | None:
+        """hyperv_timer.c; ``None`` where HYPERV_TIMER is not built: its calls are empty then."""
+        return self.kernel.symbol(HvTimer) if self._with_timer else None
 
     def make_rings(self, vmbus_setevent: Callable[[Any], None]) -> None:
         """Bind ring_buffer.c to this guest's services."""

@@ -36,10 +36,10 @@ def register(kernel: GuestKernel, *, jit: bool = False) -> None:
         k.symbols.export(HvCommon, HvCommonObject(k), "hv_common")
 
     def link_timer(k: GuestKernel) -> None:
-        k.symbols.export(HvTimer, HvTimerObject(k, k.symbol(HvCommon)), "hyperv_timer")
+        k.symbols.export(HvTimer, HvTimerObject(k), "hyperv_timer")
 
     def link_vmbus(k: GuestKernel) -> None:
-        v = HvVmbus(k, k.symbol(HvCommon), k.symbol(HvTimer) if with_timer else None, jit)
+        v = HvVmbus(k, with_timer, jit)
         guest["hv_vmbus"] = v
         k.symbols.export(Vmbus, VmbusExports(v), "hv_vmbus")
 
@@ -61,6 +61,7 @@ def register(kernel: GuestKernel, *, jit: bool = False) -> None:
                 "drivers/clocksource/hyperv_timer.o",
                 lambda k: 0,
                 link=link_timer,
+                imports=(Import(HvCommon, ("hv_read_reference_counter",)),),
                 exports=(Export(HvTimer, ("hv_init_clocksource", "hv_stimer_alloc", "hv_stimer_cleanup")),),
             )
         )
@@ -74,7 +75,10 @@ def register(kernel: GuestKernel, *, jit: bool = False) -> None:
             exit=lambda k: vmbus_drv.vmbus_exit(guest["hv_vmbus"]),
             link=link_vmbus,
             exports=(Export(Vmbus, ("__vmbus_driver_register", "vmbus_open", "vmbus_sendpacket")),),
-            imports=(Import(HvCommon, ("hv_vp_index", "hv_read_reference_counter")),),
+            imports=(
+                Import(HvCommon, ("hv_vp_index", "hv_read_reference_counter")),
+                *((Import(HvTimer, ("hv_stimer_legacy_init", "hv_stimer0_isr")),) if with_timer else ()),
+            ),
             aliases=tuple(f"acpi*:{hid}:*" for hid in vmbus_drv.VMBUS_ACPI_IDS),
             function="hv_acpi_init",
         )

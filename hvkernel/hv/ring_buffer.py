@@ -22,12 +22,19 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from hvkernel.abi.ring import (
+    VMBUS_DATA_PACKET_FLAG_COMPLETION_REQUESTED,
+    VMBUS_NO_RQSTOR,
+    VMBUS_RQST_ERROR,
+    HvRingBuffer,
+    VmpacketDescriptor,
+)
 from hvkernel.machine.addresses import HV_HYP_PAGE_SHIFT, HV_HYP_PAGE_SIZE, HvPfn
 
 if TYPE_CHECKING:
-    from hvkernel.api.guest.sched import Locking, Mutex, Spinlock
-    from hvkernel.machine.accessor import Vmap
+    from hvkernel.api.guest.sched import Mutex, Spinlock
     from hvkernel.machine.memory import Memory
+    from hvkernel.machine.vmap import Vmap
 
 __all__ = [
     "VMBUS_PKT_TRAILER",
@@ -36,6 +43,7 @@ __all__ = [
     "HvRingBufferInfo",
     "RingBuffer",
     "RingChannel",
+    "RingLocking",
     "VmbusPacket",
     "hv_get_avail_to_write_percent",
     "hv_get_bytes_to_read",
@@ -52,17 +60,14 @@ __all__ = [
 VMBUS_PKT_TRAILER: Final = 8
 """Bytes behind every packet. Source: drivers/hv/ring_buffer.c VMBUS_PKT_TRAILER."""
 
-WRITE_INDEX: Final = 0
-READ_INDEX: Final = 4
-INTERRUPT_MASK: Final = 8
-PENDING_SEND_SZ: Final = 12
-FEATURE_BITS: Final = 64
-DESC_SIZE: Final = 16
-DESC_TRANS_ID: Final = 8
-
-VMBUS_NO_RQSTOR: Final = 0xFFFF_FFFF_FFFF_FFFF
-VMBUS_RQST_ERROR: Final = 0xFFFF_FFFF_FFFF_FFFE
-VMBUS_DATA_PACKET_FLAG_COMPLETION_REQUESTED: Final = 1
+WRITE_INDEX: Final = HvRingBuffer.offset_of("write_index")
+READ_INDEX: Final = HvRingBuffer.offset_of("read_index")
+INTERRUPT_MASK: Final = HvRingBuffer.offset_of("interrupt_mask")
+PENDING_SEND_SZ: Final = HvRingBuffer.offset_of("pending_send_sz")
+FEATURE_BITS: Final = HvRingBuffer.offset_of("feature_bits")
+DESC_SIZE: Final = VmpacketDescriptor.SIZE
+DESC_TRANS_ID: Final = VmpacketDescriptor.offset_of("trans_id")
+"""Offsets of the shared structures, in bytes (include/linux/hyperv.h)."""
 
 EAGAIN: Final = 11
 ENODEV: Final = 19
@@ -75,6 +80,13 @@ _FLAGS: Final = struct.Struct("<H")
 _CHECKED: Final = struct.Struct("<HH")
 
 Bytes = bytes | bytearray | memoryview
+
+
+class RingLocking(Protocol):
+    """What the ring asks of ``kernel.locking``."""
+
+    def spin_lock_init(self, name: str) -> Spinlock: ...
+    def mutex_init(self, name: str) -> Mutex: ...
 
 
 class RingChannel(Protocol):
@@ -299,7 +311,7 @@ class RingBuffer:
         *,
         preempt: Callable[[], None],
         vmbus_setevent: Callable[[Any], None],
-        locking: Locking,
+        locking: RingLocking,
         jit: bool = False,
     ) -> None:
         if page_size <= 0 or page_size % HV_HYP_PAGE_SIZE:

@@ -17,7 +17,7 @@ from hvkernel.kconfig.reader import TRISTATE_TYPES, KconfigReader
 
 __all__ = ["Build", "evaluate"]
 
-_TOP: Final = "Kconfig"
+_TOP: Final = "<all of Kconfig>"
 _PAGE_SYMBOLS: Final = {"ARM64_4K_PAGES": 4096, "ARM64_16K_PAGES": 16384, "ARM64_64K_PAGES": 65536}
 _SIGNS: Final = (
     ("arm64", ("ARM64", "ARCH_VEXPRESS", "ARM64_4K_PAGES", "ARM64_16K_PAGES", "ARM64_64K_PAGES")),
@@ -180,19 +180,25 @@ def _arch(config: ConfigFile, asked: str | None) -> str:
 
 def _assign(kconf: KconfigReader, data: Data, config: ConfigFile, notes: list[str]) -> None:
     """Give each modelled symbol the file's value, as olddefconfig reads it."""
+    chosen = []
     for symbol in kconf.unique_defined_syms:
         value = config.values.get(symbol.name)
         node = symbol.nodes[0]
         if value is None:
             if node.filename == data.name and node.linenr >= data.outside_line:
-                value = data.always.get(symbol.name, "n") if not config.whole else "n"
-                symbol.set_value(value)
+                if config.whole:
+                    symbol.set_value("n")
+                elif symbol.name in data.always:
+                    symbol.set_value(data.always[symbol.name])
             continue
         if symbol.orig_type in TRISTATE_TYPES and symbol.choice and value != "n":
-            symbol.choice.set_value(value)
+            chosen.append(symbol)
         if not symbol.set_value(value):
             where = f"{config.name}:{config.lines[symbol.name]}"
             notes.append(f"{where}: symbol value {value!r} invalid for {symbol.name}, ignored as olddefconfig does")
+    for symbol in sorted(chosen, key=lambda symbol: config.lines[symbol.name]):
+        symbol.choice.set_value(config.values[symbol.name])
+        symbol.set_value(config.values[symbol.name])
 
 
 def _override(kconf: KconfigReader, config: ConfigFile, arch: str, page_size: int | None, bits: int | None) -> None:
@@ -217,5 +223,5 @@ def _override(kconf: KconfigReader, config: ConfigFile, arch: str, page_size: in
 
 def _refuse(config: ConfigFile, values: Mapping[str, str]) -> None:
     """Refuse what Hyper-V has no guest for."""
-    if values.get("CPU_BIG_ENDIAN") == "y":
+    if "y" in (values.get("CPU_BIG_ENDIAN"), config.values.get("CPU_BIG_ENDIAN")):
         raise config.error("CONFIG_CPU_BIG_ENDIAN=y: Hyper-V guests are little-endian only", "CPU_BIG_ENDIAN")

@@ -8,19 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from hvkernel.kconfig.configfile import parse_config
 from hvkernel.kconfig.errors import ConfigError
 
 __all__ = ["ARCHES", "BASELINE", "RELEASES", "Data", "data_release", "load_data", "nearest", "version_key"]
 
 BASELINE: Final = "6.1"
 """The release whose behaviour is modelled; a file that names none is read as one of it."""
-RELEASES: Final = ("6.1", "6.12")
+RELEASES: Final = ("5.15", "6.1", "6.6", "6.12", "6.18")
 """Releases with Kconfig data, oldest first."""
 ARCHES: Final = ("x86", "arm64")
 """Architectures with Kconfig data, as the kernel names their directories under arch/."""
 
 _DIRECTORY: Final = Path(__file__).resolve().parent / "data"
+_SET: Final = re.compile(r"(?m)^CONFIG_(\w+)=([ymn])$")
 _OUTSIDE: Final = "# Outside:"
 
 
@@ -87,6 +87,5 @@ def load_data(release: str, arch: str) -> Data:
     """
     text = (_DIRECTORY / release / f"{arch}.Kconfig").read_text(encoding="utf-8")
     outside = text.index(_OUTSIDE)
-    always_file = _DIRECTORY / release / f"{arch}.always"
-    always = parse_config(always_file.read_text(encoding="utf-8"), name=f"{arch}.always")
-    return Data(release, arch, text, text.count("\n", 0, outside) + 1, always.values)
+    always = dict(_SET.findall((_DIRECTORY / release / f"{arch}.always").read_text(encoding="utf-8")))
+    return Data(release, arch, text, text.count("\n", 0, outside) + 1, always)

@@ -25,3 +25,5 @@ class FirmwareTables:
     """(base, size) in bytes of the firmware's framebuffer, (0, 0) if there is none."""
     command_line: bytes = b""
     """The kernel command line, without a terminating zero."""
+    counter_hz: int = 0
+    """Frequency of the processors' own counter in Hz, where firmware tells it (CNTFRQ_EL0 on arm64); 0 if unknown."""

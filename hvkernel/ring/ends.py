@@ -306,7 +306,7 @@ class RingReader(RingEnd):
         :param max_packet: bytes of the largest packet, descriptor included; a descriptor that claims more is cut to
             this. Default: the size of the data, at most 524,280 (its length field is a u16 in units of 8).
         :raises ValueError: buffer too small, not a multiple of 4096, read-only, an index outside the ring, or a
-        max_packet out of range.
+            max_packet out of range.
         """
         end = cls(buffer, "read_batch")
         limit = min(end.dsize, MAX_PACKET)

@@ -368,17 +368,47 @@ def copy(target: int, source: int, length: int) -> int:
     return length
 
 
-@_compiled(_i64(_i64, _i64, _i64, _i64))
-def copy_many(target: int, source: int, length: int, count: int) -> int:
-    """In and out copies of *count* payloads through a window of 128 KiB, the limit a ring is measured against."""
+@_compiled(_i64(_i64, _i64, _i64, _i64, _i64, _i64))
+def copy_batches(source: int, window: int, target: int, length: int, count: int, rounds: int) -> int:
+    """A batch of payloads into a 128 KiB window and out of it, *rounds* times: the limit a ring is measured against."""
     stride = (length + 7) & ~7
-    window = 1 << 17
-    room = window // stride
-    for i in range(count):
-        place = (i % room) * stride
-        memcpy(target + place, source, length)
-        memcpy(source, target + place, length)
-    return count
+    place = 0
+    for _ in range(rounds):
+        start = place
+        for i in range(count):
+            if place + stride > 1 << 17:
+                place = 0
+            memcpy(window + place, source + i * stride, length)
+            place += stride
+        place = start
+        for i in range(count):
+            if place + stride > 1 << 17:
+                place = 0
+            memcpy(target + i * stride, window + place, length)
+            place += stride
+    return rounds
+
+
+@_compiled(_i64(_i64, _i64, _i64, _i64, _i64, _i64, _i64, _i64, _i64, _i64, _i64))
+def round_trips(
+    writer: int,
+    reader: int,
+    source: int,
+    source_size: int,
+    lengths: int,
+    count: int,
+    target: int,
+    target_size: int,
+    lengths_out: int,
+    trans_ids: int,
+    rounds: int,
+) -> int:
+    """Write a batch and read it back, *rounds* times; returns the packets moved (for measurements)."""
+    moved = 0
+    for i in range(rounds):
+        moved += write_batch(writer, source, source_size, lengths, count, i * count, 6)
+        read_batch(reader, target, target_size, lengths_out, trans_ids, count)
+    return moved
 
 
 def entry_point(function: Any) -> Any:

@@ -11,11 +11,12 @@ from typing import Any, Final
 
 import pytest
 
-from hvkernel.abi.catalog import Catalog, collect, core_modules
+from hvkernel.abi import core_modules
+from hvkernel.abi.catalog import Catalog, collect
 
 DATA: Final = Path(__file__).parents[1] / "data" / "abi"
 ARCH_MODULES: Final[Mapping[str, tuple[str, ...]]] = {
-    "x86_64": ("hvkernel_x86.tlfs", "hvkernel_x86.tlfs_structs", "hvkernel_x86.tlfs_nested"),
+    "x86_64": tuple(f"hvkernel_x86.{name}" for name in ("tlfs", "tlfs_cpuid", "tlfs_nested", "tlfs_structs")),
     "arm64": ("hvkernel_arm64.tlfs",),
 }
 PLUGIN_MODULES: Final = ("hvkernel_storvsc.wire",)

@@ -18,8 +18,7 @@ from .conftest import ARCH_MODULES, DATA, modules_of
 
 PAGE_SIZES: Final = (4096, 16384, 65536)
 
-# Constants whose value depends on the guest's page size are functions of it.
-BY_PAGE_SIZE: Final = MappingProxyType({"NR_HV_HYP_PAGES_IN_PAGE": tlfs.nr_hv_hyp_pages_in_page})
+BY_PAGE_SIZE: Final = MappingProxyType(collect(modules_of("arm64")).by_page_size)
 
 # Types of other subsystems that stand inside a Hyper-V struct: declared as bytes.
 OPAQUE: Final = ("ghcb",)
@@ -158,7 +157,7 @@ def everything() -> Catalog:
     catalogs = [collect(modules_of(arch)) for arch in ARCH_MODULES]
     structs = {tag: cls for catalog in catalogs for tag, cls in catalog.structs.items()}
     constants = {name: value for catalog in catalogs for name, value in catalog.constants.items()}
-    return Catalog(structs, constants, dict(guids.GUIDS))
+    return Catalog(structs, constants, dict(guids.GUIDS), {}, {})
 
 
 @pytest.mark.parametrize("kind", ["structs", "constants", "strings"])
@@ -243,6 +242,36 @@ def test_tlfs_names_and_kernel_names_have_one_value() -> None:
             assert value & privileges == value, name
     assert tlfs.HvPartitionPrivilege.Isolation == tlfs.HV_ISOLATION << 32
     assert tlfs.HvPartitionPrivilege.CpuManagement == tlfs.HV_CPU_MANAGEMENT << 32
+
+
+def test_x86_flag_names_and_kernel_names_have_one_value() -> None:
+    from hvkernel_x86 import tlfs as kernel
+    from hvkernel_x86 import tlfs_cpuid as named
+
+    features, advice = named.HvFeaturesD, named.HvEnlightenmentRecommendation
+    assert [
+        (kernel.HV_X64_MWAIT_AVAILABLE, features.MwaitAvailable),
+        (kernel.HV_X64_HYPERCALL_XMM_INPUT_AVAILABLE, features.XmmRegistersForFastHypercallAvailable),
+        (kernel.HV_FEATURE_FREQUENCY_MSRS_AVAILABLE, features.FrequencyRegsAvailable),
+        (kernel.HV_FEATURE_GUEST_CRASH_MSR_AVAILABLE, features.GuestCrashRegsAvailable),
+        (kernel.HV_FEATURE_DEBUG_MSRS_AVAILABLE, features.DebugRegsAvailable),
+        (kernel.HV_X64_HYPERCALL_XMM_OUTPUT_AVAILABLE, features.FastHypercallOutputAvailable),
+        (kernel.HV_STIMER_DIRECT_MODE_AVAILABLE, features.DirectSyntheticTimers),
+        (kernel.HV_X64_REMOTE_TLB_FLUSH_RECOMMENDED, advice.UseHypercallForRemoteFlushAndLocalFlushEntire),
+        (kernel.HV_X64_APIC_ACCESS_RECOMMENDED, advice.UseApicMsrs),
+        (kernel.HV_X64_RELAXED_TIMING_RECOMMENDED, advice.UseRelaxedTiming),
+        (kernel.HV_DEPRECATING_AEOI_RECOMMENDED, advice.DeprecateAutoEoi),
+        (kernel.HV_X64_CLUSTER_IPI_RECOMMENDED, advice.UseSyntheticClusterIpi),
+        (kernel.HV_X64_EX_PROCESSOR_MASKS_RECOMMENDED, advice.UseExProcessorMasks),
+        (kernel.HV_X64_ENLIGHTENED_VMCS_RECOMMENDED, advice.UseVmcsEnlightenments),
+        (kernel.HV_X64_NO_NONARCH_CORESHARING, advice.NoNonArchitecturalCoreSharing),
+        (kernel.HYPERV_VS_PROPERTIES_EAX_EXTENDED_IOAPIC_RTE, named.HvVirtStackProperty.ExtendedIoapicRte),
+    ] == [(value, value) for value in (1, 16, 256, 1024, 2048, 1 << 15, 1 << 19, 4, 8, 32, 512)] + [
+        (value, value) for value in (1024, 2048, 1 << 14, 1 << 18, 4)
+    ]
+    boundary = named.HvIsolationConfiguration.field("shared_gpa_boundary_bits")
+    mask = (1 << boundary.bit_size) - 1 << boundary.bit_offset
+    assert (boundary.offset, mask) == (4, kernel.HV_SHARED_GPA_BOUNDARY_BITS)
 
 
 def test_arm64_register_numbers_are_the_tlfs_register_names() -> None:

@@ -286,7 +286,7 @@ def declare_five() -> None:
 def declare_clash() -> None:
     @wire(size=4, source="test:clash")
     class Clash(Wire):
-        pack: u32  # type: ignore[assignment]
+        pack: u32  # type: ignore[assignment]  # the very mistake
 
 
 def declare_form() -> None:
@@ -317,9 +317,26 @@ def test_a_class_without_the_decorator_is_refused() -> None:
         Bare()
 
 
+def test_a_subclass_keeps_the_layout_and_is_immutable_too() -> None:
+    class Named(Pair):
+        __slots__ = ()
+
+        @property
+        def total(self) -> int:
+            return self.low + self.high
+
+    named = Named.unpack(Pair(5, -2).pack())
+    assert (type(named), named.total, Named(1, 1).total) == (Named, 3, 2)
+    assert named != Pair(5, -2)
+    with pytest.raises(AttributeError, match=r"^Named is immutable"):
+        named.low = 1  # type: ignore[misc]  # mypy refuses it too
+    with pytest.raises(TypeError, match=r"^Loose: a subclass of a declared struct needs __slots__ = \(\)$"):
+        type("Loose", (Pair,), {})
+
+
 def test_structs_are_immutable_values() -> None:
     with pytest.raises(AttributeError, match=r"^VmbusChannelOpenChannel is immutable; use replace\(openid=...\)$"):
-        OPEN.openid = 3  # type: ignore[misc]
+        OPEN.openid = 3  # type: ignore[misc]  # mypy refuses it too
     with pytest.raises(AttributeError, match=r"^VmbusChannelOpenChannel is immutable$"):
         del OPEN.openid
     with pytest.raises(AttributeError, match=r"^Word is immutable"):
@@ -341,7 +358,7 @@ def test_structs_are_immutable_values() -> None:
 
 def test_all_zero_is_no_default() -> None:
     with pytest.raises(TypeError, match="missing"):
-        VmbusChannelMessageHeader(1)  # type: ignore[call-arg]
+        VmbusChannelMessageHeader(1)  # type: ignore[call-arg]  # mypy refuses it too
 
 
 def test_repr_shows_fields_and_can_be_read() -> None:

@@ -15,6 +15,12 @@ CONFIGS = ROOT / "tests" / "data" / "configs"
 
 
 @pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """tests/data."""
+    return ROOT / "tests" / "data"
+
+
+@pytest.fixture(scope="session")
 def config_text() -> Callable[[str], str]:
     """Read one of the real configs by name, without ``.config``."""
 

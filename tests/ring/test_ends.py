@@ -17,7 +17,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hvkernel.ring import RingReader, RingWriter, init_ring, pack, unpack
+from hvkernel.abi.ring import HvRingBuffer, VmbusPacketType
+from hvkernel.ring import RingReader, RingWriter, ends, init_ring, pack, unpack
 
 PAGE = 4096
 
@@ -389,3 +390,20 @@ def test_the_reader_signals_on_the_step_from_too_little_to_enough_room(pending: 
         pytest.raises(ValueError, match="size: 4294967296 does not fit 32 bits"),
     ):
         writer.set_pending_send_sz(2**32)
+
+
+def test_offsets_are_those_of_the_abi() -> None:
+    """hvkernel.ring stands alone, so it has the few numbers itself."""
+    from hvkernel.ring import kernels
+
+    names = ("write_index", "read_index", "interrupt_mask", "pending_send_sz", "feature_bits")
+    own = (
+        kernels.WRITE_INDEX,
+        kernels.READ_INDEX,
+        kernels.INTERRUPT_MASK,
+        kernels.PENDING_SEND_SZ,
+        kernels.FEATURE_BITS,
+    )
+    assert own == tuple(HvRingBuffer.offset_of(name) for name in names)
+    assert kernels.DATA == HvRingBuffer.SIZE
+    assert int(VmbusPacketType.VM_PKT_DATA_INBAND) == int(ends.VM_PKT_DATA_INBAND)

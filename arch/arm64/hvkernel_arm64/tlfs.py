@@ -12,6 +12,9 @@ from typing import Annotated, Final
 from hvkernel.abi.tlfs_device import HvDeviceInterruptDescriptor, HvDeviceInterruptTarget, HvIoapicRte
 from hvkernel.abi.wire import Union, Wire, overlay, u32, u64, union, wire
 
+ABI_ARCH: Final = "arm64"
+"""The architecture that ``hvkernel abi`` shows this module for."""
+
 HV_REGISTER_HYPERVISOR_VERSION: Final = 0x100
 """Register: what CPUID leaf 0x40000002 says on x86. (arch/arm64/include/asm/hyperv-tlfs.h:28 @6.1.192)"""
 HV_REGISTER_FEATURES: Final = 0x200

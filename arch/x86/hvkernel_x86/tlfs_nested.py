@@ -7,6 +7,9 @@ from typing import Annotated, Final
 from hvkernel.abi.wire import Bits, Wire, u16, u32, u64, wire
 from hvkernel_x86.tlfs_structs import HvEnlightenmentsControl
 
+ABI_ARCH: Final = "x86_64"
+"""The architecture that ``hvkernel abi`` shows this module for."""
+
 HV_VMX_ENLIGHTENED_CLEAN_FIELD_NONE: Final = 0
 """Clean fields: nothing is clean. (arch/x86/include/asm/hyperv-tlfs.h:581 @6.1.192)"""
 HV_VMX_ENLIGHTENED_CLEAN_FIELD_IO_BITMAP: Final = 1 << 0

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from hvkernel.abi.tlfs_device import HvDeviceInterruptDescriptor, HvDeviceInterruptTarget, HvIoapicRte
 from hvkernel.abi.wire import Bits, Union, Wire, overlay, u8, u16, u32, u64, union, wire
+
+ABI_ARCH: Final = "x86_64"
+"""The architecture that ``hvkernel abi`` shows this module for."""
 
 
 @wire(size=4096, source="arch/x86/include/asm/hyperv-tlfs.h:291 @6.1.192")

@@ -114,12 +114,6 @@ class Arch(Protocol):
     def page_shift(self, config: Build) -> int:
         """Return log2 of the PAGE_SIZE that the configuration asks for."""
 
-    def lowmem_limit(self, config: Build) -> int | None:
-        """Return the first byte address without a permanent mapping, ``None`` where all memory is mapped."""
-
-    def memory_limit(self, config: Build) -> int | None:
-        """Return the first byte address that the page tables cannot reach (4 GiB without PAE), ``None`` if none."""
-
     @property
     def regs(self) -> HvRegisters: ...
     @property
@@ -169,6 +163,10 @@ class Arch(Protocol):
     def flush_tlb_multi(self, cpus: Sequence[int], info: TlbFlush) -> None: ...
 
     # Hyper-V primitives: asm/mshyperv.h ---------------------------------------------------------------------------
+
+    @property
+    def acpi_cca_required(self) -> bool:
+        """CONFIG_ACPI_CCA_REQUIRED: whether a device without _CCA counts as not coherent (a Kconfig select)."""
 
     @property
     def hypervisor_callback_vector(self) -> int | None:

@@ -53,7 +53,23 @@ class Accessor(Protocol):
     def store32(self, gpa: int, v: int, /) -> None: ...
     def store64(self, gpa: int, v: int, /) -> None: ...
 
-    def sync_set_bit(self, gpa: int, bit: int, /) -> bool:
+    def zero(self, gpa: int, n: int, /) -> None:
+        """Clear ``n`` bytes."""
+        ...
+
+    def sync_set_bit(self, gpa: int, bit: int, /) -> None:
+        """Atomically set bit ``bit`` counted from ``gpa``."""
+        ...
+
+    def sync_clear_bit(self, gpa: int, bit: int, /) -> None:
+        """Atomically clear bit ``bit`` counted from ``gpa``."""
+        ...
+
+    def sync_test_bit(self, gpa: int, bit: int, /) -> bool:
+        """Whether bit ``bit`` counted from ``gpa`` is set."""
+        ...
+
+    def sync_test_and_set_bit(self, gpa: int, bit: int, /) -> bool:
         """Atomically set bit ``bit`` counted from ``gpa``; the old value."""
         ...
 
@@ -109,6 +125,10 @@ class Mm(Protocol):
 
     def get_zeroed_page(self, *, atomic: bool = False) -> Page | None:
         """One zeroed page, mapped."""
+        ...
+
+    def memblock_alloc(self, size: int, name: str) -> int:
+        """Zeroed memory that lives as long as the kernel, before there is a page allocator: its address."""
         ...
 
     def free_pages(self, page: Page) -> None:

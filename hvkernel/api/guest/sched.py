@@ -41,15 +41,17 @@ class Completion:
 class Work:
     """struct work_struct. ``func`` gets the work; ``data`` stands for container_of()."""
 
-    __slots__ = ("data", "func", "pending", "pool", "running", "wq")
+    __slots__ = ("data", "func", "pending", "pool", "running", "seq", "wq")
 
     def __init__(self, func: Callable[[Work], None], data: Any = None) -> None:
         self.func = func
         self.data = data
         self.pending = False
         """WORK_STRUCT_PENDING: queued (or its delay is running) and not started."""
-        self.running = 0
+        self.running: Any = None
+        """The worker that runs it now."""
         self.pool: Any = None
+        self.seq = 0
         self.wq: Any = None
 
 
@@ -64,11 +66,21 @@ class DelayedWork(Work):
         self.cpu: int | None = None
 
 
-class Workqueue(Protocol):
-    """An allocated workqueue; opaque to its users."""
+class Workqueue:
+    """struct workqueue_struct: opaque to its users, made by ``kernel.workqueue.alloc_workqueue``."""
 
-    @property
-    def name(self) -> str: ...
+    __slots__ = ("destroyed", "inflight", "max_active", "name", "next_seq", "pwqs", "unbound", "waiters")
+
+    def __init__(self, name: str, unbound: bool, max_active: int) -> None:
+        self.name = name
+        self.unbound = unbound
+        self.max_active = max_active
+        self.pwqs: dict[int, Any] = {}
+        self.inflight: dict[int, Work] = {}
+        """Sequence number to work that is queued or runs, oldest first."""
+        self.next_seq = 0
+        self.waiters: list[Any] = []
+        self.destroyed = False
 
 
 class WorkqueueApi(Protocol):
@@ -243,6 +255,8 @@ class Locking(Protocol):
 
     def spin_lock_init(self, name: str) -> Spinlock: ...
     def mutex_init(self, name: str) -> Mutex: ...
+    def rcu_read_lock(self) -> None: ...
+    def rcu_read_unlock(self) -> None: ...
     def synchronize_rcu(self) -> None: ...
 
 

@@ -12,6 +12,7 @@ from hvkernel.api.host.arch import (
     ProcessorView,
     SyntheticRegister,
 )
+from hvkernel.api.host.disk import SECTOR_SIZE, DiskError, DiskImage, StorageUnit
 from hvkernel.api.host.vmbus import (
     STATUS_SUCCESS,
     STATUS_UNSUCCESSFUL,
@@ -28,6 +29,7 @@ from hvkernel.api.host.vmbus import (
 )
 
 __all__ = [
+    "SECTOR_SIZE",
     "STATUS_SUCCESS",
     "STATUS_UNSUCCESSFUL",
     "ArchFeatures",
@@ -37,6 +39,8 @@ __all__ = [
     "DeviceFactory",
     "DeviceRegistry",
     "DeviceSlot",
+    "DiskError",
+    "DiskImage",
     "FeatureWords",
     "FirmwareShape",
     "GuestBuffer",
@@ -46,6 +50,7 @@ __all__ = [
     "PendingCall",
     "ProcessorView",
     "Services",
+    "StorageUnit",
     "SyntheticRegister",
     "Timer",
 ]

@@ -167,7 +167,7 @@ class FirmwareShape:
     """What the ACPI tables need to know of the machine, in plain numbers."""
 
     processors: tuple[tuple[int, int], ...]
-    """``(hw_id, node)`` of every VP, in the order of the tables (the boot processor first)."""
+    """``(hw_id, node)`` of every VP, ascending, which is the order of the tables."""
     extra_processors: int
     """Disabled entries after them."""
     generation: int

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final, Protocol, runtime_checkable
@@ -87,6 +88,13 @@ class GuestBuffer(Protocol):
 
     def pieces(self) -> Iterator[tuple[int, int]]:
         """Yield ``(gpa, length)`` of each piece that is contiguous in guest memory, in order."""
+        ...
+
+    def views(self, offset: int, size: int, *, writable: bool) -> AbstractContextManager[list[memoryview]]:
+        """The same bytes without a copy: one memoryview per contiguous piece, for the length of a ``with`` block.
+
+        :param writable: False asks for read access only. Errors as for :meth:`read`.
+        """
         ...
 
 
@@ -231,6 +239,11 @@ class Channel(Protocol):
 
 class Device(Protocol):
     """One offered device. The methods are called in host tasks, one at a time per channel."""
+
+    @property
+    def protocol(self) -> str | None:
+        """The version that driver and device agreed on, as the field writes it (``"6.2"``); ``None`` before."""
+        ...
 
     def offer(self, offer: Offer) -> Offer:
         """Return the offer to make: ``offer`` or a changed copy of it (same class and instance)."""

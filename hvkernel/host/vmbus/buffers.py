@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Protocol
 
 from hvkernel.host.vmbus.ranges import Range
@@ -16,6 +17,8 @@ class HostMemory(Protocol):
     def read(self, gpa: int, size: int, /) -> bytes: ...
 
     def write(self, gpa: int, data: bytes | bytearray | memoryview, /) -> None: ...
+
+    def view(self, gpa: int, size: int, /, *, writable: bool = True) -> AbstractContextManager[memoryview]: ...
 
 
 class GpaBuffer:
@@ -77,3 +80,10 @@ class GpaBuffer:
         for gpa, take in self._span(offset, len(view)):
             self._memory.write(gpa, view[at : at + take])
             at += take
+
+    @contextmanager
+    def views(self, offset: int, size: int, *, writable: bool) -> Iterator[list[memoryview]]:
+        """The pieces of ``size`` bytes from ``offset`` as memoryviews that live for one ``with`` block."""
+        with ExitStack() as stack:
+            view = self._memory.view
+            yield [stack.enter_context(view(gpa, take, writable=writable)) for gpa, take in self._span(offset, size)]

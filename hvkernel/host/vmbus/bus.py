@@ -35,9 +35,12 @@ class Bus:
 
     def post(self, payload: bytes) -> None:
         """Send a channel message to the guest."""
-        self.host.synic.post_message(
+        status = self.host.synic.post_message(
             self.message_vp, abi.VMBUS_MESSAGE_SINT, CHANNEL_MESSAGE, abi.VMBUS_MESSAGE_PORT_ID, payload
         )
+        if status:
+            name = abi.VmbusChannelMessageType(payload[0]).name.removeprefix("CHANNELMSG_")
+            self.record("tolerated", f"{name} is lost: VP {self.message_vp} takes no messages (HV_STATUS {status:#x})")
 
     def record(self, kind: str, text: str) -> None:
         """Add a finding: ``refused``, ``ignored``, ``tolerated``, or ``plugin`` for a device that raised."""

@@ -72,7 +72,8 @@ def slots_of(
 ) -> tuple[SlotSpec, ...]:
     """Turn a profile's devices into slots.
 
-    :param parameters: per device name, what the VM adds (``{"scsi0": {"disks": ...}}``); ``protocols`` is there always.
+    :param parameters: per device name, what the VM adds (``{"scsi0": {"units": ...}}``). Where the profile names
+        protocol versions, the device gets them as ``protocols``: texts like ``"5.1"``.
     :raises ValueError: parameters for a device that the profile does not have.
 
     Offer flags: a pipe says so, and a channel is enumerated (OpenVMM: channels.rs, From<OfferParams>). *unspecified*
@@ -82,6 +83,9 @@ def slots_of(
     left = dict(parameters)
     for device in devices:
         flags = abi.VMBUS_CHANNEL_ENUMERATE_DEVICE_INTERFACE
+        given: dict[str, Any] = {}
+        if device.protocols:
+            given["protocols"] = tuple(f"{v >> 16}.{v & 0xFFFF}" for v in device.protocols)
         slots.append(
             SlotSpec(
                 name=device.name,
@@ -90,7 +94,7 @@ def slots_of(
                 chn_flags=flags | abi.VMBUS_CHANNEL_NAMED_PIPE_MODE if device.pipe else flags,
                 mmio_megabytes=device.mmio_megabytes,
                 pipe_mode=abi.VMBUS_PIPE_TYPE_MESSAGE if device.pipe else None,
-                parameters=MappingProxyType({"protocols": device.protocols, **left.pop(device.name, {})}),
+                parameters=MappingProxyType({**given, **left.pop(device.name, {})}),
             )
         )
     if left:
@@ -193,6 +197,12 @@ class OfferedDevice:
     def title(self) -> str:
         """Name of the class, or its GUID."""
         return guid_name(self.spec.class_guid) or str(self.spec.class_guid)
+
+    @property
+    def protocol(self) -> str | None:
+        """What driver and device agreed on, as the device says."""
+        device = self._device
+        return None if device is None else self._guard("protocol", None, lambda: device.protocol)
 
     def _guard(self, what: str, default: T, call: Callable[..., T], *args: Any) -> T:
         try:

@@ -75,6 +75,8 @@ class DeviceStatus:
     opens: int
     """How often the guest opened its primary channel."""
     state: str
+    protocol: str | None
+    """What driver and device agreed on."""
 
 
 class VmbusServer:
@@ -469,6 +471,7 @@ class VmbusServer:
                 device.owner,
                 device.channels[0].opens,
                 device.channels[0].state.value,
+                device.protocol,
             )
             for device in self.devices
         )

@@ -349,10 +349,8 @@ def test_no_sub_channels_before_2012(raw: Any) -> None:
 
 def test_a_class_without_a_plugin_opens_and_answers_nothing(raw: Any) -> None:
     guest = raw()
-    guest.host.ports.message.clear()
     specs = [SlotSpec("mystery", raw.guid(0xABC), raw.guid(1))]
-    guest.server = VmbusServer(guest.host, raw.Accepts(), specs, DeviceTable())
-    guest.server.start()
+    guest.serve(VmbusServer(guest.host, raw.Accepts(), specs, DeviceTable()))
     guest.connect()
     ring = guest.open(1)
     ring.write(raw.inband(b"hello?", 1, 1))

@@ -42,9 +42,7 @@ def serve(raw: Any, name: str, generation: int) -> Any:
     """A raw guest whose server is the profile's."""
     profile = load_profile(name)
     guest = raw()
-    guest.host.ports.message.clear()
-    guest.server = VmbusServer(guest.host, profile.vmbus, slots_of(profile.devices(generation)), DeviceTable())
-    guest.server.start()
+    guest.serve(VmbusServer(guest.host, profile.vmbus, slots_of(profile.devices(generation)), DeviceTable()))
     return guest
 
 
@@ -93,11 +91,12 @@ def test_the_profiles_devices_are_offered_in_its_order(raw: Any, name: str, gene
 
 def test_parameters_reach_the_device(raw: Any) -> None:
     profile = load_profile("azure-gen2")
-    slots = slots_of(profile.devices(2), {"scsi1": {"disks": ("a", "b")}})
+    slots = slots_of(profile.devices(2), {"scsi1": {"units": ("a", "b")}})
     byname = {slot.name: slot.parameters for slot in slots}
-    assert byname["scsi1"]["disks"] == ("a", "b")
+    assert byname["scsi1"]["units"] == ("a", "b")
+    assert byname["scsi0"] == {"protocols": ("2.0", "4.2", "5.1", "6.0", "6.2")}
     assert byname["scsi1"]["protocols"] == byname["scsi0"]["protocols"]
-    assert "disks" not in byname["scsi0"]
+    assert byname["keyboard0"] == {}
 
 
 def test_parameters_for_a_device_that_is_not_there() -> None:

@@ -7,6 +7,7 @@ import pytest
 from hvkernel.abi import vmbus as abi
 from hvkernel.abi.vmbus import VmbusChannelMessageType as Type
 from hvkernel.host.vmbus import SlotSpec, VmbusServer
+from hvkernel_x86.tlfs import HV_REGISTER_SCONTROL as SCONTROL
 
 VERSIONS = (
     abi.VERSION_WS2008, abi.VERSION_WIN7, abi.VERSION_WIN8, abi.VERSION_WIN8_1, abi.VERSION_WIN10,
@@ -27,7 +28,7 @@ def test_version_truth_table(raw: Any, newest: int, asked: int) -> None:
         assert guest.got() == []
         return
     assert status == 0
-    (payload,) = [m[2] for m in guest.host.synic.messages]
+    ((_, payload),) = guest.taken()
     answer = abi.VmbusChannelVersionResponse.unpack(payload)
     supported = asked <= VERSIONS[newest]
     assert (answer.version_supported, answer.connection_state) == (int(supported), 0)
@@ -63,7 +64,7 @@ def test_messages_go_to_the_processor_that_the_guest_names_since_2012_r2(raw: An
     for version, vp in ((abi.VERSION_WIN8, 0), (abi.VERSION_WIN8_1, 1), (abi.VERSION_WIN10, 1)):
         guest = raw()
         guest.contact(version, vp=1)
-        assert [m[0] for m in guest.host.synic.messages] == [vp]
+        assert [m[0] for m in guest.taken()] == [vp]
 
 
 def test_version_5_on_the_old_connection_is_accepted_and_noted(raw: Any) -> None:
@@ -147,7 +148,6 @@ def test_unload_lets_go_of_everything(raw: Any) -> None:
     guest.post(raw.head(Type.CHANNELMSG_UNLOAD))
     assert guest.got() == [raw.head(Type.CHANNELMSG_UNLOAD_RESPONSE)]
     assert guest.shared() == []
-    assert guest.host.ports.event == {}
     assert guest.server.gpadls.total == 0
     assert len(guest.server.gpadls) == 0
     assert not guest.signal(0x2001)
@@ -206,12 +206,15 @@ def test_another_message_type_of_the_hypervisor_is_ignored(raw: Any) -> None:
 
 def test_too_many_messages_are_turned_away(raw: Any) -> None:
     guest = raw(message_buffers=2)
-    port = guest.host.ports.message[1]
-    payload = raw.head(Type.CHANNELMSG_REQUESTOFFERS).pack()
-    assert [port(0, 1, payload) for _ in range(4)] == [0, 0, 0x13, 0x13]
-    assert guest.findings() == ["throttled: vmbus: 2 messages wait already"] * 2
-    guest.run()
-    assert port(0, 1, payload) == 0
+    payload = raw.head(Type.CHANNELMSG_REQUESTOFFERS)
+    assert guest.post(payload, times=4) == 0x13
+    assert guest.findings() == [
+        "throttled: vmbus: 2 messages wait already",
+        "throttled: vmbus: 2 messages wait already",
+        "ignored: vmbus: REQUESTOFFERS without a connection",
+        "ignored: vmbus: REQUESTOFFERS without a connection",
+    ]
+    assert guest.post(payload) == 0
 
 
 def test_socket_requests_find_no_service(raw: Any) -> None:
@@ -232,3 +235,11 @@ def test_two_devices_of_one_name_are_a_mistake_of_the_vm(raw: Any) -> None:
     twice = [SlotSpec("a", raw.guid(1), raw.guid(n)) for n in (1, 2)]
     with pytest.raises(ValueError, match=r"^two devices of the VM are called 'a'$"):
         VmbusServer(guest.host, raw.Accepts(), twice, guest.table)
+
+
+def test_a_processor_that_takes_no_messages(raw: Any) -> None:
+    guest = raw()
+    guest.machine.call(guest.machine.vps[1].wrmsr, SCONTROL, 0, vp=guest.machine.vps[1])
+    guest.contact(abi.VERSION_WIN10, vp=1)
+    assert guest.got() == []
+    assert guest.findings() == ["tolerated: vmbus: VERSION_RESPONSE is lost: VP 1 takes no messages (HV_STATUS 0x18)"]

@@ -1,0 +1,58 @@
+"""Whether a kernel can run on a VM at all: what a real host would not even start, or what is not modelled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from hvkernel.config.errors import InputError
+from hvkernel.config.profile import load_profile
+
+if TYPE_CHECKING:
+    from hvkernel.api.hooks import ArchPlugin, DefaultHost
+    from hvkernel.config.profile import HostProfile
+    from hvkernel.config.vm import VmConfig
+    from hvkernel.kconfig import Build
+
+__all__ = ["settle_host", "unfit"]
+
+
+def settle_host(vm: VmConfig, build: Build, defaults: Sequence[DefaultHost], where: str) -> tuple[HostProfile, int]:
+    """Return the host profile and generation of ``vm``; what it leaves open follows from the kernel.
+
+    :param defaults: the architecture's own choice of hosts, tried in order.
+    :param where: where the VM was described, for the error.
+    :raises InputError: no such profile, or a generation or processor count that it does not have.
+    """
+    generation: int | None = vm.generation
+    if vm.host is not None:
+        profile = load_profile(vm.host, where=where)
+    else:
+        row = next(row for row in defaults if all(build.y(name) for name in row.needs))
+        profile = load_profile(row.profile, where=where)
+        generation = generation or row.generation
+    chosen = generation or profile.default_generation
+    if chosen not in profile.generations:
+        has = " and ".join(map(str, profile.generations))
+        raise InputError(where, "generation", chosen, f"host {profile.name} has generation {has} only")
+    if vm.cpus > profile.cpuid.max_vps:
+        raise InputError(where, "cpus", vm.cpus, f"host {profile.name} has at most {profile.cpuid.max_vps}")
+    return profile, chosen
+
+
+def unfit(vm: VmConfig, build: Build, profile: HostProfile, generation: int, arch: ArchPlugin) -> str | None:
+    """Return why the kernel cannot run on this VM, ``None`` when it can."""
+    if arch.name not in profile.architectures:
+        runs = ", ".join(profile.architectures)
+        return f"host {profile.name} runs {runs} guests, this kernel is {build.arch}"
+    if build.bits not in arch.bits:
+        return f"{arch.name} guests are {' or '.join(map(str, arch.bits))}-bit, this kernel is {build.bits}-bit"
+    if vm.page_size is not None and vm.page_size != build.page_size:
+        return f"the VM wants {vm.page_size // 1024}K pages, this kernel has {build.page_size // 1024}K"
+    if generation == 2 and build.bits != 64:
+        return f"generation 2 starts 64-bit kernels only; this one is {build.bits}-bit"
+    if generation == 2 and not profile.acpi.direct_boot and not build.y("EFI"):
+        return f"generation 2 has UEFI only; this kernel has EFI={build.value('EFI')}"
+    if generation == 1 and not build.enabled("HYPERV_STORAGE") and build.enabled("ATA_PIIX"):
+        return "boots from emulated IDE, not modelled"
+    return None

@@ -1,0 +1,256 @@
+"""One guest on one host: composed, booted, asked for its report, closed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from random import Random
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final
+
+from hvkernel.api.host import DiskError, DiskImage, StorageUnit
+from hvkernel.api.host.disk import BLANK_SIZE
+from hvkernel.boot import plugins as plugin_loading
+from hvkernel.boot.fit import settle_host, unfit
+from hvkernel.boot.report import build_report, unsupported_report
+from hvkernel.boot.request import BootRequest
+from hvkernel.boot.topology import ram_ranges, topology
+from hvkernel.config.errors import InputError
+from hvkernel.config.releases import load_release
+from hvkernel.config.vm import Disk
+from hvkernel.host.partition import Host
+from hvkernel.host.vmbus.devices import DeviceTable, slots_of
+from hvkernel.host.vmbus.server import VmbusServer
+from hvkernel.hv import objects as hv_objects
+from hvkernel.kconfig import Build, evaluate, parse_config, read_config
+from hvkernel.kconfig.data import BASELINE, data_release
+from hvkernel.linux.kernel import Kernel, LinkFailure
+from hvkernel.machine import Machine, VpTopology
+
+if TYPE_CHECKING:
+    from hvkernel.api.hooks import ArchPlugin
+    from hvkernel.boot.plugins import Plugins
+    from hvkernel.config.profile import HostProfile
+    from hvkernel.config.report import BootReport
+    from hvkernel.config.vm import VmConfig
+
+__all__ = ["Session", "Unsupported", "boot", "compose"]
+
+BOOT_LIMIT: Final = 300 * 10_000_000
+"""Virtual time that a boot may take, 100 ns units: 300 s, ten times what an initramfs waits for its root."""
+
+COMMAND_LINE: Final = b"console=ttyS0,115200 panic=-1"
+
+
+@dataclass(frozen=True, slots=True)
+class Unsupported:
+    """A legal kernel that this VM cannot run, or that does not link."""
+
+    report: BootReport
+
+
+class Session:
+    """A guest and its host, live until :meth:`close`. Made by :func:`compose`."""
+
+    def __init__(
+        self,
+        machine: Machine,
+        host: Host,
+        server: VmbusServer,
+        kernel: Kernel,
+        build: Build,
+        plugins: Plugins,
+        disks: tuple[DiskImage, ...],
+        arch: ArchPlugin,
+    ) -> None:
+        self.machine = machine
+        self.host = host
+        self.server = server
+        self.kernel = kernel
+        self.build = build
+        self.plugins = plugins
+        self.disks = disks
+        self.arch = arch
+
+    def boot(self, limit: int = BOOT_LIMIT) -> None:
+        """Boot until the guest is up, has ended, or cannot go on.
+
+        :param limit: most virtual time, 100 ns units.
+        """
+        self.kernel.boot(limit)
+
+    def call(self, fn: Callable[..., Any], *args: Any) -> Any:
+        """Run ``fn`` as a kernel thread of the booted guest and return its value; other tasks run meanwhile."""
+        return self.machine.call(fn, *args)
+
+    def report(self) -> BootReport:
+        """Return the report as of now."""
+        return build_report(self)
+
+    def close(self) -> None:
+        """End the guest and close its disks; what was written is in the files."""
+        try:
+            self.machine.close()
+        finally:
+            for disk in self.disks:
+                disk.close()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def boot(request: BootRequest, plugins: Plugins | None = None) -> BootReport:
+    """Compose, boot, report and close.
+
+    :raises InputError: an input is wrong; nothing was booted.
+    """
+    composed = compose(request, plugins)
+    if isinstance(composed, Unsupported):
+        return composed.report
+    with composed as session:
+        session.boot()
+        return session.report()
+
+
+def compose(
+    request: BootRequest, plugins: Plugins | None = None, vps: Sequence[VpTopology] | None = None
+) -> Session | Unsupported:
+    """Put a guest and a host together from what was asked for.
+
+    :param plugins: loaded plugins; ``None`` loads all that are installed.
+    :param vps: processors with numbers of the caller's choice; ``None`` numbers them alike everywhere.
+    :raises InputError: an input is wrong.
+    """
+    if plugins is None:
+        plugins = plugin_loading.load()
+    archs = {arch.name: arch for _, arch in plugins.call("hv_arch")}
+    build = configure(request, plugins)
+    if build.arch not in archs:
+        raise InputError("plugins", "architecture", build.arch, "no plugin brings it")
+    arch: ArchPlugin = archs[build.arch]
+    profile, generation = settle_host(request.vm, build, arch.default_hosts, request.where)
+    reason = unfit(request.vm, build, profile, generation, arch)
+    if reason is not None:
+        return Unsupported(unsupported_report(request.vm.seed, build, profile, generation, plugins, reason))
+    disks = _open_disks(request.vm, request.where)
+    try:
+        machine = Machine(
+            ram_ranges(request.vm.memory, profile.memory.low_ram_end),
+            topology(request.vm) if vps is None else vps,
+            seed=request.vm.seed,
+            policy=request.vm.policy,
+        )
+        try:
+            return _compose_on(machine, request, build, plugins, arch, profile, generation, disks)
+        except BaseException:
+            machine.close()
+            raise
+    except LinkFailure as failure:
+        _close(disks)
+        why = f"does not link: {failure.errors[0]}"
+        return Unsupported(unsupported_report(request.vm.seed, build, profile, generation, plugins, why))
+    except BaseException:
+        _close(disks)
+        raise
+
+
+def configure(request: BootRequest, plugins: Plugins) -> Build:
+    """Evaluate the request's ``.config`` with every plugin's Kconfig.
+
+    :raises ConfigError: the file or an option contradicts the Kconfig.
+    """
+    source = request.config
+    file = parse_config(source) if isinstance(source, str) else read_config(source)
+    release = data_release(request.release or file.header_version or BASELINE, file.name)
+    texts = {f"{info.name}/Kconfig": text for info, text in plugins.call("hv_kconfig", release=release)}
+    return evaluate(
+        file,
+        arch=request.arch,
+        release=request.release,
+        page_size=request.page_size,
+        bits=request.bits,
+        plugin_kconfigs=texts,
+    )
+
+
+def _compose_on(
+    machine: Machine,
+    request: BootRequest,
+    build: Build,
+    plugins: Plugins,
+    arch: ArchPlugin,
+    profile: HostProfile,
+    generation: int,
+    disks: tuple[DiskImage, ...],
+) -> Session:
+    vm = request.vm
+    host = Host(
+        machine,
+        profile,
+        generation,
+        arch.host(),
+        command_line=COMMAND_LINE,
+        node_memory=[node.memory for node in vm.numa] or None,
+    )
+    table = DeviceTable()
+    for _ in plugins.call("hv_register_devices", registry=table):
+        pass
+    slots = slots_of(profile.devices(generation), _parameters(vm, profile, generation, disks))
+    server = VmbusServer(host, profile.vmbus, slots, table)
+    server.start()
+    kernel = Kernel(
+        machine,
+        build,
+        load_release(build.release),
+        arch.guest(build.bits),
+        page_size=build.page_size,
+        initrd=None if request.no_initrd else "all" if request.initrd is None else request.initrd,
+    )
+    hv_objects.register(kernel, jit=request.jit)
+    for _ in plugins.call("hv_register_drivers", kernel=kernel):
+        pass
+    kernel.link()
+    return Session(machine, host, server, kernel, build, plugins, disks, arch)
+
+
+def _parameters(
+    vm: VmConfig, profile: HostProfile, generation: int, disks: tuple[DiskImage, ...]
+) -> dict[str, dict[str, Any]]:
+    """Attach the disks: the first one where the generation boots from, the others to its SCSI controller.
+
+    Generation 1 boots from the first device of the IDE class, generation 2 from the first SCSI controller.
+    """
+    names = [device.name for device in profile.devices(generation)]
+    boot = "ide0" if generation == 1 and "ide0" in names else "scsi0"
+    units: dict[str, list[StorageUnit]] = {}
+    for number, image in enumerate(disks):
+        wanted = vm.disks[number].controller if vm.disks else None
+        place = boot if number == 0 else "scsi0"
+        if wanted is not None:
+            place = f"{wanted}0"
+        units.setdefault(place, []).append(StorageUnit(image=image, lun=len(units.get(place, ()))))
+    return {name: {"units": tuple(found)} for name, found in units.items()}
+
+
+def _open_disks(vm: VmConfig, where: str) -> tuple[DiskImage, ...]:
+    opened: list[DiskImage] = []
+    try:
+        for number, disk in enumerate(vm.disks if vm.disks is not None else (Disk(path=""),)):
+            if disk.path:
+                opened.append(DiskImage.open(disk.path, read_only=disk.read_only))
+            else:
+                opened.append(DiskImage.blank(Random(f"{vm.seed}/disk {number}"), disk.size or BLANK_SIZE))
+    except DiskError as error:
+        _close(opened)
+        raise InputError(str(error.name), limit=error.problem) from None
+    return tuple(opened)
+
+
+def _close(disks: tuple[DiskImage, ...] | list[DiskImage]) -> None:
+    for disk in disks:
+        disk.close()

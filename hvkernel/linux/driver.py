@@ -1,0 +1,270 @@
+"""The driver core: buses, devices, drivers, binding, uevents.
+
+Source: drivers/base/bus.c, core.c, dd.c of 6.1. Asynchronous probes run through async_schedule() as in the kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+from hvkernel.api.guest.device import BusType, Device, DeviceDriver, ProbeType
+from hvkernel.linux.errno import EBUSY, EINVAL, ENODEV, ENXIO, EPROBE_DEFER
+from hvkernel.linux.locking import Locking, MutexLock
+from hvkernel.linux.printk import Printk
+
+
+class Async(Protocol):
+    """What the driver core needs of kernel/async.c."""
+
+    def async_schedule(self, fn: Callable[[], None], name: str) -> None: ...
+
+
+class DriverCore:
+    """``kernel.driver``."""
+
+    def __init__(self, printk: Printk, locking: Locking, async_: Async) -> None:
+        self._printk = printk
+        self._locking = locking
+        self._async = async_
+        self.buses: dict[str, BusType] = {}
+        self.devices: list[Device] = []
+        """Every registered device, in the order of registration (which is how coldplug finds them)."""
+        self.listeners: list[Callable[[str, Device, dict[str, str]], None]] = []
+        """Called with (action, device, environment) of each uevent: user space's netlink socket."""
+        self._deferred: list[Device] = []
+        self._async_driver: dict[Device, DeviceDriver] = {}
+        self.current_owner: Callable[[], str | None] = lambda: None
+        """Module whose init runs now; becomes the owner of drivers that it registers."""
+
+    # buses -----------------------------------------------------------------------------------------------------
+
+    def bus_register(self, bus: BusType) -> int:
+        """-EINVAL when a bus of that name is there."""
+        if bus.name in self.buses:
+            return -EINVAL
+        self.buses[bus.name] = bus
+        return 0
+
+    def bus_unregister(self, bus: BusType) -> None:
+        self.buses.pop(bus.name, None)
+
+    def bus_for_each_dev(self, bus: BusType) -> Iterator[Device]:
+        """The devices on ``bus`` now; devices may come and go while you look."""
+        for dev in tuple(bus.devices):
+            if dev.registered:
+                yield dev
+
+    # devices ---------------------------------------------------------------------------------------------------
+
+    def device_register(self, dev: Device) -> int:
+        """device_add(): the bus, the uevent, a driver. -EINVAL without a name or when added already or after
+        removal."""
+        if not dev.name or dev.registered or dev.dead:
+            return -EINVAL
+        self.device_add(dev)
+        self.bus_probe_device(dev)
+        return 0
+
+    def device_add(self, dev: Device) -> None:
+        """The part of device_add() before probing."""
+        dev.registered = True
+        self.devices.append(dev)
+        if dev.bus is not None:
+            dev.bus.devices.append(dev)
+        self.kobject_uevent(dev, "add")
+
+    def bus_probe_device(self, dev: Device) -> None:
+        """device_initial_probe(): bind now, or in another task when only asynchronous drivers match."""
+        if dev.bus is None:
+            return
+        with self._lock(dev):
+            if dev.dead or dev.driver is not None:
+                return
+            have_async = False
+            for drv in tuple(dev.bus.drivers):
+                if self._match(drv, dev) <= 0:
+                    continue
+                if drv.probe_type == ProbeType.PROBE_PREFER_ASYNCHRONOUS:
+                    have_async = True
+                    continue
+                self._probe(drv, dev)
+                if dev.driver is not None:
+                    return
+        if have_async:
+            self._async.async_schedule(lambda: self._attach_async(dev), f"attach {dev.name}")
+
+    def _attach_async(self, dev: Device) -> None:
+        with self._lock(dev):
+            if dev.dead or dev.driver is not None or dev.bus is None:
+                return
+            for drv in tuple(dev.bus.drivers):
+                if self._match(drv, dev) > 0:
+                    self._probe(drv, dev)
+                    if dev.driver is not None:
+                        return
+
+    def device_unregister(self, dev: Device) -> None:
+        """device_del() and put_device(): unbind, leave the bus, send ``remove``, release."""
+        if not dev.registered:
+            return
+        lock = self._lock(dev)
+        with lock:
+            dev.dead = True
+        self.device_release_driver(dev)
+        dev.registered = False
+        if dev.bus is not None and dev in dev.bus.devices:
+            dev.bus.devices.remove(dev)
+        self.devices.remove(dev)
+        if dev in self._deferred:
+            self._deferred.remove(dev)
+        self.kobject_uevent(dev, "remove")
+        if dev.release is not None:
+            dev.release(dev)
+
+    # drivers ---------------------------------------------------------------------------------------------------
+
+    def driver_register(self, drv: DeviceDriver) -> int:
+        """-EBUSY when the bus has a driver of that name, -EINVAL when there is no such bus."""
+        bus = drv.bus
+        if bus is None or self.buses.get(bus.name) is not bus:
+            name = bus.name if bus else None
+            self._printk.pr_err(
+                f"Driver '{drv.name}' was unable to register with bus_type '{name}' "
+                "because the bus was not initialized."
+            )
+            return -EINVAL
+        if any(other.name == drv.name for other in bus.drivers):
+            self._printk.pr_err(f"Error: Driver '{drv.name}' is already registered, aborting...")
+            return -EBUSY
+        if drv.owner is None:
+            drv.owner = self.current_owner()
+        bus.drivers.append(drv)
+        self.driver_attach(drv)
+        return 0
+
+    def driver_attach(self, drv: DeviceDriver) -> int:
+        """Try ``drv`` on every device of its bus."""
+        if drv.bus is None:
+            return -EINVAL
+        for dev in self.bus_for_each_dev(drv.bus):
+            if self._match(drv, dev) <= 0:
+                continue
+            if drv.probe_type == ProbeType.PROBE_PREFER_ASYNCHRONOUS:
+                if dev.driver is None and dev not in self._async_driver:
+                    self._async_driver[dev] = drv
+                    self._async.async_schedule(lambda d=dev: self._driver_attach_async(d), f"probe {dev.name}")  # type: ignore[misc]
+                continue
+            with self._lock(dev):
+                self._probe(drv, dev)
+        return 0
+
+    def _driver_attach_async(self, dev: Device) -> None:
+        with self._lock(dev):
+            drv = self._async_driver.pop(dev, None)
+            if drv is not None:
+                self._probe(drv, dev)
+
+    def driver_unregister(self, drv: DeviceDriver) -> None:
+        """Unbind its devices, newest first, and take it off its bus."""
+        for dev in reversed(tuple(drv.devices)):
+            self.device_release_driver(dev)
+        if drv.bus is not None and drv in drv.bus.drivers:
+            drv.bus.drivers.remove(drv)
+
+    def device_release_driver(self, dev: Device) -> None:
+        """Unbind; nothing when it has no driver."""
+        with self._lock(dev):
+            drv = dev.driver
+            if drv is None:
+                return
+            self.kobject_uevent(dev, "unbind")
+            if dev.bus is not None and dev.bus.remove is not None:
+                dev.bus.remove(dev)
+            dev.driver = None
+            dev.driver_data = None
+            if dev in drv.devices:
+                drv.devices.remove(dev)
+
+    # binding ---------------------------------------------------------------------------------------------------
+
+    def _match(self, drv: DeviceDriver, dev: Device) -> int:
+        if dev.bus is None or dev.bus.match is None:
+            return 1
+        return int(dev.bus.match(dev, drv))
+
+    def _probe(self, drv: DeviceDriver, dev: Device) -> None:
+        """driver_probe_device(), with the device locked. Source: dd.c:really_probe, call_driver_probe."""
+        if dev.dead or not dev.registered or dev.driver is not None or dev.bus is None:
+            return
+        dev.driver = drv
+        ret = dev.bus.probe(dev) if dev.bus.probe is not None else 0
+        if ret == 0:
+            dev.probe_error = 0
+            dev.deferred = False
+            if dev in self._deferred:
+                self._deferred.remove(dev)
+            drv.devices.append(dev)
+            self.kobject_uevent(dev, "bind")
+            self._retry_deferred()
+            return
+        dev.driver = None
+        dev.driver_data = None
+        dev.probe_error = ret
+        if ret == -EPROBE_DEFER:
+            dev.deferred = True
+            if dev not in self._deferred:
+                self._deferred.append(dev)
+        elif ret not in (-ENODEV, -ENXIO):
+            self._printk.pr_warn(f"{drv.name}: probe of {dev.name} failed with error {ret}")
+
+    def _retry_deferred(self) -> None:
+        """driver_deferred_probe_trigger(): something was bound, so ask the waiting ones again."""
+        pending, self._deferred = self._deferred, []
+        for dev in pending:
+            self._async.async_schedule(lambda d=dev: self.bus_probe_device(d), f"deferred {dev.name}")  # type: ignore[misc]
+
+    def _lock(self, dev: Device) -> MutexLock:
+        if dev.lock is None:
+            dev.lock = self._locking.mutex_init("&dev->mutex", check=False)
+        lock: MutexLock = dev.lock
+        return lock
+
+    def device_shutdown(self) -> None:
+        """Call the shutdown of every bound device's bus, youngest device first. Source: drivers/base/core.c."""
+        for dev in reversed(tuple(self.devices)):
+            if dev.driver is not None and dev.bus is not None and dev.bus.shutdown is not None:
+                with self._lock(dev):
+                    dev.bus.shutdown(dev)
+
+    # sysfs and uevents -----------------------------------------------------------------------------------------
+
+    def dev_path(self, dev: Device) -> str:
+        """Path below /sys: ``devices/…`` through its parents."""
+        names = [dev.name]
+        parent = dev.parent
+        while parent is not None:
+            names.append(parent.name)
+            parent = parent.parent
+        return "devices/" + "/".join(reversed(names))
+
+    def uevent_env(self, dev: Device, action: str) -> dict[str, str] | None:
+        """The environment of an event, or None when the bus drops it."""
+        env = {"ACTION": action, "DEVPATH": "/" + self.dev_path(dev)}
+        if dev.bus is not None:
+            env["SUBSYSTEM"] = dev.bus.name
+        if dev.driver is not None:
+            env["DRIVER"] = dev.driver.name
+        if dev.bus is not None and dev.bus.uevent is not None and dev.bus.uevent(dev, env):
+            return None
+        return env
+
+    def kobject_uevent(self, dev: Device, action: str) -> None:
+        """Tell user space; nobody hears it before user space runs."""
+        if not self.listeners:
+            return
+        env = self.uevent_env(dev, action)
+        if env is None:
+            return
+        for listener in tuple(self.listeners):
+            listener(action, dev, env)

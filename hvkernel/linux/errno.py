@@ -1,0 +1,87 @@
+"""Error numbers, as drivers return them negated.
+
+Source: include/uapi/asm-generic/errno-base.h, errno.h, include/linux/errno.h. Not Python's ``errno``, whose values are
+those of the machine it runs on.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Final
+
+EPERM: Final = 1
+ENOENT: Final = 2
+EINTR: Final = 4
+EIO: Final = 5
+ENXIO: Final = 6
+E2BIG: Final = 7
+EAGAIN: Final = 11
+ENOMEM: Final = 12
+EACCES: Final = 13
+EFAULT: Final = 14
+EBUSY: Final = 16
+EEXIST: Final = 17
+ENODEV: Final = 19
+EINVAL: Final = 22
+EFBIG: Final = 27
+ENOSPC: Final = 28
+EROFS: Final = 30
+ERANGE: Final = 34
+EDEADLK: Final = 35
+ENOSYS: Final = 38
+ENODATA: Final = 61
+ETIME: Final = 62
+EPROTO: Final = 71
+EBADMSG: Final = 74
+EOVERFLOW: Final = 75
+EOPNOTSUPP: Final = 95
+EADDRINUSE: Final = 98
+ENOBUFS: Final = 105
+ETIMEDOUT: Final = 110
+ECANCELED: Final = 125
+EPROBE_DEFER: Final = 517
+"""include/linux/errno.h; never leaves the kernel."""
+
+
+class Errno(IntEnum):
+    """Names for messages."""
+
+    EPERM = EPERM
+    ENOENT = ENOENT
+    EINTR = EINTR
+    EIO = EIO
+    ENXIO = ENXIO
+    E2BIG = E2BIG
+    EAGAIN = EAGAIN
+    ENOMEM = ENOMEM
+    EACCES = EACCES
+    EFAULT = EFAULT
+    EBUSY = EBUSY
+    EEXIST = EEXIST
+    ENODEV = ENODEV
+    EINVAL = EINVAL
+    EFBIG = EFBIG
+    ENOSPC = ENOSPC
+    EROFS = EROFS
+    ERANGE = ERANGE
+    EDEADLK = EDEADLK
+    ENOSYS = ENOSYS
+    ENODATA = ENODATA
+    ETIME = ETIME
+    EPROTO = EPROTO
+    EBADMSG = EBADMSG
+    EOVERFLOW = EOVERFLOW
+    EOPNOTSUPP = EOPNOTSUPP
+    EADDRINUSE = EADDRINUSE
+    ENOBUFS = ENOBUFS
+    ETIMEDOUT = ETIMEDOUT
+    ECANCELED = ECANCELED
+    EPROBE_DEFER = EPROBE_DEFER
+
+
+def errname(error: int) -> str:
+    """``-ENODEV`` for -19; the plain number when it has no name here."""
+    try:
+        return f"-{Errno(-error).name}"
+    except ValueError:
+        return str(error)
