@@ -101,7 +101,7 @@ HV_S_OK: Final = 0x0
 HV_E_FAIL: Final = 0x8000_4005
 """Status: unspecified failure. (include/uapi/linux/hyperv.h:320 @6.1.192)"""
 HV_S_CONT: Final = 0x8007_0103
-"""Status: no more items; also "still working" from VSS. (include/uapi/linux/hyperv.h:321 @6.1.192)"""
+"""Status: no more items. (include/uapi/linux/hyperv.h:321 @6.1.192)"""
 HV_ERROR_NOT_SUPPORTED: Final = 0x8007_0032
 """Status: not supported. (include/uapi/linux/hyperv.h:322 @6.1.192)"""
 HV_ERROR_MACHINE_LOCKED: Final = 0x8007_04F7

@@ -84,19 +84,25 @@ Source: drivers/hv/hyperv_vmbus.h:110 @6.1.192
 VMBUS_MESSAGE_PORT_ID: Final = 1
 """Port behind it. (drivers/hv/hyperv_vmbus.h:111 @6.1.192)"""
 VMBUS_EVENT_CONNECTION_ID: Final = 2
-"""Connection for events, up to VMBus 1.1 hosts (one for all channels). (drivers/hv/hyperv_vmbus.h:112 @6.1.192)"""
+"""Connection for the events of all channels; from VMBus 1.1 on each offer names its own.
+
+Source: drivers/hv/hyperv_vmbus.h:112 @6.1.192
+"""
 VMBUS_EVENT_PORT_ID: Final = 2
 """Port behind it. (drivers/hv/hyperv_vmbus.h:113 @6.1.192)"""
 VMBUS_MONITOR_CONNECTION_ID: Final = 3
-"""Connection for monitored notification. (drivers/hv/hyperv_vmbus.h:114 @6.1.192)"""
+"""Connection for monitored notification. Unused: the monitor page names connections.
+
+Source: drivers/hv/hyperv_vmbus.h:114 @6.1.192
+"""
 VMBUS_MONITOR_PORT_ID: Final = 3
 """Port behind it. (drivers/hv/hyperv_vmbus.h:115 @6.1.192)"""
 VMBUS_MESSAGE_SINT: Final = 2
 """The SINT on which VMBus messages and events arrive. (drivers/hv/hyperv_vmbus.h:116 @6.1.192)"""
 MAX_NUM_CHANNELS: Final = 16384
-"""Bits in one half of the interrupt page, which hosts up to VMBus 1.1 use. (drivers/hv/hyperv_vmbus.h:195 @6.1.192)"""
+"""Bits in one half of the interrupt page: one direction. (drivers/hv/hyperv_vmbus.h:195 @6.1.192)"""
 MAX_NUM_CHANNELS_SUPPORTED: Final = 256
-"""Channels that Linux handled on such hosts. (drivers/hv/hyperv_vmbus.h:198 @6.1.192)"""
+"""Least room of the guest's table of channels by relid. (drivers/hv/hyperv_vmbus.h:198 @6.1.192)"""
 MAX_CHANNEL_RELIDS: Final = 2048
 """Entries of the guest's table of channels by relid. (drivers/hv/hyperv_vmbus.h:200 @6.1.192)"""
 MAX_SIZE_CHANNEL_MESSAGE: Final = 240
@@ -118,7 +124,7 @@ UNLOAD_MSG_LOOPS: Final = 500
 HV_MAX_TRIES: Final = 3
 """Times that a CPU going offline waits for pending channel events. (drivers/hv/hv.c:308 @6.1.192)"""
 VTPM_BASE_ADDRESS: Final = 0xFED4_0000
-"""Start of the virtual TPM's registers, which are left out of the MMIO space for devices.
+"""Start of the virtual TPM's registers; an MMIO range for devices is cut short below it.
 
 Source: drivers/hv/vmbus_drv.c:1969 @6.1.192
 """

@@ -88,9 +88,12 @@ STORVSC_LOGGING_WARN: Final = 2
 STORAGE_CHANNEL_SUPPORTS_MULTI_CHANNEL: Final = 0x1
 """Channel property: sub-channels may be asked for. (drivers/scsi/storvsc_drv.c:230 @6.1.192)"""
 STORAGE_CHANNEL_REMOVABLE_FLAG: Final = 0x1
-"""Channel property: removable. (drivers/scsi/storvsc_drv.c:259 @6.1.192)"""
+"""Channel property: removable. Linux does not look at it. (drivers/scsi/storvsc_drv.c:259 @6.1.192)"""
 STORAGE_CHANNEL_EMULATED_IDE_FLAG: Final = 0x2
-"""Channel property: the disk is also there as emulated IDE. (drivers/scsi/storvsc_drv.c:260 @6.1.192)"""
+"""Channel property: of an emulated IDE controller. Linux does not look at it.
+
+Source: drivers/scsi/storvsc_drv.c:260 @6.1.192
+"""
 REQUEST_COMPLETION_FLAG: Final = 0x1
 """Packet flag: a completion is wanted. (drivers/scsi/storvsc_drv.c:304 @6.1.192)"""
 SRB_STATUS_AUTOSENSE_VALID: Final = 0x80
