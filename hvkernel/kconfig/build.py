@@ -223,5 +223,5 @@ def _override(kconf: KconfigReader, config: ConfigFile, arch: str, page_size: in
 
 def _refuse(config: ConfigFile, values: Mapping[str, str]) -> None:
     """Refuse what Hyper-V has no guest for."""
-    if values.get("CPU_BIG_ENDIAN") == "y":
+    if "y" in (values.get("CPU_BIG_ENDIAN"), config.values.get("CPU_BIG_ENDIAN")):
         raise config.error("CONFIG_CPU_BIG_ENDIAN=y: Hyper-V guests are little-endian only", "CPU_BIG_ENDIAN")

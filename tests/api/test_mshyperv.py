@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ def test_hv_do_rep_hypercall() -> None:
         assert status == wanted["status"]
 
 
-MAPS = {
+MAPS: dict[str, Callable[[int], int]] = {
     "identity": lambda cpu: cpu,
     "reversed: vp=255-cpu": lambda cpu: 255 - cpu,
     "sparse: vp=16*cpu": lambda cpu: 16 * cpu,
