@@ -294,6 +294,20 @@ def test_an_interrupt_wakes_a_task_of_its_own_processor(make: Make) -> None:
     assert waiter.done
 
 
+def test_a_delay_takes_an_interrupt_that_is_pending_already(make: Make) -> None:
+    machine = make(vps=1)
+    vp = machine.boot_vp
+    out: list[int] = []
+    vp.set_entry(out.append)
+
+    def body() -> None:
+        vp.raise_irq(1)
+        machine.delay(100)
+        assert out == [1]
+
+    machine.call(body)
+
+
 def test_interrupts_arrive_during_a_delay_and_do_not_lengthen_it(make: Make) -> None:
     machine = make()
     vp = machine.boot_vp
