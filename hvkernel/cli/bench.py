@@ -79,9 +79,7 @@ def command(as_json: bool, boots: int, ring: bool) -> None:
         return
     click.echo(f"{'what':38} {'runs':>5} {'least':>10} {'median':>10} {'most':>10}")
     for row in times:
-        click.echo(
-            f"{row.what:38} {row.runs:5} {row.least_ms:7.1f} ms {row.median_ms:7.1f} ms {row.most_ms:7.1f} ms"
-        )
+        click.echo(f"{row.what:38} {row.runs:5} {row.least_ms:7.1f} ms {row.median_ms:7.1f} ms {row.most_ms:7.1f} ms")
     click.echo(f"boots per second, one process: {per_second:.1f}")
     if rows:
         click.echo(f"\n{'payload':>8} {'batch':>6} {'loop':>7} {'ns/packet':>10} {'memcpy':>9} {'of memcpy':>10}")

@@ -46,9 +46,7 @@ class Initcall(NamedTuple):
 class Initcalls:
     """``kernel.initcall``: the table that the linker would have made."""
 
-    def __init__(
-        self, after: Callable[[Initcall, int], None], level_done: Callable[[], None] = lambda: None
-    ) -> None:
+    def __init__(self, after: Callable[[Initcall, int], None], level_done: Callable[[], None] = lambda: None) -> None:
         """:param after: called with each initcall and its result (checks preempt_count, records failures).
         :param level_done: called when a level from "subsys" on has run: time for what the model has no initcall for.
         """
