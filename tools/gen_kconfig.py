@@ -381,7 +381,8 @@ def render(kconf: Tree, release: str, arch: str, source: str) -> str:
             lines += [*choice_entry(symbol.choice, known), ""]
             continue
         if TOOLCHAIN.search(symbol.name):
-            lines += [f"config {symbol.name}", f'\t{TYPES[symbol.orig_type]} "{symbol.name}"', ""]
+            gnu = ["\tdefault y"] if symbol.name in ("CC_IS_GCC", "AS_IS_GNU", "LD_IS_BFD") else []
+            lines += [f"config {symbol.name}", f'\t{TYPES[symbol.orig_type]} "{symbol.name}"', *gnu, ""]
             continue
         for node in symbol.nodes:
             lines += [*entry(node, known, False), ""]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 from hvkernel.kconfig.configfile import ARCHES as ARCH_NAMES
 from hvkernel.kconfig.configfile import ConfigFile, parse_config, read_config
@@ -39,7 +39,7 @@ class Build:
     :ivar hz: CONFIG_HZ.
     :ivar values: every symbol's value, without ``CONFIG_``: evaluated for the modelled symbols, as written for
         others that the file names.
-    :ivar modelled: the names of the evaluated symbols, in the order of their definition.
+    :ivar modelled: the symbols that Hyper-V and the boot path depend on, in the order of their definition.
     :ivar source: name of the file.
     :ivar notes: what the reader of a report should know: values that were not honoured, data of another release.
     """
@@ -87,14 +87,15 @@ class Build:
         return explain(self._kconf, self._config.values, name, f"Linux {self.data_release} ({self.arch})")
 
     def lost(self) -> tuple[Explanation, ...]:
-        """What the file asks for and silently does not get: each modelled symbol below its written value."""
+        """What the file asks for and silently does not get: each modelled symbol with a prompt that came out lower."""
         order = {"n": 0, "m": 1, "y": 2}
         names = [
             name
             for name in self.modelled
             if order.get(self.values[name], 0) < order.get(self._config.values.get(name, "n"), 0)
         ]
-        return tuple(self.explain(name) for name in names)
+        symbols = self._kconf.syms
+        return tuple(self.explain(name) for name in names if any(node.prompt for node in symbols[name].nodes))
 
 
 def evaluate(
@@ -130,9 +131,8 @@ def evaluate(
     kconf = KconfigReader({_TOP: top, data.name: data.text, **plugins}, _TOP)
     _assign(kconf, data, config, notes)
     _override(kconf, config, arch, page_size, bits)
-    modelled = tuple(symbol.name for symbol in kconf.unique_defined_syms)
+    modelled = tuple(s.name for s in kconf.unique_defined_syms if not _is_outside(s, data))
     values = {**config.values, **{symbol.name: symbol.str_value for symbol in kconf.unique_defined_syms}}
-    _refuse(config, values)
     return Build(
         release=version,
         data_release=data.release,
@@ -164,6 +164,8 @@ def _arch(config: ConfigFile, asked: str | None) -> str:
     wanted = ARCH_NAMES[asked] if asked else None
     if config.values.get("ARM") == "y":
         raise config.error("CONFIG_ARM=y is 32-bit Arm, which Hyper-V does not run; only arm64 is", "ARM")
+    if config.values.get("CPU_BIG_ENDIAN") == "y":
+        raise config.error("CONFIG_CPU_BIG_ENDIAN=y: Hyper-V guests are little-endian only", "CPU_BIG_ENDIAN")
     found, sign = config.header_arch, None
     if found is None:
         for name, signs in _SIGNS:
@@ -183,9 +185,8 @@ def _assign(kconf: KconfigReader, data: Data, config: ConfigFile, notes: list[st
     chosen = []
     for symbol in kconf.unique_defined_syms:
         value = config.values.get(symbol.name)
-        node = symbol.nodes[0]
         if value is None:
-            if node.filename == data.name and node.linenr >= data.outside_line:
+            if _is_outside(symbol, data):
                 if config.whole:
                     symbol.set_value("n")
                 elif symbol.name in data.always:
@@ -199,6 +200,12 @@ def _assign(kconf: KconfigReader, data: Data, config: ConfigFile, notes: list[st
     for symbol in sorted(chosen, key=lambda symbol: config.lines[symbol.name]):
         symbol.choice.set_value(config.values[symbol.name])
         symbol.set_value(config.values[symbol.name])
+
+
+def _is_outside(symbol: Any, data: Data) -> bool:
+    """Whether a symbol is one of those outside the closure, modelled only as what selects."""
+    node = symbol.nodes[0]
+    return bool(node.filename == data.name and node.linenr >= data.outside_line)
 
 
 def _override(kconf: KconfigReader, config: ConfigFile, arch: str, page_size: int | None, bits: int | None) -> None:
@@ -219,9 +226,3 @@ def _override(kconf: KconfigReader, config: ConfigFile, arch: str, page_size: in
         else:
             kconf.syms[names[0]].choice.set_value("y")
             kconf.syms[names[0]].set_value("y")
-
-
-def _refuse(config: ConfigFile, values: Mapping[str, str]) -> None:
-    """Refuse what Hyper-V has no guest for."""
-    if values.get("CPU_BIG_ENDIAN") == "y":
-        raise config.error("CONFIG_CPU_BIG_ENDIAN=y: Hyper-V guests are little-endian only", "CPU_BIG_ENDIAN")
