@@ -13,12 +13,14 @@ from hvkernel.kconfig.configfile import ConfigFile, parse_config, read_config
 from hvkernel.kconfig.data import BASELINE, Data, data_release, load_data
 from hvkernel.kconfig.errors import ConfigError
 from hvkernel.kconfig.explain import Explanation, explain
-from hvkernel.kconfig.reader import TRISTATE_TYPES, KconfigReader
+from hvkernel.kconfig.reader import KconfigReader
 
 __all__ = ["Build", "evaluate"]
 
 _TOP: Final = "<all of Kconfig>"
 _PAGE_SYMBOLS: Final = {"ARM64_4K_PAGES": 4096, "ARM64_16K_PAGES": 16384, "ARM64_64K_PAGES": 65536}
+_WITHDRAWN_COUNTS: Final = ("5.15", "6.1", "6.6")
+"""Releases whose reader lets a y that a later line withdrew still win its choice (scripts/kconfig/confdata.c)."""
 _SIGNS: Final = (
     ("arm64", ("ARM64", "ARCH_VEXPRESS", "ARM64_4K_PAGES", "ARM64_16K_PAGES", "ARM64_64K_PAGES")),
     ("x86", ("X86", "X86_64", "X86_32", "HYPERVISOR_GUEST", "X86_X2APIC", "X86_MSR", "IA32_EMULATION")),
@@ -192,14 +194,16 @@ def _assign(kconf: KconfigReader, data: Data, config: ConfigFile, notes: list[st
                 elif symbol.name in data.always:
                     symbol.set_value(data.always[symbol.name])
             continue
-        if symbol.orig_type in TRISTATE_TYPES and symbol.choice and value != "n":
-            chosen.append(symbol)
+        if symbol.choice and value != "n":
+            chosen.append((config.lines[symbol.name], symbol, value))
+        elif symbol.choice and symbol.name in config.withdrawn and data.release in _WITHDRAWN_COUNTS:
+            chosen.append((config.withdrawn[symbol.name], symbol, "y"))
         if not symbol.set_value(value):
             where = f"{config.name}:{config.lines[symbol.name]}"
             notes.append(f"{where}: symbol value {value!r} invalid for {symbol.name}, ignored as olddefconfig does")
-    for symbol in sorted(chosen, key=lambda symbol: config.lines[symbol.name]):
-        symbol.choice.set_value(config.values[symbol.name])
-        symbol.set_value(config.values[symbol.name])
+    for _, symbol, value in sorted(chosen, key=lambda item: item[0]):
+        symbol.choice.set_value(value)
+        symbol.set_value(value)
 
 
 def _is_outside(symbol: Any, data: Data) -> bool:

@@ -150,3 +150,10 @@ def test_big_endian_is_refused_in_a_real_config_too(config_text: Callable[[str],
     lines[at] = "CONFIG_CPU_BIG_ENDIAN=y\n"
     with pytest.raises(ConfigError, match=rf"^<config>:{at + 1}: CONFIG_CPU_BIG_ENDIAN=y: "):
         evaluate("".join(lines))
+
+
+def test_a_withdrawn_y_is_remembered_for_choices() -> None:
+    text = "CONFIG_HZ_100=y\n# CONFIG_HZ_100 is not set\nCONFIG_HZ_250=y\nCONFIG_HZ_250=n\nCONFIG_SMP=y\n"
+    assert parse_config(text).withdrawn == {"HZ_100": 1, "HZ_250": 3}
+    assert evaluate(text, arch="x86", release="6.1").hz == 250, "scripts/kconfig lets the last y of a choice win"
+    assert evaluate(text, arch="x86", release="6.12").value("HZ_100") == "n"
