@@ -46,11 +46,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-LEVEL_MS: Final = 50
-"""What the initcalls of one level that are not modelled take, milliseconds: the boot thread is busy, others run.
-*unspecified*: log 01 needs half a second from the subsys to the late level, where the model has nine levels. Without
-it a built-in storage driver would look for the root disk before the host could have offered it."""
-
 MAX_ORDER_DEFAULT: Final = 11
 """Source: include/linux/mmzone.h (CONFIG_ARCH_FORCE_MAX_ORDER otherwise)."""
 
@@ -140,7 +135,7 @@ class Kernel:
             memory_limit=self._memory_limit(bits),
         )
         self.driver = DriverCore(self.printk, self.locking, self.async_)
-        self.initcall = Initcalls(self._after_initcall, lambda: self.sched.msleep(LEVEL_MS))
+        self.initcall = Initcalls(self._after_initcall)
         self.module = Modules(self.symbols, self._init_module, self._exit_module, self._wait_while)
         self.driver.current_owner = self._current_owner
         self.acpi = Acpi(self)
