@@ -16,7 +16,6 @@ release = metadata.version("hvkernel")
 extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.doctest",
-    "sphinx.ext.viewcode",
     "sphinxcontrib.autodoc_pydantic",
     "hvkernel_reference",
 ]

@@ -7,6 +7,8 @@
 ``.. channel-messages::``                  the table of VMBus channel messages
 ``.. state-table:: MODULE NAME``           a state machine: drawn, and as a table
 ``.. host-profiles::``                     the host profiles; ``.. device-classes::`` what they offer
+``.. release-differences::``               what differs between kernel releases
+``.. hypercall-table::``                   the hypercalls; ``.. status-table::`` their results
 =========================================  ===================================================================
 """
 
@@ -23,7 +25,6 @@ from types import ModuleType
 from typing import Any
 
 from docutils import nodes
-from docutils.parsers.rst import directives
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
@@ -205,22 +206,38 @@ class StateTable(Generated):
     """``.. state-table:: MODULE NAME``."""
 
     required_arguments = 2
-    option_spec = {"start": directives.unchanged}
 
     def run(self) -> list[nodes.Node]:
         """Put the drawing before the table."""
-        transitions = getattr(self.module(), self.arguments[1])
-        drawing = nodes.raw("", drawn(transitions), format="html")
+        drawing = nodes.raw("", drawn(getattr(self.module(), self.arguments[1])), format="html")
         return [drawing, *super().run()]
 
     def lines(self) -> Iterator[str]:
         """Yield one row per step."""
-        transitions = getattr(self.module(), self.arguments[1])
-        rows = []
-        for state, row in transitions.items():
-            for event, (after, effects) in row.items():
-                rows.append((label(state), label(event), label(after), "; ".join(code(e) for e in effects)))
-        yield from table(("state", "event", "next state", "effects"), rows)
+        rows = (
+            (str(number), label(state), label(event), label(after), "; ".join(code(effect) for effect in effects))
+            for number, state, event, after, effects in steps(getattr(self.module(), self.arguments[1]))
+        )
+        yield from table(("step", "state", "event", "next state", "effects"), rows)
+
+
+Transitions = Mapping[Any, Any]
+
+
+def steps(transitions: Transitions) -> Iterator[tuple[int, Enum, Enum, Enum, Any]]:
+    """Yield the numbered steps of a state machine, in the order of its table.
+
+    A table is ``{state: {event: (next state, effects)}}``, or ``{(state, event): next state}``.
+    """
+    number = 0
+    for key, row in transitions.items():
+        if isinstance(key, tuple):
+            number += 1
+            yield number, key[0], key[1], row, ()
+            continue
+        for event, (after, effects) in row.items():
+            number += 1
+            yield number, key, event, after, effects
 
 
 def label(member: Enum) -> str:
@@ -228,52 +245,65 @@ def label(member: Enum) -> str:
     return member.value if isinstance(member.value, str) else member.name
 
 
-def drawn(transitions: Mapping[Enum, Mapping[Enum, tuple[Enum, Any]]]) -> str:
-    """Return an SVG of a state machine: states in a column, steps down on the right and up on the left.
+def drawn(transitions: Transitions) -> str:
+    """Return an SVG of a state machine: states in a column, steps down on the right, up on the left, by number.
 
-    Steps between the same two states share an arrow. No tool outside Python is needed to build the manual.
+    Steps between the same two states share an arrow, arrows that do not meet share a lane. Needs no tool but Python.
     """
-    states = list(transitions)
-    places = {state: 30 + 90 * number for number, state in enumerate(states)}
+    both = (state for _, before, _, after, _ in steps(transitions) for state in (before, after))
+    first = next(iter(transitions))
+    states = dict.fromkeys(both) if isinstance(first, tuple) else transitions
+    rank = {state: number for number, state in enumerate(states)}
     edges: dict[tuple[Enum, Enum], list[str]] = {}
-    for state, row in transitions.items():
-        for event, (after, _) in row.items():
-            edges.setdefault((state, after), []).append(label(event))
-    middle, half, box = 420, 95, 34
-    parts: list[str] = []
-    lanes = {-1: 0, 1: 0}
-    for (state, after), events in edges.items():
-        text = ", ".join(events)
+    for number, state, _, after, _ in steps(transitions):
+        edges.setdefault((state, after), []).append(str(number))
+    wide, box, pitch, lane_width = 190, 36, 78, 56
+    lanes: dict[int, list[list[tuple[int, int]]]] = {-1: [], 1: []}
+    placed: list[tuple[Enum, Enum, int, int, str]] = []
+    loops: dict[Enum, str] = {}
+    for (state, after), numbers in sorted(edges.items(), key=lambda edge: abs(rank[edge[0][0]] - rank[edge[0][1]])):
         if state is after:
-            parts.append(
-                f'<text x="{middle}" y="{places[state] + box + 13}" text-anchor="middle" class="loop">'
-                f"&#8635; {escape(text)}</text>"
-            )
+            loops[state] = ", ".join(numbers)
             continue
-        side = 1 if places[after] > places[state] else -1
-        lanes[side] += 1
-        reach = 24 + 20 * lanes[side]
-        x, y1, y2 = middle + side * half, places[state] + box / 2 + 5 * side, places[after] + box / 2 - 5 * side
-        bend = x + side * reach
-        parts.append(f'<path d="M {x} {y1} H {bend} V {y2} H {x + side * 6}" marker-end="url(#arrow)"/>')
-        anchor = "start" if side > 0 else "end"
-        parts.append(
-            f'<text x="{bend + 5 * side}" y="{(y1 + y2) / 2 + 4 * (lanes[side] % 3 - 1) * 3}" text-anchor="{anchor}">'
-            f"{escape(text)}</text>"
+        low, high = sorted((rank[state], rank[after]))
+        side = 1 if rank[after] > rank[state] else -1
+        free = (i for i, lane in enumerate(lanes[side]) if all(high <= a or low >= b for a, b in lane))
+        lane = next(free, len(lanes[side]))
+        if lane == len(lanes[side]):
+            lanes[side].append([])
+        lanes[side][lane].append((low, high))
+        placed.append((state, after, side, lane, ", ".join(numbers)))
+    left = 20 + lane_width * (len(lanes[-1]) + 1)
+    width = left + wide + lane_width * (len(lanes[1]) + 1) + 20
+    height = 20 + pitch * len(rank)
+    parts: list[str] = []
+    for state, after, side, lane, numbers in placed:
+        edge = left + wide if side > 0 else left
+        shift = 4 + 4 * lane
+        start, end = (
+            20 + pitch * rank[one] + box // 2 + side * sign * shift for one, sign in ((state, 1), (after, -1))
         )
-    for state, y in places.items():
-        parts.append(f'<rect x="{middle - half}" y="{y}" width="{2 * half}" height="{box}" rx="8"/>')
+        bend = edge + side * (22 + lane_width * lane)
+        parts.append(f'<path d="M{edge} {start}H{bend}V{end}H{edge + side * 2}" marker-end="url(#arrow)"/>')
+        parts.append(f'<text x="{bend + 4}" y="{(start + end) // 2 + 4}">{numbers}</text>')
+    for state, place in rank.items():
+        y = 20 + pitch * place
+        parts.append(f'<rect x="{left}" y="{y}" width="{wide}" height="{box}" rx="8"/>')
         parts.append(
-            f'<text x="{middle}" y="{y + box / 2 + 4}" text-anchor="middle" class="state">{escape(label(state))}</text>'
+            f'<text x="{left + wide // 2}" y="{y + box // 2 + 4}" text-anchor="middle" font-weight="bold">'
+            f"{escape(label(state))}</text>"
         )
-    height = 30 + 90 * len(states)
+        if state in loops:
+            parts.append(
+                f'<text x="{left + wide // 2}" y="{y + box + 15}" text-anchor="middle">&#8635; {loops[state]}</text>'
+            )
     return (
-        f'<svg viewBox="-120 0 1080 {height}" role="img" xmlns="http://www.w3.org/2000/svg" '
-        'style="width:100%;font:12px sans-serif">'
-        "<style>path{fill:none;stroke:currentColor}rect{fill:none;stroke:currentColor;stroke-width:1.5}"
-        "text{fill:currentColor}.state{font-weight:bold}.loop{font-size:11px}</style>"
-        '<defs><marker id="arrow" markerWidth="8" markerHeight="8" refX="7" refY="4" orient="auto">'
-        '<path d="M0 0L8 4L0 8" fill="none" stroke="currentColor"/></marker></defs>' + "".join(parts) + "</svg>"
+        f'<svg viewBox="0 0 {width} {height}" width="{width}" role="img" xmlns="http://www.w3.org/2000/svg" '
+        'style="max-width:100%;font:13px sans-serif"><style>'
+        "svg path{fill:none;stroke:currentColor}svg rect{fill:none;stroke:currentColor;stroke-width:1.5}"
+        "svg text{fill:currentColor}</style>"
+        '<defs><marker id="arrow" markerWidth="9" markerHeight="9" refX="8" refY="4" orient="auto">'
+        '<path d="M0 0L8 4L0 8"/></marker></defs>' + "".join(parts) + "</svg>"
     )
 
 
@@ -323,6 +353,50 @@ class Profiles(Generated):
             for part, source in sorted(p.sources.items()):
                 yield f"* {part}: {one_line(source)}"
             yield ""
+
+
+class Releases(Generated):
+    """``.. release-differences::``."""
+
+    def lines(self) -> Iterator[str]:
+        """Yield one row per capability."""
+        from hvkernel.config.releases import capabilities
+
+        def shown(release: tuple[int, ...] | None) -> str:
+            return ".".join(map(str, release)) if release else ""
+
+        rows = ((code(c.name), shown(c.first), shown(c.last), code(c.commit), one_line(c.what)) for c in capabilities())
+        yield from table(("capability", "first", "last", "commit", "what"), rows)
+
+
+class Hypercalls(Generated):
+    """``.. hypercall-table::``."""
+
+    def lines(self) -> Iterator[str]:
+        """Yield one row per hypercall."""
+        from hvkernel.host.hypercalls import table as calls
+
+        rows = []
+        for number, call in sorted(calls(16).items()):
+            privilege = "" if call.privilege is None else str(call.privilege)
+            rows.append(
+                (
+                    code(f"{number:#06x}"), call.name, str(call.input_size) + ("+" if call.variable else ""),
+                    str(call.element_size or ""), str(call.output_element_size or call.output_size or ""),
+                    "yes" if call.fast else "", privilege,
+                )
+            )  # fmt: skip
+        yield from table(("code", "hypercall", "input", "per repetition", "output", "fast", "privilege bit"), rows)
+
+
+class Statuses(Generated):
+    """``.. status-table::``."""
+
+    def lines(self) -> Iterator[str]:
+        """Yield one row per HV_STATUS."""
+        from hvkernel.host.status import HvStatus
+
+        yield from table(("value", "HV_STATUS"), ((code(f"{s.value:#04x}"), code(s.name)) for s in HvStatus))
 
 
 class DeviceClasses(Generated):
@@ -385,4 +459,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("state-table", StateTable)
     app.add_directive("host-profiles", Profiles)
     app.add_directive("device-classes", DeviceClasses)
+    app.add_directive("release-differences", Releases)
+    app.add_directive("hypercall-table", Hypercalls)
+    app.add_directive("status-table", Statuses)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

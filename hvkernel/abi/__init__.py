@@ -2,10 +2,15 @@
 
 One module per protocol, named for the kernel header it mirrors. Importing this package imports none
 of them; ask for what is needed, e.g. ``from hvkernel.abi import vmbus``.
+
+Everything is little-endian, and the same for 32-bit guests as for 64-bit ones. What differs by architecture is in the
+architecture's own modules; what differs by the guest's page size is a function of it.
 """
 
 from __future__ import annotations
 
+import importlib
+from types import ModuleType
 from typing import Final
 
 MODULES: Final[tuple[str, ...]] = (
@@ -27,3 +32,8 @@ MODULES: Final[tuple[str, ...]] = (
 
 `hvkernel.abi.tlfs` is not among them: it only gathers the ``tlfs_*`` modules.
 """
+
+
+def core_modules() -> tuple[ModuleType, ...]:
+    """Import and return every module of `MODULES`."""
+    return tuple(importlib.import_module(name) for name in MODULES)

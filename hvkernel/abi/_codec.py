@@ -398,12 +398,12 @@ def compile_codec(cls: type[Wire]) -> type[Wire]:
     }
     exec(compile(source, f"<codec of {declared.__name__}>", "exec"), scope)
     scope["__new__"].__doc__ = f"Make one {declared.__name__} of its fields in order."
-    declared.__new__ = staticmethod(scope["__new__"])  # type: ignore[method-assign]
+    declared.__new__ = staticmethod(scope["__new__"])  # type: ignore[method-assign]  # the stub's place
     for name in ("pack", "_key"):
         scope[name].__doc__ = getattr(declared, name).__doc__
         setattr(declared, name, scope[name])
     scope["unpack"].__doc__ = declared.unpack.__doc__
-    declared.unpack = classmethod(scope["unpack"])  # type: ignore[method-assign,assignment]
+    declared.unpack = classmethod(scope["unpack"])  # type: ignore[method-assign,assignment]  # the same
     return declared
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
 from types import ModuleType
 from typing import NamedTuple
 
-from hvkernel.abi import MODULES
 from hvkernel.abi.wire import Field, Guid, Wire
 
 
@@ -25,11 +23,6 @@ class Catalog(NamedTuple):
     """Constants that depend on the guest's page size: modules list them in ``PAGE_SIZE_CONSTANTS``."""
     padded: dict[str, str]
     """Structs that the guest pads to its page, and the field that grows: modules list them in ``PAGE_SIZE_PADDING``."""
-
-
-def core_modules() -> tuple[ModuleType, ...]:
-    """Import and return the architecture-neutral modules."""
-    return tuple(importlib.import_module(name) for name in MODULES)
 
 
 def architectures(modules: Iterable[ModuleType]) -> tuple[str, ...]:
@@ -53,14 +46,14 @@ def collect(modules: Iterable[ModuleType], arch: str | None = None) -> Catalog:
         for name, value in _members(module):
             if isinstance(value, type):
                 name = value.__kernel__ or value.__name__
-                table: dict[str, object] = found.structs  # type: ignore[assignment]
+                table: dict[str, object] = found.structs  # type: ignore[assignment]  # one of three
             else:
-                table = found.guids if isinstance(value, Guid) else found.constants  # type: ignore[assignment]
+                table = found.guids if isinstance(value, Guid) else found.constants  # type: ignore[assignment]  # as above
             if name in table and table[name] != value:
                 raise ValueError(f"{name} is {table[name]!r} in {origin[name]} but {value!r} in {module.__name__}")
             table[name] = value
             origin[name] = module.__name__
-    return Catalog(*(dict(sorted(table.items())) for table in found))  # type: ignore[arg-type]
+    return Catalog(*(dict(sorted(table.items())) for table in found))  # type: ignore[arg-type]  # same order
 
 
 def _members(module: ModuleType) -> Iterator[tuple[str, type[Wire] | int | bytes]]:

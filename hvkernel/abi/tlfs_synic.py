@@ -26,7 +26,7 @@ HV_SYNIC_SIMP_ENABLE: Final = 1 << 0
 HV_SYNIC_SIEFP_ENABLE: Final = 1 << 0
 """SIEFP: the event flags page is mapped. (include/asm-generic/hyperv-tlfs.h:236 @6.1.192)"""
 HV_SYNIC_SINT_MASKED: Final = 1 << 16
-"""SINT: no message, event or interrupt is delivered. (include/asm-generic/hyperv-tlfs.h:237 @6.1.192)"""
+"""SINT: the source is masked. (include/asm-generic/hyperv-tlfs.h:237 @6.1.192)"""
 HV_SYNIC_SINT_AUTO_EOI: Final = 1 << 17
 """SINT: the interrupt ends itself on delivery. (include/asm-generic/hyperv-tlfs.h:238 @6.1.192)"""
 HV_SYNIC_SINT_VECTOR_MASK: Final = 0xFF

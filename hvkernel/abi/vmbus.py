@@ -12,31 +12,31 @@ from types import MappingProxyType
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from hvkernel.abi import vmbus_messages as _messages
-from hvkernel.abi.vmbus_messages import *  # noqa: F403
+from hvkernel.abi.vmbus_messages import *  # noqa: F403  # they are this module's names too
 from hvkernel.abi.wire import Wire
 
-VERSION_WS2008: Final = 13
+VERSION_WS2008: Final = 0 << 16 | 13
 """VMBus 0.13: Windows Server 2008. Linux no longer offers it. (include/linux/hyperv.h:268 @6.1.192)"""
-VERSION_WIN7: Final = 65537
+VERSION_WIN7: Final = 1 << 16 | 1
 """VMBus 1.1: Windows 7, Server 2008 R2. Linux no longer offers it. (include/linux/hyperv.h:269 @6.1.192)"""
-VERSION_WIN8: Final = 131076
+VERSION_WIN8: Final = 2 << 16 | 4
 """VMBus 2.4: Windows 8, Server 2012. (include/linux/hyperv.h:270 @6.1.192)"""
-VERSION_WIN8_1: Final = 196608
+VERSION_WIN8_1: Final = 3 << 16 | 0
 """VMBus 3.0: Windows 8.1, Server 2012 R2. (include/linux/hyperv.h:271 @6.1.192)"""
-VERSION_WIN10: Final = 262144
+VERSION_WIN10: Final = 4 << 16 | 0
 """VMBus 4.0: Windows 10, Server 2016. (include/linux/hyperv.h:272 @6.1.192)"""
-VERSION_WIN10_V4_1: Final = 262145
+VERSION_WIN10_V4_1: Final = 4 << 16 | 1
 """VMBus 4.1: MODIFYCHANNEL. (include/linux/hyperv.h:273 @6.1.192)"""
-VERSION_WIN10_V5: Final = 327680
+VERSION_WIN10_V5: Final = 5 << 16 | 0
 """VMBus 5.0: contact goes to connection 4, the reply names the connection to use.
 
 Source: include/linux/hyperv.h:274 @6.1.192
 """
-VERSION_WIN10_V5_1: Final = 327681
+VERSION_WIN10_V5_1: Final = 5 << 16 | 1
 """VMBus 5.1. (include/linux/hyperv.h:275 @6.1.192)"""
-VERSION_WIN10_V5_2: Final = 327682
+VERSION_WIN10_V5_2: Final = 5 << 16 | 2
 """VMBus 5.2: the lowest that an isolated guest accepts. (include/linux/hyperv.h:276 @6.1.192)"""
-VERSION_WIN10_V5_3: Final = 327683
+VERSION_WIN10_V5_3: Final = 5 << 16 | 3
 """VMBus 5.3: MODIFYCHANNEL is answered. (include/linux/hyperv.h:277 @6.1.192)"""
 MAX_PIPE_DATA_PAYLOAD: Final = 16384
 """Most payload of a pipe packet. (include/linux/hyperv.h:280 @6.1.192)"""
@@ -84,19 +84,25 @@ Source: drivers/hv/hyperv_vmbus.h:110 @6.1.192
 VMBUS_MESSAGE_PORT_ID: Final = 1
 """Port behind it. (drivers/hv/hyperv_vmbus.h:111 @6.1.192)"""
 VMBUS_EVENT_CONNECTION_ID: Final = 2
-"""Connection for events, up to VMBus 1.1 hosts (one for all channels). (drivers/hv/hyperv_vmbus.h:112 @6.1.192)"""
+"""Connection for the events of all channels; from VMBus 1.1 on each offer names its own.
+
+Source: drivers/hv/hyperv_vmbus.h:112 @6.1.192
+"""
 VMBUS_EVENT_PORT_ID: Final = 2
 """Port behind it. (drivers/hv/hyperv_vmbus.h:113 @6.1.192)"""
 VMBUS_MONITOR_CONNECTION_ID: Final = 3
-"""Connection for monitored notification. (drivers/hv/hyperv_vmbus.h:114 @6.1.192)"""
+"""Connection for monitored notification. Unused: the monitor page names connections.
+
+Source: drivers/hv/hyperv_vmbus.h:114 @6.1.192
+"""
 VMBUS_MONITOR_PORT_ID: Final = 3
 """Port behind it. (drivers/hv/hyperv_vmbus.h:115 @6.1.192)"""
 VMBUS_MESSAGE_SINT: Final = 2
 """The SINT on which VMBus messages and events arrive. (drivers/hv/hyperv_vmbus.h:116 @6.1.192)"""
 MAX_NUM_CHANNELS: Final = 16384
-"""Bits in one half of the interrupt page, which hosts up to VMBus 1.1 use. (drivers/hv/hyperv_vmbus.h:195 @6.1.192)"""
+"""Bits in one half of the interrupt page: one direction. (drivers/hv/hyperv_vmbus.h:195 @6.1.192)"""
 MAX_NUM_CHANNELS_SUPPORTED: Final = 256
-"""Channels that Linux handled on such hosts. (drivers/hv/hyperv_vmbus.h:198 @6.1.192)"""
+"""Least room of the guest's table of channels by relid. (drivers/hv/hyperv_vmbus.h:198 @6.1.192)"""
 MAX_CHANNEL_RELIDS: Final = 2048
 """Entries of the guest's table of channels by relid. (drivers/hv/hyperv_vmbus.h:200 @6.1.192)"""
 MAX_SIZE_CHANNEL_MESSAGE: Final = 240
@@ -118,7 +124,7 @@ UNLOAD_MSG_LOOPS: Final = 500
 HV_MAX_TRIES: Final = 3
 """Times that a CPU going offline waits for pending channel events. (drivers/hv/hv.c:308 @6.1.192)"""
 VTPM_BASE_ADDRESS: Final = 0xFED4_0000
-"""Start of the virtual TPM's registers, which are left out of the MMIO space for devices.
+"""Start of the virtual TPM's registers; an MMIO range for devices is cut short below it.
 
 Source: drivers/hv/vmbus_drv.c:1969 @6.1.192
 """

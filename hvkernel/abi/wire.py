@@ -34,6 +34,7 @@ from __future__ import annotations
 import struct
 import sys
 from collections.abc import Callable, Iterable
+from types import MappingProxyType
 from typing import (
     TYPE_CHECKING,
     Annotated,
@@ -87,7 +88,7 @@ s16 = Annotated[int, "h"]
 s32 = Annotated[int, "i"]
 s64 = Annotated[int, "q"]
 
-_WIDTH: Final = {"B": 1, "H": 2, "I": 4, "Q": 8, "b": 1, "h": 2, "i": 4, "q": 8}
+_WIDTH: Final = MappingProxyType({"B": 1, "H": 2, "I": 4, "Q": 8, "b": 1, "h": 2, "i": 4, "q": 8})
 
 
 class Bits(NamedTuple):
@@ -206,7 +207,7 @@ class Wire:
     SOURCE: ClassVar[str]
     FIELDS: ClassVar[tuple[Field, ...]]
     """Every member in the order of the declaration, overlays and flexible arrays included."""
-    dtype: ClassVar[np.dtype[np.void]] = _Dtype()  # type: ignore[assignment]
+    dtype: ClassVar[np.dtype[np.void]] = _Dtype()  # type: ignore[assignment]  # a descriptor that gives one
     """The same layout, for numpy views and numba kernels; bit-field units are called ``bits_<offset>``."""
 
     def __init_subclass__(cls) -> None:

@@ -49,11 +49,10 @@ def unfit(vm: VmConfig, build: Build, profile: HostProfile, generation: int, arc
         return f"{arch.name} guests are {' or '.join(map(str, arch.bits))}-bit, this kernel is {build.bits}-bit"
     if vm.page_size is not None and vm.page_size != build.page_size:
         return f"the VM wants {vm.page_size // 1024}K pages, this kernel has {build.page_size // 1024}K"
-    if generation == 2 and not profile.acpi.direct_boot:
-        if build.bits != 64:
-            return f"generation 2 has UEFI only, which starts 64-bit kernels; this one is {build.bits}-bit"
-        if not build.y("EFI"):
-            return f"generation 2 has UEFI only; this kernel has EFI={build.value('EFI')}"
+    if generation == 2 and build.bits != 64:
+        return f"generation 2 starts 64-bit kernels only; this one is {build.bits}-bit"
+    if generation == 2 and not profile.acpi.direct_boot and not build.y("EFI"):
+        return f"generation 2 has UEFI only; this kernel has EFI={build.value('EFI')}"
     if generation == 1 and not build.enabled("HYPERV_STORAGE") and build.enabled("ATA_PIIX"):
         return "boots from emulated IDE, not modelled"
     return None

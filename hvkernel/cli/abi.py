@@ -22,7 +22,8 @@ _PAGE_SIZES: Final = ("4096", "16384", "65536")
 @click.pass_context
 def command(ctx: click.Context, name: str | None, arch: str, page_size: str, as_json: bool) -> None:
     """Print the ABI, or only NAME: a struct's C tag, a constant or a GUID."""
-    from hvkernel.abi.catalog import architectures, collect, core_modules
+    from hvkernel.abi import core_modules
+    from hvkernel.abi.catalog import architectures, collect
     from hvkernel.boot.plugins import load
 
     plugins = load()

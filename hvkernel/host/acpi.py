@@ -12,47 +12,39 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from struct import pack, pack_into
-from types import MappingProxyType
 from typing import Final
 
+from hvkernel.abi.acpi import (
+    ACPI_SRAT_MEM_ENABLED,
+    ACPI_SRAT_MEM_HOT_PLUGGABLE,
+    AcpiSratMemAffinity,
+    AcpiSratType,
+    AcpiSubtableHeader,
+    AcpiTableFadt,
+    AcpiTableHeader,
+    AcpiTableRsdp,
+    checksum,
+)
 from hvkernel.api.host.arch import ArchHost, FirmwareShape
 from hvkernel.host import aml
 
-__all__ = ["Acpi", "build_tables", "checksum", "header"]
+__all__ = ["Acpi", "build_tables", "fadt", "header", "rsdp", "xsdt"]
 
 _OEM: Final = b"VRTUAL"
 _TABLE_ID: Final = b"MICROSFT"
 _CREATOR: Final = b"MSFT"
 
-_FADT_SIZE: Final = 276
-_FADT_FIELDS: Final = MappingProxyType(
-    {
-        "facs": (36, 4), "dsdt": (40, 4), "preferred_profile": (45, 1), "sci_interrupt": (46, 2),
-        "smi_command": (48, 4), "acpi_enable": (52, 1), "acpi_disable": (53, 1), "pm1a_event_block": (56, 4),
-        "pm1a_control_block": (64, 4), "pm_timer_block": (76, 4), "gpe0_block": (80, 4), "pm1_event_length": (88, 1),
-        "pm1_control_length": (89, 1), "pm_timer_length": (91, 1), "gpe0_block_length": (92, 1),
-        "c2_latency": (96, 2), "c3_latency": (98, 2), "century": (108, 1), "boot_flags": (109, 2), "flags": (112, 4),
-        "arm_boot_flags": (129, 2), "minor_revision": (131, 1), "xfacs": (132, 8), "xdsdt": (140, 8),
-        "hypervisor_id": (268, 8),
-    }
-)  # fmt: skip
-"""Offset and size of the FADT fields in use (include/acpi/actbl.h: struct acpi_table_fadt)."""
-
 HYPERVISOR_ID: Final = int.from_bytes(b"MsHyperV", "little")
 """FADT hypervisor_id (arch/arm64/hyperv/mshyperv.c: hyperv_init)."""
-
-
-def checksum(data: bytes) -> int:
-    """Return the byte that makes the bytes of ``data`` add up to zero."""
-    return -sum(data) & 0xFF
 
 
 def header(
     signature: bytes, revision: int, body: bytes, *, oem: bytes = _OEM, table_id: bytes = _TABLE_ID, creator: int = 1
 ) -> bytes:
     """Return a table: the 36-byte header (struct acpi_table_header) and ``body``, with its checksum."""
-    fields = (signature, 36 + len(body), revision, 0, oem, table_id.ljust(8, b"\0"), 1, _CREATOR, creator)
-    table = bytearray(pack("<4sIBB6s8sI4sI", *fields))
+    size = AcpiTableHeader.SIZE + len(body)
+    named = AcpiTableHeader(signature, size, revision, 0, oem, table_id.ljust(8, b"\0"), 1, _CREATOR, creator)
+    table = bytearray(named.pack())
     table += body
     table[9] = checksum(bytes(table))
     return bytes(table)
@@ -96,20 +88,22 @@ def _dsdt(generation: int, low: tuple[int, int], high: tuple[int, int], interrup
 
 
 def _fadt(fields: Mapping[str, int]) -> bytes:
-    body = bytearray(_FADT_SIZE - 36)
-    for field, value in fields.items():
-        offset, size = _FADT_FIELDS[field]
-        body[offset - 36 : offset - 36 + size] = value.to_bytes(size, "little")
-    return header(b"FACP", 6, bytes(body))
+    body = bytearray(AcpiTableFadt.SIZE)
+    for name, value in fields.items():
+        field = AcpiTableFadt.field(name)
+        body[field.offset : field.offset + field.size] = value.to_bytes(field.size, "little")
+    return header(b"FACP", 6, bytes(body[AcpiTableHeader.SIZE :]))
 
 
 def _srat(arch: ArchHost, shape: FirmwareShape, memory: Sequence[tuple[int, int, int]]) -> bytes:
-    body = pack("<IQ", 1, 0)
+    body = pack("<IQ", 1, 0)  # table revision, reserved
     for uid, (hw_id, node) in enumerate(shape.processors, 1):
         body += arch.srat_processor(hw_id, uid, node)
     for start, size, node in memory:
         # Enabled and hot-pluggable, as every log has it (struct acpi_srat_mem_affinity).
-        body += pack("<BBIHQQIIQ", 1, 40, node, 0, start, size, 0, 3, 0)
+        kind = AcpiSubtableHeader(AcpiSratType.ACPI_SRAT_TYPE_MEMORY_AFFINITY, AcpiSratMemAffinity.SIZE)
+        flags = ACPI_SRAT_MEM_ENABLED | ACPI_SRAT_MEM_HOT_PLUGGABLE
+        body += AcpiSratMemAffinity(kind, node, 0, start, size, 0, flags, 0).pack()
     return header(b"SRAT", 3, body)
 
 
@@ -139,7 +133,7 @@ def build_tables(
 def fadt(arch: ArchHost, generation: int, dsdt: int, facs: int) -> bytes:
     """Return the FADT, which names the addresses of DSDT and FACS."""
     fields = {"minor_revision": 0, "hypervisor_id": HYPERVISOR_ID, **arch.fadt_fields(generation)}
-    return _fadt({**fields, "dsdt": dsdt, "xdsdt": dsdt, "facs": facs, "xfacs": facs})
+    return _fadt({**fields, "dsdt": dsdt, "Xdsdt": dsdt, "facs": facs, "Xfacs": facs})
 
 
 def xsdt(addresses: Sequence[int]) -> bytes:
@@ -149,7 +143,8 @@ def xsdt(addresses: Sequence[int]) -> bytes:
 
 def rsdp(xsdt_address: int) -> bytes:
     """Return the root pointer of ACPI 2.0 and later (struct acpi_table_rsdp)."""
-    data = bytearray(pack("<8sB6sBIIQB3s", b"RSD PTR ", 0, _OEM, 2, 0, 36, xsdt_address, 0, b""))
+    root = AcpiTableRsdp(b"RSD PTR ", 0, _OEM, 2, 0, AcpiTableRsdp.SIZE, xsdt_address, 0, bytes(3))
+    data = bytearray(root.pack())
     data[8] = checksum(bytes(data[:20]))
     data[32] = checksum(bytes(data))
     return bytes(data)

@@ -32,7 +32,7 @@ from hvkernel.abi.ring import (
 from hvkernel.machine.addresses import HV_HYP_PAGE_SHIFT, HV_HYP_PAGE_SIZE, HvPfn
 
 if TYPE_CHECKING:
-    from hvkernel.api.guest.sched import Locking, Mutex, Spinlock
+    from hvkernel.api.guest.sched import Mutex, Spinlock
     from hvkernel.machine.memory import Memory
     from hvkernel.machine.vmap import Vmap
 
@@ -43,6 +43,7 @@ __all__ = [
     "HvRingBufferInfo",
     "RingBuffer",
     "RingChannel",
+    "RingLocking",
     "VmbusPacket",
     "hv_get_avail_to_write_percent",
     "hv_get_bytes_to_read",
@@ -79,6 +80,13 @@ _FLAGS: Final = struct.Struct("<H")
 _CHECKED: Final = struct.Struct("<HH")
 
 Bytes = bytes | bytearray | memoryview
+
+
+class RingLocking(Protocol):
+    """What the ring asks of ``kernel.locking``."""
+
+    def spin_lock_init(self, name: str) -> Spinlock: ...
+    def mutex_init(self, name: str) -> Mutex: ...
 
 
 class RingChannel(Protocol):
@@ -303,7 +311,7 @@ class RingBuffer:
         *,
         preempt: Callable[[], None],
         vmbus_setevent: Callable[[Any], None],
-        locking: Locking,
+        locking: RingLocking,
         jit: bool = False,
     ) -> None:
         if page_size <= 0 or page_size % HV_HYP_PAGE_SIZE:

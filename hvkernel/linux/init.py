@@ -28,6 +28,19 @@ ROOT_DELAY: Final = 30
 """Seconds that the initramfs waits for the root device, unless ``rootdelay=`` says otherwise.
 Source: Debian initramfs-tools, scripts/functions:get_fstype, scripts/local (ROOTDELAY defaults to 30)."""
 
+LEVEL_TIME: Final = (
+    ("pure", "arch_sync", 90_000),
+    ("subsys", "subsys_sync", 10_000),
+    ("fs", "rootfs", 20_000),
+    ("device", "device_sync", 400_000),
+    ("late", "late_sync", 30_000),
+)
+"""First and last level of a group of initcalls, and the microseconds that the group's initcalls which are not
+modelled take; meanwhile other tasks run. *Unspecified*: taken from the time stamps of a real log (6.1 on Azure Gen2:
+jiffies at
+0.498, PTP at 0.586, clocksource switch at 0.600, acpi_pm at 0.619, end of the device level at 1.036, sched_clock at
+1.072)."""
+
 ROOT_PATH: Final = ("HYPERV", "HYPERV_STORAGE", "SCSI", "BLK_DEV_SD")
 """Kconfig symbols of the way to the root disk; one of them being ``m`` calls for an initramfs."""
 
@@ -105,7 +118,9 @@ class Init:
         self.doing = "smp_init"
         k.cpus.smp_init()
         self.doing = "initcalls"
-        k.initcall.run("pure", "late_sync")
+        for first, last, others in LEVEL_TIME:
+            k.initcall.run(first, last)
+            k.sched.usleep_range(others, others)
         self.doing = "async_synchronize_full"
         if not self.has_initramfs():
             self.prepare_namespace()
@@ -242,17 +257,21 @@ class Init:
                 continue
             env = self._kernel.driver.uevent_env(dev, "add")
             if env is not None and "MODALIAS" in env:
-                self._load(env["MODALIAS"])
+                self._load(env)
             self._settle()
 
     def _settle(self) -> None:
         """udevadm settle: handle events until there are none."""
         while self._events:
             _, env = self._events.popleft()
-            self._load(env["MODALIAS"])
+            self._load(env)
 
-    def _load(self, modalias: str) -> None:
-        self._kernel.module.load_alias(modalias)
+    def _load(self, env: dict[str, str]) -> None:
+        """udev's 80-drivers.rules: the modules of the alias, and sg for a SCSI device."""
+        module = self._kernel.module
+        module.load_alias(env["MODALIAS"])
+        if env.get("DEVTYPE") == "scsi_device" and module.available("sg"):
+            module.request_module("sg")
 
     def state(self) -> dict[str, Any]:
         """For reports."""

@@ -11,7 +11,8 @@ from typing import Any, Final
 
 import pytest
 
-from hvkernel.abi.catalog import Catalog, collect, core_modules
+from hvkernel.abi import core_modules
+from hvkernel.abi.catalog import Catalog, collect
 
 DATA: Final = Path(__file__).parents[1] / "data" / "abi"
 ARCH_MODULES: Final[Mapping[str, tuple[str, ...]]] = {

@@ -120,3 +120,35 @@ class Brought:
         from hvkernel_x86 import tlfs
 
         return [(None, {"hv_arch": self, "hv_abi": (tlfs,)}[hook])]
+
+
+def test_hv_abi_modules_of_every_plugin_are_shown() -> None:
+    from hvkernel.boot.plugins import load
+
+    everything = document("--arch", "x86_64")
+    shown = 0
+    for _, modules in load().call("hv_abi"):
+        for module in modules:
+            assert module.__doc__, module
+            for name in getattr(module, "__annotations__", {}):
+                value = getattr(module, name)
+                if isinstance(value, int) and getattr(module, "ABI_ARCH", "x86_64") == "x86_64":
+                    assert everything["constants"][name] == value
+                    shown += 1
+    assert shown > 100
+
+
+def test_hv_abi_that_raises_drops_only_that_plugins_items(monkeypatch: pytest.MonkeyPatch) -> None:
+    import hvkernel_arm64
+    from hvkernel.api.hooks import hookimpl
+
+    @hookimpl
+    def broken() -> None:
+        raise RuntimeError("no tables today")
+
+    broken.__name__ = "hv_abi"
+    monkeypatch.setattr(hvkernel_arm64, "hv_abi", broken)
+    done = run("hv_message")
+    assert done.exit_code == 1
+    assert "hv_message: 256 bytes" in done.output
+    assert "plugin hvkernel[arm64]: hv_abi: RuntimeError: no tables today" in done.output

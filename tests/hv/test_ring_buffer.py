@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hvkernel.api.guest.hyperv import VmbusChannel, VmbusOffer
+from hvkernel.api.guest.hyperv import VMBUS_RQST_ERROR, VmbusChannel, VmbusOffer
 from hvkernel.api.guest.sched import Tasklet
 from hvkernel.hv import ring_buffer as rb
 from hvkernel.machine.addresses import HvPfn
@@ -78,8 +78,6 @@ class Locks:
 
     def mutex_init(self, name: str) -> Lock:
         return Lock(name)
-
-    def synchronize_rcu(self) -> None: ...
 
 
 class Side:
@@ -327,7 +325,7 @@ def test_the_requestor_is_asked_after_the_copy(side: Side) -> None:
         "flags are compared, not tested"
     )
     assert seen == [99]
-    channel.next_request_id_callback = lambda *_: rb.VMBUS_RQST_ERROR
+    channel.next_request_id_callback = lambda *_: VMBUS_RQST_ERROR
     index = side.memory.host.load32(OUT)
     assert side.ring.hv_ringbuffer_write(channel, [packet(b"", flags=1)], 96) == (-rb.EAGAIN, 0)
     assert side.memory.host.load32(OUT) == index

@@ -8,7 +8,19 @@ from typing import Any
 import pytest
 
 from hvkernel.api.guest.arch import IpiKind
+from hvkernel.api.guest.sched import Work
+from hvkernel.api.guest.scsi import (
+    BLIST_REPORTLUN2,
+    BLIST_TRY_VPD_PAGES,
+    SCSI_MLQUEUE_DEVICE_BUSY,
+    HostByte,
+    ScsiCmnd,
+    ScsiDevice,
+    ScsiHost,
+    ScsiHostTemplate,
+)
 from hvkernel.linux.kernel import Kernel
+from hvkernel.linux.scsi_proto import int_to_scsilun
 from hvkernel.machine import Machine, VpTopology
 from hvkernel.machine.firmware import FirmwareTables
 
@@ -239,3 +251,120 @@ def make_guest() -> Iterator[Callable[..., Guest]]:
 def guest(make_guest: Callable[..., Guest]) -> Guest:
     """Two CPUs, fifo."""
     return make_guest()
+
+
+class FakeHba:
+    """A SCSI host adapter with disks in Python: commands are answered from a kernel work item, like a tasklet would."""
+
+    def __init__(self, guest: Guest, disks: Mapping[tuple[int, int, int], bytearray], **options: Any) -> None:
+        self.guest = guest
+        self.disks = disks
+        self.options = options
+        self.log: list[tuple[str, bytes]] = []
+        self.busy = 0
+        self.fail: dict[int, tuple[int, bytes]] = {}
+        """opcode to (result, sense) for every command with it"""
+        self.swallow: set[int] = set()
+        self.timed_out = 0
+        k = guest.kernel
+        self.template = ScsiHostTemplate(
+            "fake_host_t",
+            self.queuecommand,
+            can_queue=options.get("can_queue", 16),
+            sg_tablesize=options.get("sg_tablesize", 65),
+            max_sectors=options.get("max_sectors", 512),
+            slave_alloc=self.slave_alloc,
+            eh_timed_out=self.eh_timed_out if options.get("eh") else None,
+        )
+        self.host = k.scsi.scsi_host_alloc(self.template)
+        self.host.max_id, self.host.max_channel, self.host.max_lun = 2, 0, 255
+        self.host.max_cmd_len = 16
+
+    def slave_alloc(self, sdev: ScsiDevice) -> int:
+        sdev.sdev_bflags = BLIST_REPORTLUN2 | BLIST_TRY_VPD_PAGES
+        return 0
+
+    def eh_timed_out(self, cmd: ScsiCmnd) -> bool:
+        self.timed_out += 1
+        return True
+
+    def queuecommand(self, host: ScsiHost, cmd: ScsiCmnd) -> int:
+        if self.busy:
+            self.busy -= 1
+            return SCSI_MLQUEUE_DEVICE_BUSY
+        self.log.append((cmd.device.name, cmd.cmnd))
+        assert cmd.transfersize <= host.max_sectors * 512 or cmd.cmnd[0] in (0xA0, 0x12)
+        assert len(cmd.sg) <= host.sg_tablesize
+        if cmd.cmnd[0] in self.swallow:
+            return 0
+        self.guest.kernel.workqueue.schedule_work(Work(self.answer, cmd))
+        return 0
+
+    def answer(self, work: Work) -> None:
+        cmd: ScsiCmnd = work.data
+        cmd.result, cmd.sense_buffer, data = self.execute(cmd)
+        memory = self.guest.kernel.mm.memory
+        for segment in cmd.sg:
+            if data:
+                memory.write(segment.gpa, data[: segment.length])
+                data = data[segment.length :]
+        self.guest.kernel.scsi.scsi_done(cmd)
+
+    def execute(self, cmd: ScsiCmnd) -> tuple[int, bytes, bytes]:
+        sdev, cdb = cmd.device, cmd.cmnd
+        disk = self.disks.get((sdev.channel, sdev.id, sdev.lun))
+        if disk is None:
+            return HostByte.DID_BAD_TARGET << 16, b"", b""
+        if cdb[0] in self.fail:
+            return (*self.fail[cdb[0]], b"")
+        block = self.options.get("block", 512)
+        if cdb[0] == 0x12 and not cdb[1]:
+            kind = self.options.get("type", 0)
+            ident = bytes([kind, 0, 5, 2, 31, 0, 0, 2]) + b"Msft    Virtual Disk    1.0 "
+            return 0, b"", ident[: cdb[4]]
+        if cdb[0] == 0x12:
+            pages = {0: bytes([0, 0xB0]), 0xB0: bytes(60)}
+            if cdb[2] not in pages:
+                return 2, SENSE_INVALID, b""
+            body = pages[cdb[2]]
+            return 0, b"", (bytes([0, cdb[2]]) + len(body).to_bytes(2, "big") + body)[: int.from_bytes(cdb[3:5], "big")]
+        if cdb[0] == 0xA0:
+            luns = [lun for c, i, lun in sorted(self.disks) if (c, i) == (sdev.channel, sdev.id)]
+            data = (8 * len(luns)).to_bytes(4, "big") + bytes(4)
+            return 0, b"", data + b"".join(int_to_scsilun(lun) for lun in luns)
+        if cdb[0] == 0x9E:
+            last = len(disk) // block - 1
+            answer = last.to_bytes(8, "big") + block.to_bytes(4, "big") + bytes([0, self.options.get("physical", 3)])
+            return 0, b"", answer.ljust(32, b"\0")
+        if cdb[0] == 0x1A:
+            page = bytes([8, 10, 4]) + bytes(9)
+            if cdb[2] == 0x2A:
+                return 2, SENSE_INVALID, b""
+            return 0, b"", (bytes([3 + len(page), 0, self.options.get("wp", 0x10), 0]) + page)[: cdb[4]]
+        if cdb[0] in (0x28, 0x88):
+            lba, count = span(cdb)
+            return 0, b"", bytes(disk[lba * block : (lba + count) * block])
+        if cdb[0] in (0x2A, 0x8A):
+            lba, _ = span(cdb)
+            memory = self.guest.kernel.mm.memory
+            data = b"".join(memory.read(s.gpa, s.length) for s in cmd.sg)
+            disk[lba * block : lba * block + len(data)] = data
+            return 0, b"", b""
+        if cdb[0] in (0x00, 0x35):
+            return 0, b"", b""
+        return 2, bytes([0x70, 0, 5, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0x20, 0, 0, 0, 0, 0]), b""
+
+
+SENSE_INVALID = bytes([0x70, 0, 5, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0x24, 0, 0, 0, 0, 0])
+
+
+def span(cdb: bytes) -> tuple[int, int]:
+    """(first block, blocks) of a READ or WRITE."""
+    if cdb[0] >= 0x80:
+        return int.from_bytes(cdb[2:10], "big"), int.from_bytes(cdb[10:14], "big")
+    return int.from_bytes(cdb[2:6], "big"), int.from_bytes(cdb[7:9], "big")
+
+
+@pytest.fixture
+def fake_hba() -> type[FakeHba]:
+    return FakeHba

@@ -406,4 +406,4 @@ def test_offsets_are_those_of_the_abi() -> None:
     )
     assert own == tuple(HvRingBuffer.offset_of(name) for name in names)
     assert kernels.DATA == HvRingBuffer.SIZE
-    assert VmbusPacketType.VM_PKT_DATA_INBAND == ends.VM_PKT_DATA_INBAND
+    assert int(VmbusPacketType.VM_PKT_DATA_INBAND) == int(ends.VM_PKT_DATA_INBAND)

@@ -20,6 +20,7 @@ from struct import pack
 from types import MappingProxyType
 from typing import Final
 
+from hvkernel.abi import acpi
 from hvkernel.api.host import ArchFeatures, FeatureWords, FirmwareShape, Partition
 from hvkernel.api.host import SyntheticRegister as R
 from hvkernel_arm64 import tlfs
@@ -257,25 +258,31 @@ class HostArm64:
 
     def madt(self, shape: FirmwareShape) -> bytes:
         """A GICC entry with its redistributor for each VP, and the distributor of a GICv3."""
+        head, kind = acpi.AcpiSubtableHeader, acpi.AcpiMadtType
+        gicc, gicd = acpi.AcpiMadtGenericInterrupt, acpi.AcpiMadtGenericDistributor
+        first = head(kind.ACPI_MADT_TYPE_GENERIC_INTERRUPT, gicc.SIZE)
         body = pack("<II", 0, 0)
         for uid, (hw_id, _) in enumerate(shape.processors, 1):
             gicr = GICR_BASE + (uid - 1) * _GICR_SIZE
-            body += pack(
-                "<BBHIIIIIQQQQIQQB3s",
-                0xB, 80, 0, uid, uid, 1, 0, 0, 0, 0, 0, 0, 0, gicr, hw_id, 0, b"",
-            )  # fmt: skip
-        return body + pack("<BBHIQIB3s", 0xC, 24, 0, 0, GICD_BASE, 0, 3, b"")
+            fields = (first, 0, uid, uid, acpi.ACPI_MADT_ENABLED, 0, 0, 0, 0, 0, 0, 0, gicr, hw_id, 0, bytes(1), 0)
+            body += gicc(*fields).pack()
+        first = head(kind.ACPI_MADT_TYPE_GENERIC_DISTRIBUTOR, gicd.SIZE)
+        version = acpi.AcpiMadtGicVersion.ACPI_MADT_GIC_VERSION_V3
+        return body + gicd(first, 0, 0, GICD_BASE, 0, version, bytes(3)).pack()
 
     def srat_processor(self, hw_id: int, uid: int, node: int) -> bytes:
         """A GICC affinity entry."""
-        return pack("<BBIIII", 3, 18, node, uid, 1, 0)
+        gicc = acpi.AcpiSratGiccAffinity
+        first = acpi.AcpiSubtableHeader(acpi.AcpiSratType.ACPI_SRAT_TYPE_GICC_AFFINITY, gicc.SIZE)
+        return gicc(first, node, uid, acpi.ACPI_SRAT_GICC_ENABLED, 0).pack()
 
     def fadt_fields(self, generation: int) -> Mapping[str, int]:
         """Hardware-reduced ACPI, PSCI by HVC."""
-        return {"flags": 1 << 20, "arm_boot_flags": 3, "minor_revision": 1}
+        conduit = acpi.ACPI_FADT_PSCI_COMPLIANT | acpi.ACPI_FADT_PSCI_USE_HVC
+        return {"flags": acpi.ACPI_FADT_HW_REDUCED, "arm_boot_flags": conduit, "minor_revision": 1}
 
     def extra_tables(self) -> Mapping[bytes, tuple[int, bytes]]:
-        """GTDT: the timers' interrupts, edge or level as the flags say (0: level, active high)."""
+        """GTDT: the timers' interrupts, level and active high. Its body follows struct acpi_table_gtdt."""
         none = 0xFFFF_FFFF_FFFF_FFFF
         timers = pack("<IIIIIIII", 29, 0, 19, 0, TIMER_PPI, 0, 21, 0)
         return {b"GTDT": (2, pack("<QI", none, 0) + timers + pack("<QII", none, 0, 0))}

@@ -20,10 +20,11 @@ VMMCALL for AMD); any other, or a call before the page was enabled, is #UD.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from struct import pack
+from struct import Struct, pack
 from types import MappingProxyType
 from typing import Final
 
+from hvkernel.abi import acpi
 from hvkernel.api.host import ArchFeatures, FeatureWords, FirmwareShape, Partition
 from hvkernel.api.host import SyntheticRegister as R
 from hvkernel_x86 import tlfs
@@ -44,6 +45,8 @@ _X2APIC_ICR: Final = 0x830
 
 _HYPERVISOR_MSRS: Final = range(0x4000_0000, 0x4000_0200)
 _XMM: Final = 0xFFFF_FFFF_FFFF_FFFF_FFFF_FFFF_FFFF_FFFF
+_NO_XMM: Final = bytes(96)
+_PAIR: Final = Struct("<QQ")
 _MASK32: Final = 0xFFFF_FFFF
 _MASK64: Final = 0xFFFF_FFFF_FFFF_FFFF
 
@@ -297,10 +300,11 @@ class HostX86:
         else:
             raise ValueError(f"regs has {count} values; a hypercall has 3 or 9 (64-bit), 6 or 12 (32-bit)")
         if control >> 16 & 1:
-            xmm = regs[3:] if count == 9 else regs[6:] if count == 12 else (0,) * 6
-            block = pack("<QQ", first & _MASK64, second & _MASK64) + b"".join(
-                (x & _XMM).to_bytes(16, "little") for x in xmm
-            )
+            block = _PAIR.pack(first & _MASK64, second & _MASK64)
+            if count in (3, 6):
+                block += _NO_XMM
+            else:
+                block += b"".join((x & _XMM).to_bytes(16, "little") for x in regs[count - 6 :])
             result, output, at = partition.execute(vp, control, 0, 0, block)
         else:
             result, output, at = partition.execute(vp, control, first & _MASK64, second & _MASK64, None)
@@ -345,35 +349,45 @@ class HostX86:
 
     def madt(self, shape: FirmwareShape) -> bytes:
         """Local APICs, I/O APIC, interrupt source override for the SCI, NMI on LINT1: as every log has it."""
-        body = pack("<II", APIC_BASE, 1 if shape.generation == 1 else 0)
+        body = pack("<II", APIC_BASE, acpi.ACPI_MADT_PCAT_COMPAT if shape.generation == 1 else 0)
         uid = 0
         for uid, (hw_id, _) in enumerate(shape.processors, 1):
-            body += self._processor(uid, hw_id, True)
+            body += self._processor(uid, hw_id, acpi.ACPI_MADT_ENABLED)
         next_id = max(hw_id for hw_id, _ in shape.processors) + 1
-        for extra in range(shape.extra_processors):
-            if next_id + extra >= 0xFF:
-                break
-            body += self._processor(uid + 1 + extra, next_id + extra, False)
-        body += pack("<BBBBII", 1, 12, len(shape.processors) & 0xFF, 0, 0xFEC0_0000, 0)
-        body += pack("<BBBBIH", 2, 10, 0, 9, 9, 0x000D)
-        return body + pack("<BBBHB", 4, 6, 1, 0, 1)
+        for extra in range(min(shape.extra_processors, 0xFF - next_id)):
+            body += self._processor(uid + 1 + extra, next_id + extra, 0)
+        kind = acpi.AcpiMadtType
+        head = acpi.AcpiSubtableHeader
+        ioapic, override, nmi = acpi.AcpiMadtIoApic, acpi.AcpiMadtInterruptOverride, acpi.AcpiMadtLocalApicNmi
+        io_id = len(shape.processors) & 0xFF
+        body += ioapic(head(kind.ACPI_MADT_TYPE_IO_APIC, ioapic.SIZE), io_id, 0, _IOAPIC_BASE, 0).pack()
+        body += override(head(kind.ACPI_MADT_TYPE_INTERRUPT_OVERRIDE, override.SIZE), 0, _SCI, _SCI, 0x000D).pack()
+        return body + nmi(head(kind.ACPI_MADT_TYPE_LOCAL_APIC_NMI, nmi.SIZE), 1, 0, 1).pack()
 
     @staticmethod
-    def _processor(uid: int, hw_id: int, enabled: bool) -> bytes:
+    def _processor(uid: int, hw_id: int, flags: int) -> bytes:
+        head, kind = acpi.AcpiSubtableHeader, acpi.AcpiMadtType
         if hw_id < 0xFF and uid < 0x100:
-            return pack("<BBBBI", 0, 8, uid, hw_id, enabled)
-        return pack("<BBHIII", 9, 16, 0, hw_id, enabled, uid)
+            size = acpi.AcpiMadtLocalApic.SIZE
+            return acpi.AcpiMadtLocalApic(head(kind.ACPI_MADT_TYPE_LOCAL_APIC, size), uid, hw_id, flags).pack()
+        size = acpi.AcpiMadtLocalX2apic.SIZE
+        return acpi.AcpiMadtLocalX2apic(head(kind.ACPI_MADT_TYPE_LOCAL_X2APIC, size), 0, hw_id, flags, uid).pack()
 
     def srat_processor(self, hw_id: int, uid: int, node: int) -> bytes:
         """A local APIC affinity entry, the x2APIC one where the id needs it."""
+        head, kind, on = acpi.AcpiSubtableHeader, acpi.AcpiSratType, acpi.ACPI_SRAT_CPU_ENABLED
         if hw_id < 0xFF:
-            return pack("<BBBBIBBBBI", 0, 16, node & 0xFF, hw_id, 1, 0, node >> 8 & 0xFF, node >> 16 & 0xFF, 0, 0)
-        return pack("<BBHIIIII", 2, 24, 0, node, hw_id, 1, 0, 0)
+            xapic = acpi.AcpiSratCpuAffinity
+            first = head(kind.ACPI_SRAT_TYPE_CPU_AFFINITY, xapic.SIZE)
+            return xapic(first, node & 0xFF, hw_id, on, 0, (node >> 8).to_bytes(3, "little"), 0).pack()
+        x2apic = acpi.AcpiSratX2apicCpuAffinity
+        first = head(kind.ACPI_SRAT_TYPE_X2APIC_CPU_AFFINITY, x2apic.SIZE)
+        return x2apic(first, 0, node, hw_id, on, 0, 0).pack()
 
     def fadt_fields(self, generation: int) -> Mapping[str, int]:
         """Fixed hardware that the logs show: SCI 9, PM timer at port 0x408, S5 and reset."""
         return {
-            "sci_interrupt": 9,
+            "sci_interrupt": _SCI,
             "pm1a_event_block": 0x400,
             "pm1_event_length": 4,
             "pm1a_control_block": _PM1A_CONTROL,
@@ -384,8 +398,8 @@ class HostX86:
             "gpe0_block_length": 4,
             "c2_latency": 0xFFFF,
             "c3_latency": 0xFFFF,
-            "boot_flags": 0x3 if generation == 1 else 0x0,
-            "flags": 1 << 0 | 1 << 4 | 1 << 8,
+            "boot_flags": acpi.ACPI_FADT_LEGACY_DEVICES | acpi.ACPI_FADT_8042 if generation == 1 else 0,
+            "flags": acpi.ACPI_FADT_WBINVD | acpi.ACPI_FADT_POWER_BUTTON | acpi.ACPI_FADT_32BIT_TIMER,
         }
 
     def extra_tables(self) -> Mapping[bytes, tuple[int, bytes]]:
@@ -393,6 +407,8 @@ class HostX86:
         return {b"WAET": (1, pack("<I", 3))}
 
 
+_SCI: Final = 9
+_IOAPIC_BASE: Final = 0xFEC0_0000
 _PM1A_CONTROL: Final = 0x404
 _PM_TIMER: Final = 0x408
 _PM_TIMER_HZ: Final = 3_579_545

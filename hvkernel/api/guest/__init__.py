@@ -7,10 +7,13 @@ functions that work on them, one per kernel header, reached through :class:`Kern
 
 from __future__ import annotations
 
+from .arch import *  # noqa: F403
 from .block import *  # noqa: F403
 from .device import *  # noqa: F403
+from .hyperv import *  # noqa: F403
 from .kernel import *  # noqa: F403
 from .mm import *  # noqa: F403
+from .mshyperv import *  # noqa: F403
 from .sched import *  # noqa: F403
 from .scsi import *  # noqa: F403
 from .smp import *  # noqa: F403

@@ -165,6 +165,10 @@ class Arch(Protocol):
     # Hyper-V primitives: asm/mshyperv.h ---------------------------------------------------------------------------
 
     @property
+    def acpi_cca_required(self) -> bool:
+        """CONFIG_ACPI_CCA_REQUIRED: whether a device without _CCA counts as not coherent (a Kconfig select)."""
+
+    @property
     def hypervisor_callback_vector(self) -> int | None:
         """HYPERVISOR_CALLBACK_VECTOR where the vector is fixed; ``None`` where ACPI names a per-CPU interrupt."""
 

@@ -120,6 +120,18 @@ def test_a_message_longer_than_its_content(raw: Any) -> None:
     assert guest.got() == [created(raw, 1, 7)]
 
 
+def test_half_a_page_number_at_the_end_of_a_message_is_not_one(raw: Any) -> None:
+    guest = raw()
+    guest.connect()
+    first = abi.VmbusChannelGpadlHeader(raw.head(Type.CHANNELMSG_GPADL_HEADER), 1, 7, 24, 1)
+    body = abi.VmbusChannelGpadlBody(raw.head(Type.CHANNELMSG_GPADL_BODY), 0, 7)
+    guest.post(first.pack() + struct.pack("<IIQ", 8192, 0, 5) + b"\xff\xff\xff")
+    guest.post(body.pack() + struct.pack("<Q", 6))
+    assert guest.got() == [created(raw, 1, 7)]
+    buffer = guest.server.gpadls.get(1, 7).buffer()
+    assert list(buffer.pieces()) == [(0x5000, 8192)], "neighbours are one piece"
+
+
 def test_aggregate_limit(raw: Any) -> None:
     """The limit is of the guest, not of a channel, and teardown gives room back."""
     guest = raw(raw.Accepts(gpadl_total_mb=8), slots=2)

@@ -125,6 +125,10 @@ def test_pending_send_sz_of_the_guest() -> None:
         signals.append(incoming.commit())
     assert signals == [False, True, False, False]
     assert incoming.commit() is False
+    memory.store32(12, 4095)  # the ring less one: it means all that can be free, 4088
+    assert outgoing.write(small) is not None
+    incoming.read()
+    assert incoming.commit() is True
     memory.store32(64, 1)
     assert incoming.guest_uses_pending_send_sz
 
@@ -263,6 +267,42 @@ def test_more_than_the_hosts_ring_holds_waits_for_the_guest(raw: Any) -> None:
     assert ring.word(ring.down, 12) == 0
     with pytest.raises(ValueError, match=r"^relid 1 \(echo0\): a packet of 12288 bytes never fits a ring of 12288$"):
         channel.send_packet(6, bytes(12288 - 16))
+
+
+def test_what_waits_for_room_dies_with_the_channel(raw: Any) -> None:
+    guest = raw()
+    guest.connect()
+    guest.open(1)
+    for i in range(20):
+        guest.echoes[0].opened[0].send_packet(6, bytes([i]) * 2000, i)
+    guest.post(struct.pack("<III", 7, 0, 1))
+    guest.machine.memory.guest.write(0x100 << 12, bytes(0x8000))
+    ring = guest.open(1, first=0x200)
+    guest.echoes[0].opened[1].send_packet(6, b"new here")
+    guest.signal(0x2001)
+    assert ring.read_all() == [raw.inband(b"new here")]
+
+
+def test_a_packet_that_comes_while_the_host_goes_to_sleep(raw: Any) -> None:
+    """The guest sees the mask and does not signal; the host looks once more after it took the mask off."""
+    guest = raw()
+    guest.connect()
+    ring = guest.open(1)
+    rings = guest.server.devices[0].channels[0].rings
+
+    class Racy(IncomingRing):
+        late = True
+
+        def unmask(self) -> bool:
+            if self.late:
+                self.late = False
+                ring.write(raw.inband(b"late", 2, 1))
+            return super().unmask()
+
+    rings.incoming = Racy(guest.machine.memory.host.vmap(range(0x100, 0x104)), 4)
+    ring.write(raw.inband(b"in time", 1, 1))
+    guest.signal(0x2001)
+    assert [p[8] for p in ring.read_all()] == [1, 2]
 
 
 def test_a_host_before_2012_polls_for_room(raw: Any) -> None:

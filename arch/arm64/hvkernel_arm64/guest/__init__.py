@@ -44,6 +44,7 @@ class Arm64Guest:
 
     name = "arm64"
     page_sizes = (4096, 16384, 65536)
+    acpi_cca_required = True
     hypervisor_callback_vector = None
     stimer0_vector = 31
     """INTID of PPI 15 (arch/arm64/include/asm/mshyperv.h has none in 6.1: HYPERV_TIMER is not built there)."""

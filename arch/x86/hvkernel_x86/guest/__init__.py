@@ -42,6 +42,7 @@ class X86Guest:
 
     name = "x86"
     page_sizes = (4096,)
+    acpi_cca_required = False
     hypervisor_callback_vector = apic.HYPERVISOR_CALLBACK_VECTOR
     stimer0_vector = apic.HYPERV_STIMER0_VECTOR
 

@@ -1,0 +1,185 @@
+"""drivers/hv and the guest halves of both architectures against the real modelled host, from the first line on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hvkernel.api.guest.hyperv import HvCommon, Vmbus
+from hvkernel.boot.request import read_request
+from hvkernel.boot.session import Session, compose
+from hvkernel.machine import PageFault, VpTopology
+from hvkernel_x86.guest import X86Guest
+
+Compose = Callable[..., Session]
+DMESG = Path(__file__).parents[1] / "data" / "dmesg"
+
+
+def booted(session: Session) -> Session:
+    session.boot()
+    return session
+
+
+def texts(session: Session) -> list[str]:
+    return [line.text for line in session.kernel.printk.log]
+
+
+def vmbus_lines(session: Session) -> list[str]:
+    return [text for text in texts(session) if text.startswith("hv_vmbus: ") and "hv_mmio" not in text]
+
+
+LADDER = {
+    "ws2008r2": ((0x40001, 0x40000, 0x30000, 0x20004), None),
+    "ws2012": ((0x40001, 0x40000, 0x30000, 0x20004), "2.4"),
+    "ws2012r2": ((0x40001, 0x40000, 0x30000), "3.0"),
+    "ws2016": ((0x40001, 0x40000), "4.0"),
+    "ws2019": ((0x50003, 0x50002), "5.2"),
+    "ws2022": ((0x50003,), "5.3"),
+    "ws2025": ((0x50003,), "5.3"),
+    "azure-gen1": ((0x40001, 0x40000), "4.0"),
+    "azure-gen2": ((0x40001, 0x40000), "4.0"),
+    "wsl2": ((0x50003, 0x50002), "5.2"),
+}
+"""What reaches the host's port, and what the kernel prints. Hosts before 5.0 have no connection 4, so that 5.3 to 5.0
+end in HV_STATUS_INVALID_CONNECTION_ID and never reach it (drivers/hv/connection.c:vmbus_negotiate_version)."""
+
+
+@pytest.mark.parametrize("host", LADDER)
+def test_the_version_ladder(guest: Compose, host: str) -> None:
+    session = booted(guest(host=host))
+    requests, version = LADDER[host]
+    assert tuple(session.server.requests) == requests
+    first = vmbus_lines(session)[0]
+    if version is None:
+        assert first == "hv_vmbus: Unable to connect to host"
+        return
+    assert first == f"hv_vmbus: Vmbus version:{version}"
+    major, minor = version.split(".")
+    assert session.kernel.symbol(Vmbus).vmbus_proto_version == int(major) << 16 | int(minor)
+
+
+EARLY = ("Hypervisor detected", "Hyper-V: ", "clocksource: hyperv_clocksource", "tsc: ", "Booting paravirtualized")
+
+
+def hyperv_lines(lines: list[str]) -> list[str]:
+    return [line for line in lines if line.startswith(EARLY)]
+
+
+def test_early_lines_are_those_of_log_01(guest: Compose) -> None:
+    log = [line.split("] ", 1)[1] for line in (DMESG / "01-azure-gen2.txt").read_text().splitlines() if "] " in line]
+    wanted = hyperv_lines([line.strip() for line in log])
+    assert len(wanted) == 13
+    assert hyperv_lines(texts(booted(guest(host="azure-gen2")))) == wanted
+
+
+def test_an_invariant_tsc_takes_over(guest: Compose) -> None:
+    lines = texts(booted(guest(host="ws2022")))
+    assert not any("Marking TSC unstable" in line for line in lines)
+    order = [
+        next(i for i, line in enumerate(lines) if line.startswith(start))
+        for start in (
+            "Hyper-V: Nested features: 0x4a0000",
+            "Hyper-V: LAPIC Timer Frequency: 0xc3500",
+            "clocksource: hyperv_clocksource_tsc_page: ",
+            "clocksource: tsc-early: mask: 0xffffffffffffffff max_cycles: ",
+            "clocksource: Switched to clocksource tsc-early",
+            "clocksource: tsc: mask: 0xffffffffffffffff max_cycles: ",
+        )
+    ]
+    order.append(lines.index("clocksource: Switched to clocksource tsc"))
+    assert order == sorted(order)
+
+
+def test_arm64_lines_in_the_kernel_s_order(guest: Compose) -> None:
+    session = booted(guest(arch="arm64"))
+    lines = texts(session)
+    starts = (
+        "arch_timer: cp15 timer(s) running at 25.00MHz (virt).",
+        "Hyper-V: privilege flags low 0x",
+        "Hyper-V: Host Build 10.0.",
+        "Hyper-V: enabling crash_kexec_post_notifiers",
+        "smp: Bringing up secondary CPUs ...",
+        "hv_vmbus: Vmbus version:5.3",
+    )
+    order = [next(i for i, line in enumerate(lines) if line.startswith(start)) for start in starts]
+    assert order == sorted(order)
+    assert "hv_vmbus: No ACPI _CCA found; assuming coherent device I/O" in lines
+    assert not any(line.startswith(("clocksource: hyperv", "Hyper-V: PV", "Hyper-V: Using")) for line in lines)
+
+
+@pytest.mark.parametrize("page_size", ["4K", "16K", "64K"])
+def test_every_page_size_connects(guest: Compose, page_size: str) -> None:
+    session = booted(guest(arch="arm64", page_size=page_size))
+    assert {"4K": 4096, "16K": 16384, "64K": 65536}[page_size] == session.kernel.mm.PAGE_SIZE
+    assert "hv_vmbus: Vmbus version:5.3" in vmbus_lines(session)
+    assert session.kernel.outcome is not None
+    assert session.kernel.outcome.state == "up"
+
+
+def test_a_32_bit_guest_prints_no_line_of_the_64_bit_files(guest: Compose) -> None:
+    session = booted(guest(bits=32, host="ws2022/gen1"))
+    lines = texts(session)
+    assert vmbus_lines(session)[0] == "hv_vmbus: Vmbus version:5.3"
+    assert "Hyper-V: Using hypercall for remote TLB flush" in lines
+    assert not any("PV spinlocks" in line or "IPI hypercalls" in line or "enlightened" in line for line in lines)
+
+
+def test_vp_indexes_are_learnt_from_the_processors() -> None:
+    vps = [VpTopology(2, 7), VpTopology(0, 3), VpTopology(1, 12)]
+    session = compose(read_request(cpus=3), vps=vps)
+    assert isinstance(session, Session)
+    with session:
+        session.boot()
+        common = session.kernel.symbol(HvCommon)
+        by_hw_id = {vp.hw_id: vp.vp_index for vp in vps}
+        cpus = session.kernel.cpus
+        assert list(common.hv_vp_index) == [by_hw_id[cpus.cpu(n).hw_id] for n in range(3)]
+        assert common.hv_vp_index[0] == 2
+        assert common.hv_max_vp_index == 2
+
+
+def test_the_hypercall_page_cannot_be_written(guest: Compose) -> None:
+    session = booted(guest())
+    arch = session.kernel.arch
+    assert isinstance(arch, X86Guest)
+    page = arch.state.hv_hypercall_pg
+    assert page is not None
+    with pytest.raises(PageFault):
+        session.call(session.kernel.mm.memory.write, page.gpa, b"\x90")
+
+
+def panic(session: Session, text: str) -> None:
+    kernel = session.kernel
+    kernel.spawn(kernel.reboot.panic, text, name="crash")
+    session.machine.run(limit=10_000_000)
+    assert kernel.outcome is not None
+    assert (kernel.outcome.state, kernel.outcome.reason) == ("panic", text)
+
+
+def test_unload_on_panic_leaves_nothing_behind(guest: Compose) -> None:
+    session = booted(guest(host="ws2022"))
+    kernel = session.kernel
+    assert kernel.outcome is not None
+    assert kernel.outcome.state == "up"
+    assert session.server.state.name == "OFFERED"
+    panic(session, "test")
+    assert session.server.state.name == "DISCONNECTED"
+    assert [entry for entry in session.machine.ledger.entries() if entry.via.startswith("gpadl")] == []
+
+
+def test_a_panic_tells_the_host_the_log_s_end(guest: Compose) -> None:
+    session = booted(guest(host="azure-gen2"))
+    panic(session, "what the host shall read")
+    crash = [finding.text for finding in session.machine.findings if finding.kind == "guest-crash"]
+    assert len(crash) == 1
+    numbers = [int(word, 16) for word in crash[0].split(": ")[1].split(", ")]
+    assert numbers[:3] == [0, 0, 0]
+    page, size = numbers[3:5]
+    lines = session.machine.memory.host.read(page, size).decode().splitlines()
+    log = [line.render() for line in session.kernel.printk.log]
+    first = log.index(lines[0])
+    assert lines == log[first : first + len(lines)]
+    assert any(line.endswith("Kernel panic - not syncing: what the host shall read") for line in lines)
+    assert 3000 < size <= 4096
