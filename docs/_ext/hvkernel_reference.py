@@ -7,6 +7,8 @@
 ``.. channel-messages::``                  the table of VMBus channel messages
 ``.. state-table:: MODULE NAME``           a state machine: drawn, and as a table
 ``.. host-profiles::``                     the host profiles; ``.. device-classes::`` what they offer
+``.. release-differences::``               what differs between kernel releases
+``.. hypercall-table::``                   the hypercalls; ``.. status-table::`` their results
 =========================================  ===================================================================
 """
 
@@ -219,16 +221,23 @@ class StateTable(Generated):
         yield from table(("step", "state", "event", "next state", "effects"), rows)
 
 
-Transitions = Mapping[Enum, Mapping[Enum, tuple[Enum, Any]]]
+Transitions = Mapping[Any, Any]
 
 
 def steps(transitions: Transitions) -> Iterator[tuple[int, Enum, Enum, Enum, Any]]:
-    """Yield the numbered steps of a state machine, in the order of its table."""
+    """Yield the numbered steps of a state machine, in the order of its table.
+
+    A table is ``{state: {event: (next state, effects)}}``, or ``{(state, event): next state}``.
+    """
     number = 0
-    for state, row in transitions.items():
+    for key, row in transitions.items():
+        if isinstance(key, tuple):
+            number += 1
+            yield number, key[0], key[1], row, ()
+            continue
         for event, (after, effects) in row.items():
             number += 1
-            yield number, state, event, after, effects
+            yield number, key, event, after, effects
 
 
 def label(member: Enum) -> str:
@@ -241,7 +250,10 @@ def drawn(transitions: Transitions) -> str:
 
     Steps between the same two states share an arrow, arrows that do not meet share a lane. Needs no tool but Python.
     """
-    rank = {state: number for number, state in enumerate(transitions)}
+    both = (state for _, before, _, after, _ in steps(transitions) for state in (before, after))
+    first = next(iter(transitions))
+    states = dict.fromkeys(both) if isinstance(first, tuple) else transitions
+    rank = {state: number for number, state in enumerate(states)}
     edges: dict[tuple[Enum, Enum], list[str]] = {}
     for number, state, _, after, _ in steps(transitions):
         edges.setdefault((state, after), []).append(str(number))
@@ -343,6 +355,50 @@ class Profiles(Generated):
             yield ""
 
 
+class Releases(Generated):
+    """``.. release-differences::``."""
+
+    def lines(self) -> Iterator[str]:
+        """Yield one row per capability."""
+        from hvkernel.config.releases import capabilities
+
+        def shown(release: tuple[int, ...] | None) -> str:
+            return ".".join(map(str, release)) if release else ""
+
+        rows = ((code(c.name), shown(c.first), shown(c.last), code(c.commit), one_line(c.what)) for c in capabilities())
+        yield from table(("capability", "first", "last", "commit", "what"), rows)
+
+
+class Hypercalls(Generated):
+    """``.. hypercall-table::``."""
+
+    def lines(self) -> Iterator[str]:
+        """Yield one row per hypercall."""
+        from hvkernel.host.hypercalls import table as calls
+
+        rows = []
+        for number, call in sorted(calls(16).items()):
+            privilege = "" if call.privilege is None else str(call.privilege)
+            rows.append(
+                (
+                    code(f"{number:#06x}"), call.name, str(call.input_size) + ("+" if call.variable else ""),
+                    str(call.element_size or ""), str(call.output_element_size or call.output_size or ""),
+                    "yes" if call.fast else "", privilege,
+                )
+            )  # fmt: skip
+        yield from table(("code", "hypercall", "input", "per repetition", "output", "fast", "privilege bit"), rows)
+
+
+class Statuses(Generated):
+    """``.. status-table::``."""
+
+    def lines(self) -> Iterator[str]:
+        """Yield one row per HV_STATUS."""
+        from hvkernel.host.status import HvStatus
+
+        yield from table(("value", "HV_STATUS"), ((code(f"{s.value:#04x}"), code(s.name)) for s in HvStatus))
+
+
 class DeviceClasses(Generated):
     """``.. device-classes::``."""
 
@@ -403,4 +459,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("state-table", StateTable)
     app.add_directive("host-profiles", Profiles)
     app.add_directive("device-classes", DeviceClasses)
+    app.add_directive("release-differences", Releases)
+    app.add_directive("hypercall-table", Hypercalls)
+    app.add_directive("status-table", Statuses)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -2,6 +2,9 @@
 
 One module per protocol, named for the kernel header it mirrors. Importing this package imports none
 of them; ask for what is needed, e.g. ``from hvkernel.abi import vmbus``.
+
+Everything is little-endian, and the same for 32-bit guests as for 64-bit ones. What differs by architecture is in the
+architecture's own modules; what differs by the guest's page size is a function of it.
 """
 
 from __future__ import annotations

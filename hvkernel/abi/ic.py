@@ -53,11 +53,11 @@ UTIL_FW_MINOR: Final = 0
 """Framework minor version. (include/uapi/linux/hyperv.h:34 @6.1.192)"""
 UTIL_WS2K8_FW_MAJOR: Final = 1
 """Framework major version of Server 2008. (include/uapi/linux/hyperv.h:36 @6.1.192)"""
-UTIL_WS2K8_FW_VERSION: Final = 65536
+UTIL_WS2K8_FW_VERSION: Final = 1 << 16 | 0
 """Framework 1.0. (include/uapi/linux/hyperv.h:37 @6.1.192)"""
 UTIL_FW_MAJOR: Final = 3
 """Framework major version since Windows 7. (include/uapi/linux/hyperv.h:39 @6.1.192)"""
-UTIL_FW_VERSION: Final = 196608
+UTIL_FW_VERSION: Final = 3 << 16 | 0
 """Framework 3.0. (include/uapi/linux/hyperv.h:40 @6.1.192)"""
 VSS_OP_REGISTER: Final = 128
 """Daemon to kernel: register, old way. (include/uapi/linux/hyperv.h:47 @6.1.192)"""

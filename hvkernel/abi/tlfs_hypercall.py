@@ -112,7 +112,7 @@ HV_PARTITION_ID_SELF: Final = 0xFFFF_FFFF_FFFF_FFFF
 """Stands for the caller's own partition. (include/asm-generic/hyperv-tlfs.h:189 @6.1.192)"""
 HV_VP_INDEX_SELF: Final = 0xFFFF_FFFE
 """Stands for the caller's own virtual processor. (include/asm-generic/hyperv-tlfs.h:190 @6.1.192)"""
-HV_HYPERCALL_RESULT_MASK: Final = 65535
+HV_HYPERCALL_RESULT_MASK: Final = 0xFFFF
 """Status in a hypercall's result; call code in its control word. (include/asm-generic/hyperv-tlfs.h:192 @6.1.192)"""
 HV_HYPERCALL_FAST_BIT: Final = 1 << 16
 """Control word: parameters are in registers. (include/asm-generic/hyperv-tlfs.h:193 @6.1.192)"""

@@ -15,28 +15,28 @@ from hvkernel.abi import vmbus_messages as _messages
 from hvkernel.abi.vmbus_messages import *  # noqa: F403  # they are this module's names too
 from hvkernel.abi.wire import Wire
 
-VERSION_WS2008: Final = 13
+VERSION_WS2008: Final = 0 << 16 | 13
 """VMBus 0.13: Windows Server 2008. Linux no longer offers it. (include/linux/hyperv.h:268 @6.1.192)"""
-VERSION_WIN7: Final = 65537
+VERSION_WIN7: Final = 1 << 16 | 1
 """VMBus 1.1: Windows 7, Server 2008 R2. Linux no longer offers it. (include/linux/hyperv.h:269 @6.1.192)"""
-VERSION_WIN8: Final = 131076
+VERSION_WIN8: Final = 2 << 16 | 4
 """VMBus 2.4: Windows 8, Server 2012. (include/linux/hyperv.h:270 @6.1.192)"""
-VERSION_WIN8_1: Final = 196608
+VERSION_WIN8_1: Final = 3 << 16 | 0
 """VMBus 3.0: Windows 8.1, Server 2012 R2. (include/linux/hyperv.h:271 @6.1.192)"""
-VERSION_WIN10: Final = 262144
+VERSION_WIN10: Final = 4 << 16 | 0
 """VMBus 4.0: Windows 10, Server 2016. (include/linux/hyperv.h:272 @6.1.192)"""
-VERSION_WIN10_V4_1: Final = 262145
+VERSION_WIN10_V4_1: Final = 4 << 16 | 1
 """VMBus 4.1: MODIFYCHANNEL. (include/linux/hyperv.h:273 @6.1.192)"""
-VERSION_WIN10_V5: Final = 327680
+VERSION_WIN10_V5: Final = 5 << 16 | 0
 """VMBus 5.0: contact goes to connection 4, the reply names the connection to use.
 
 Source: include/linux/hyperv.h:274 @6.1.192
 """
-VERSION_WIN10_V5_1: Final = 327681
+VERSION_WIN10_V5_1: Final = 5 << 16 | 1
 """VMBus 5.1. (include/linux/hyperv.h:275 @6.1.192)"""
-VERSION_WIN10_V5_2: Final = 327682
+VERSION_WIN10_V5_2: Final = 5 << 16 | 2
 """VMBus 5.2: the lowest that an isolated guest accepts. (include/linux/hyperv.h:276 @6.1.192)"""
-VERSION_WIN10_V5_3: Final = 327683
+VERSION_WIN10_V5_3: Final = 5 << 16 | 3
 """VMBus 5.3: MODIFYCHANNEL is answered. (include/linux/hyperv.h:277 @6.1.192)"""
 MAX_PIPE_DATA_PAYLOAD: Final = 16384
 """Most payload of a pipe packet. (include/linux/hyperv.h:280 @6.1.192)"""

@@ -112,7 +112,7 @@ def _device(session: Session, status: DeviceStatus) -> Device:
     elif obj is None:
         state, reason = "unclaimed", "no driver declares this class"
     elif built == "n":
-        state, reason = "unclaimed", str(session.build.explain(obj.config))
+        state, reason = "unclaimed", "; ".join(session.build.explain(obj.config).lines())
     elif guest is None:
         state, reason = "unclaimed", "the guest never saw the offer"
     elif not kernel.module.module_loaded(obj.name) and built == "m":

@@ -39,6 +39,9 @@ __all__ = ["Session", "Unsupported", "boot", "compose"]
 BOOT_LIMIT: Final = 300 * 10_000_000
 """Virtual time that a boot may take, 100 ns units: 300 s, ten times what an initramfs waits for its root."""
 
+LUNS: Final = 64
+"""Disks of one SCSI controller (Microsoft's documentation of Hyper-V storage I/O performance)."""
+
 COMMAND_LINE: Final = b"console=ttyS0,115200 panic=-1"
 
 
@@ -223,18 +226,35 @@ def _parameters(
 ) -> dict[str, dict[str, Any]]:
     """Attach the disks: the first one where the generation boots from, the others to its SCSI controller.
 
-    Generation 1 boots from the first device of the IDE class, generation 2 from the first SCSI controller.
+    Generation 1 boots from the first device of the IDE class (each of them is one disk), generation 2 from the first
+    SCSI controller, which also has the profile's empty DVD drive.
+
+    :raises InputError: more disks than there are places.
     """
-    names = [device.name for device in profile.devices(generation)]
-    boot = "ide0" if generation == 1 and "ide0" in names else "scsi0"
-    units: dict[str, list[StorageUnit]] = {}
+    devices = profile.devices(generation)
+    ide = [device.name for device in devices if device.kind == "ide"]
+    scsi = [device.name for device in devices if device.kind == "scsi"]
+    luns = [lun for lun in range(LUNS) if lun != profile.storage.dvd_lun]
+    found: dict[str, dict[str, Any]] = {}
     for number, image in enumerate(disks):
         wanted = vm.disks[number].controller if vm.disks else None
-        place = boot if number == 0 else "scsi0"
-        if wanted is not None:
-            place = f"{wanted}0"
-        units.setdefault(place, []).append(StorageUnit(image=image, lun=len(units.get(place, ()))))
-    return {name: {"units": tuple(found)} for name, found in units.items()}
+        if wanted == "ide" or (wanted is None and number == 0 and generation == 1 and ide):
+            if not ide:
+                raise InputError(image.name, "controller", "ide", f"{profile.name} has no place for one more IDE disk")
+            found[ide.pop(0)] = {"units": (StorageUnit(image=image),)}
+        else:
+            if not scsi or not luns:
+                raise InputError(
+                    image.name, "controller", "scsi", f"{profile.name} has no place for one more SCSI disk"
+                )
+            given = found.setdefault(scsi[0], {"units": ()})
+            given["units"] = (*given["units"], StorageUnit(image=image, lun=luns.pop(0)))
+    if scsi and profile.storage.dvd_lun is not None and generation == 2:
+        given = found.setdefault(scsi[0], {"units": ()})
+        given["units"] = (*given["units"], StorageUnit("dvd", lun=profile.storage.dvd_lun))
+    for name in scsi:
+        found.setdefault(name, {})["subchannels"] = -(-vm.cpus // profile.storage.vps_per_channel) - 1
+    return found
 
 
 def _open_disks(vm: VmConfig, where: str) -> tuple[DiskImage, ...]:

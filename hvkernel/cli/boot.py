@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,8 +56,10 @@ def _print(report: BootReport) -> None:
     if report.dmesg:
         click.echo()
     click.echo(device_table(report))
-    for finding in report.findings:
-        click.echo(f"finding ({finding.side}): {finding.kind}: {inert(finding.text)}")
+    counts = Counter((finding.side, finding.kind, finding.text) for finding in report.findings)
+    for (side, kind, text), count in counts.items():
+        times = f" ({count} times)" if count > 1 else ""
+        click.echo(f"finding ({side}): {kind}: {inert(text)}{times}")
     for note in report.notes:
         click.echo(f"note: {inert(note)}")
     kernel, host = report.kernel, report.host

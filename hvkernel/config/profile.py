@@ -158,6 +158,18 @@ class Throttle(Model):
     """How long the host would look away, in 100 ns units."""
 
 
+class Storage(Model):
+    """What a VM has behind its SCSI controllers besides its disks."""
+
+    vps_per_channel: Annotated[int, Field(gt=0)] = 16
+    """Processors per channel of a SCSI controller; the channels beyond the first are sub-channels. 16: a talk on
+    Hyper-V storage of 2013 (TechEd MDC-B345), for Windows Server 2012 on; earlier hosts speak no version that has
+    them."""
+    dvd_lun: Annotated[int, Field(ge=0, lt=64)] | None = None
+    """LUN of an empty DVD drive on the first SCSI controller; ``None`` without one. Azure's stands at 2 (logs 01, 06),
+    behind the boot disk and the resource disk."""
+
+
 class Acpi(Model):
     """What the firmware's tables say beyond the truth."""
 
@@ -240,6 +252,7 @@ class HostProfile(Model):
     acpi: Acpi
     memory: MemoryMap
     throttle: Throttle = Throttle()
+    storage: Storage = Storage()
     crash_message: bool = True
     """Whether the crash interface takes a page of text with the five numbers (bit 62 of CRASH_CTL)."""
     gen1: tuple[str, ...] = ()

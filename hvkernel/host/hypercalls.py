@@ -153,24 +153,16 @@ class Hypercalls:
             return self._refuse(vp, control, HvStatus.ACCESS_DENIED, "the guest has not identified itself")
         if call.privilege is not None and not self._privileges >> call.privilege & 1:
             return self._refuse(vp, control, HvStatus.ACCESS_DENIED, f"{call.name} needs privilege {call.privilege}")
-        reps = control >> tlfs.HV_HYPERCALL_REP_COMP_OFFSET & 0xFFF
-        start = control >> tlfs.HV_HYPERCALL_REP_START_OFFSET & 0xFFF
-        variable = (control >> tlfs.HV_HYPERCALL_VARHEAD_OFFSET & 0x3FF) * 8
-        wrong = (
-            "reserved bits"
-            if control & _RESERVED
-            else "a variable header"
-            if variable and not call.variable
-            else ""
-            if call.rep is None and not reps and not start
-            else "a rep count on a simple call"
-            if call.rep is None
-            else ""
-            if start < reps
-            else "no reps left"
-        )
-        if wrong:
-            return self._refuse(vp, control, HvStatus.INVALID_HYPERCALL_INPUT, f"{call.name}: {wrong}")
+        reps = start = variable = 0
+        if control >> tlfs.HV_HYPERCALL_VARHEAD_OFFSET:
+            reps = control >> tlfs.HV_HYPERCALL_REP_COMP_OFFSET & 0xFFF
+            start = control >> tlfs.HV_HYPERCALL_REP_START_OFFSET & 0xFFF
+            variable = (control >> tlfs.HV_HYPERCALL_VARHEAD_OFFSET & 0x3FF) * 8
+            wrong = self._check_control(call, control, reps, start, variable)
+            if wrong:
+                return self._refuse(vp, control, HvStatus.INVALID_HYPERCALL_INPUT, f"{call.name}: {wrong}")
+        elif call.rep is not None:
+            return self._refuse(vp, control, HvStatus.INVALID_HYPERCALL_INPUT, f"{call.name}: no reps")
         header = call.input_size + variable
         input_size = header + reps * call.element_size
         output_size = call.output_size + reps * call.output_element_size
@@ -203,6 +195,17 @@ class Hypercalls:
         if status:
             self._host.record("refused", f"VP {vp}: {call.name}: {HvStatus(status).name}")
         return status | done << 32, output, -(-input_size // 16) * 16 + skip
+
+    @staticmethod
+    def _check_control(call: Call, control: int, reps: int, start: int, variable: int) -> str:
+        """Say what is wrong with a control word that has more than a call code and the fast bit."""
+        if control & _RESERVED:
+            return "reserved bits are set"
+        if variable and not call.variable:
+            return "it takes no variable header"
+        if call.rep is None:
+            return "it takes no reps" if reps or start else ""
+        return "" if start < reps else "no reps are left"
 
     def _refuse(self, vp: int, control: int, status: int, why: str) -> tuple[int, bytes, int]:
         self._host.record("refused", f"VP {vp}: hypercall {control:#x}: {HvStatus(status).name}: {why}")

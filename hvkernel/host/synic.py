@@ -159,11 +159,17 @@ class Synic:
                 self._deliver(state, sint)
 
     def timer_message(self, vp: int, sint: int, payload: bytes, message_type: int) -> bool:
-        """Queue a timer's message. False when the VP takes none now: the timer tries again later."""
+        """Queue a timer's message. False when the VP takes none now: the timer tries again later.
+
+        A timer has one message buffer (TLFS, "Message Sources"): while it is still queued, an expiration adds nothing.
+        """
         state = self.vps[vp]
         if not state.takes_messages:
             return False
-        state.queues[sint].append(_HEADER.pack(message_type, len(payload), 0, 0, 0) + payload)
+        queue = state.queues[sint]
+        header = _HEADER.pack(message_type, len(payload), 0, 0, 0)
+        if not any(message.startswith(header) and message[16:20] == payload[:4] for message in queue):
+            queue.append(header + payload)
         self._deliver(state, sint)
         return True
 

@@ -11,9 +11,12 @@ from hvkernel.abi.vmbus import (
     CHANNEL_MESSAGES,
     INVALID_RELID,
     MAX_CHANNEL_RELIDS,
+    VERSION_WIN8,
     VERSION_WIN8_1,
+    VERSION_WS2008,
     VMBUS_CHANNEL_TLNPI_PROVIDER_OFFER,
     VMBUS_CONNECT_CPU,
+    VMBUS_EVENT_CONNECTION_ID,
     VMBUS_MESSAGE_SINT,
     VmbusChannelGpadlCreated,
     VmbusChannelGpadlTorndown,
@@ -276,7 +279,7 @@ def init_vp_index(v: HvVmbus, channel: VmbusChannel) -> None:
     Slow devices get the connect CPU. Performance channels go round the NUMA nodes, and in a node over the CPUs that no
     such channel targets yet; all CPUs count as housekeeping ones (no ``isolcpus=``).
     """
-    if not hv_is_perf_channel(channel):
+    if v.vmbus_proto_version < VERSION_WIN8 or not hv_is_perf_channel(channel):
         channel.target_cpu = VMBUS_CONNECT_CPU
         return
     ncpu = v.cpus.num_online_cpus()
@@ -357,8 +360,10 @@ def vmbus_initiate_unload(v: HvVmbus, crash: bool) -> None:
 
 def vmbus_setup_channel_state(v: HvVmbus, channel: VmbusChannel, offer: VmbusOffer) -> None:
     """Keep what the offer says about signalling and the kind of device."""
-    channel.is_dedicated_interrupt = offer.is_dedicated_interrupt
-    channel.sig_event = offer.connection_id
+    # Windows Server 2008 has one event connection for all channels.
+    shared = v.vmbus_proto_version == VERSION_WS2008
+    channel.is_dedicated_interrupt = not shared and offer.is_dedicated_interrupt
+    channel.sig_event = VMBUS_EVENT_CONNECTION_ID if shared else offer.connection_id
     channel.offermsg = offer
     channel.monitor_grp = offer.monitorid // 32
     channel.monitor_bit = offer.monitorid % 32

@@ -13,6 +13,7 @@ from hvkernel.abi.tlfs import (
 )
 from hvkernel.abi.vmbus import (
     MAX_CHANNEL_RELIDS,
+    VERSION_WIN7,
     VERSION_WIN8,
     VERSION_WIN8_1,
     VERSION_WIN10,
@@ -21,6 +22,7 @@ from hvkernel.abi.vmbus import (
     VERSION_WIN10_V5_1,
     VERSION_WIN10_V5_2,
     VERSION_WIN10_V5_3,
+    VERSION_WS2008,
     VMBUS_CONNECT_CPU,
     VMBUS_MESSAGE_CONNECTION_ID,
     VMBUS_MESSAGE_CONNECTION_ID_4,
@@ -51,6 +53,9 @@ VMBUS_VERSIONS: Final = (
     VERSION_WIN8,
 )
 """What the guest asks for, in order (drivers/hv/connection.c:vmbus_versions)."""
+
+PRE_WIN8_VERSIONS: Final = (VERSION_WIN7, VERSION_WS2008)
+"""What kernels before 5.19 ask for after these (capability ``vmbus_win7``)."""
 
 POST_RETRIES: Final = 100
 DOUBLING_RETRIES: Final = 22
@@ -133,7 +138,8 @@ def _connect(v: HvVmbus) -> int:
     connection.monitor_pages = [v.mm.get_zeroed_page(), v.mm.get_zeroed_page()]
     if None in connection.monitor_pages:
         return -ENOMEM
-    for version in VMBUS_VERSIONS:
+    versions = VMBUS_VERSIONS + (PRE_WIN8_VERSIONS if v.kernel.release.has("vmbus_win7") else ())
+    for version in versions:
         if version > v.max_version:
             continue
         ret = vmbus_negotiate_version(v, version)

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["HvCommonObject"]
 
-INT_MIN: Final = -(1 << 31)
+KMSG_DUMP_PANIC: Final = 1
+"""``enum kmsg_dump_reason`` (include/linux/kmsg_dump.h)."""
 DIE_OOPS: Final = 1
 """``enum die_val`` (arch/*/include/asm/kdebug.h)."""
 
@@ -38,8 +39,6 @@ class HvCommonObject:
         self.pages = HypPages(kernel.mm)
         self.hv_vp_index: list[int] = []
         self.hv_max_vp_index = 0
-        self.crash_kexec_post_notifiers = False
-        """Set so that a panic is reported before a crash kernel starts."""
         self.sysctl_record_panic_msg = 1
         """``/proc/sys/kernel/hyperv_record_panic_msg``."""
         self._input: PerCpu[HypPage | None] | None = None
@@ -48,7 +47,6 @@ class HvCommonObject:
         self._read_reference_counter: Callable[[], int] = self._read_time_ref_count
         self._panic_page: HypPage | None = None
         self._panic_block = NotifierBlock(lambda action, data: self._panic_notify(action, data))
-        self._kmsg_dumper = NotifierBlock(lambda action, data: self._kmsg_dump_notify(action, data), INT_MIN)
         self._die_block = NotifierBlock(lambda action, data: self._die_notify(action, data))
 
     # start and end ---------------------------------------------------------------------------------------------
@@ -59,12 +57,12 @@ class HvCommonObject:
         if arch.hv_is_isolation_supported():
             self.sysctl_record_panic_msg = 0
         if arch.ms_hyperv.misc_features & arch.regs.HV_FEATURE_GUEST_CRASH_MSR_AVAILABLE:
-            self.crash_kexec_post_notifiers = True
+            kernel.reboot.crash_kexec_post_notifiers = True
             self.pr.pr_info("Hyper-V: enabling crash_kexec_post_notifiers")
             if arch.hv_get_register(arch.regs.HV_REGISTER_CRASH_CTL) & HV_CRASH_CTL_CRASH_NOTIFY_MSG:
                 self._panic_page = self.pages.alloc(zero=True)
                 if self._panic_page is not None:
-                    kernel.notifier.panic_notifier_list.register(self._kmsg_dumper)
+                    kernel.reboot.kmsg_dump_register(self.hv_kmsg_dump)
                 else:
                     self.pr.pr_err("Hyper-V: panic message page memory allocation failed")
             kernel.notifier.die_chain.register(self._die_block)
@@ -80,7 +78,7 @@ class HvCommonObject:
             self.kernel.notifier.die_chain.unregister(self._die_block)
             self.kernel.notifier.panic_notifier_list.unregister(self._panic_block)
             if self._panic_page is not None:
-                self.kernel.notifier.panic_notifier_list.unregister(self._kmsg_dumper)
+                self.kernel.reboot.kmsg_dump_unregister(self.hv_kmsg_dump)
                 self.pages.free(self._panic_page)
                 self._panic_page = None
         self.hv_vp_index = []
@@ -161,24 +159,18 @@ class HvCommonObject:
             self.arch.hyperv_report_panic(action, False)
         return NOTIFY_DONE
 
-    def _kmsg_dump_notify(self, action: int, data: object) -> int:
-        if self.sysctl_record_panic_msg:
-            self.hv_kmsg_dump()
-        return NOTIFY_DONE
-
     def _die_notify(self, action: int, data: object) -> int:
         if action == DIE_OOPS and (not self.sysctl_record_panic_msg or self._panic_page is None):
             self.arch.hyperv_report_panic(action, True)
         return NOTIFY_DONE
 
-    def hv_kmsg_dump(self) -> None:
+    def hv_kmsg_dump(self, reason: int) -> None:
         """Give the host the end of the log, as much as fits into one page, through the crash registers.
 
-        The kernel does this from a kmsg dumper, which panic() runs right after the panic notifiers; here it is the last
-        of them.
+        Called by panic() after the panic notifiers, when the VMBus is unloaded already.
         """
         page = self._panic_page
-        if page is None:
+        if page is None or reason != KMSG_DUMP_PANIC or not self.sysctl_record_panic_msg:
             return
         text = b""
         for line in reversed(self.kernel.printk.log):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from hvkernel.abi.vmbus import MAX_CHANNEL_RELIDS, VERSION_WIN10_V5_3, VmbusConnectState
 from hvkernel.api.guest.hyperv import HvCommon, HvTimer, VmbusChannel
-from hvkernel.api.guest.kernel import Kernel, Printk
+from hvkernel.api.guest.kernel import Kernel, Printk, Reboot
 from hvkernel.api.guest.mm import Page
 from hvkernel.api.guest.sched import Completion, Mutex, Spinlock, Tasklet, Work, Workqueue
 from hvkernel.hv.ring_buffer import RingBuffer
@@ -136,6 +136,15 @@ class KernelLog(Printk, Protocol):
     def log(self) -> Sequence[LogLine]: ...
 
 
+class GuestReboot(Reboot, Protocol):
+    """``kernel.reboot`` with what the panic path asks of built-in code."""
+
+    crash_kexec_post_notifiers: bool
+
+    def kmsg_dump_register(self, dump: Callable[[int], None]) -> int: ...
+    def kmsg_dump_unregister(self, dump: Callable[[int], None]) -> int: ...
+
+
 class GuestKernel(Kernel, Protocol):
     """The kernel as built-in code sees it: with the machine it runs on."""
 
@@ -143,6 +152,8 @@ class GuestKernel(Kernel, Protocol):
     def machine(self) -> Machine: ...
     @property
     def printk(self) -> KernelLog: ...
+    @property
+    def reboot(self) -> GuestReboot: ...
 
 
 class HvVmbus:

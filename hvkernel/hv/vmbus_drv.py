@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 from hvkernel.abi.tlfs import HV_EVENT_FLAGS_COUNT, HV_MESSAGE_PAYLOAD_BYTE_COUNT, HV_MESSAGE_SIZE, HvMessageType
 from hvkernel.abi.vmbus import (
+    MAX_NUM_CHANNELS_SUPPORTED,
+    VERSION_WIN8,
     VERSION_WIN10_V4_1,
     VMBUS_MESSAGE_SINT,
     HvCallbackMode,
@@ -239,10 +241,12 @@ def _dispatch(v: HvVmbus, copy: bytes, payload_size: int) -> bool:
     return True
 
 
-def vmbus_chan_sched(v: HvVmbus, event_page: int) -> None:
-    """Run or schedule the callbacks of all channels whose event flag is set on this CPU."""
-    flags_gpa = event_page + VMBUS_MESSAGE_SINT * EVENT_FLAGS_BYTES
-    flags = int.from_bytes(v.memory.read(flags_gpa, EVENT_FLAGS_BYTES), "little")
+def vmbus_chan_sched(v: HvVmbus, flags_gpa: int, size: int) -> None:
+    """Run or schedule the callbacks of all channels whose bit is set in the ``size`` bytes at ``flags_gpa``.
+
+    They are the event flags of this CPU, or on hosts before Windows 8 the receive half of the interrupt page.
+    """
+    flags = int.from_bytes(v.memory.read(flags_gpa, size), "little")
     while flags:
         relid = (flags & -flags).bit_length() - 1
         flags &= flags - 1
@@ -270,7 +274,12 @@ def vmbus_isr(v: HvVmbus) -> None:
     hv_cpu = v.percpu.this_cpu_ptr(v.contexts())
     assert hv_cpu.synic_event_page is not None
     assert hv_cpu.synic_message_page is not None
-    vmbus_chan_sched(v, hv_cpu.synic_event_page.gpa)
+    event = hv_cpu.synic_event_page.gpa + VMBUS_MESSAGE_SINT * EVENT_FLAGS_BYTES
+    if v.vmbus_proto_version >= VERSION_WIN8 or v.connection.int_page is None:
+        vmbus_chan_sched(v, event, EVENT_FLAGS_BYTES)
+    elif v.memory.sync_test_and_clear_bit(event, 0):
+        # Before Windows 8 flag 0 says that the interrupt page has bits (vmbus_isr of 5.15).
+        vmbus_chan_sched(v, v.connection.int_page.gpa, MAX_NUM_CHANNELS_SUPPORTED // 8)
     slot = hv_cpu.synic_message_page.gpa + VMBUS_MESSAGE_SINT * HV_MESSAGE_SIZE
     message_type = v.memory.load32(slot)
     if message_type == HvMessageType.HVMSG_NONE:

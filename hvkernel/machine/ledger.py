@@ -41,13 +41,14 @@ class Ledger:
     :param pages: the first page number past guest memory; a share must end at or before it.
     """
 
-    __slots__ = ("_bounds", "_counts", "_next", "_pages", "_runs", "_watchers")
+    __slots__ = ("_asked", "_bounds", "_counts", "_next", "_pages", "_runs", "_watchers")
 
     def __init__(self, pages: int) -> None:
         self._pages = pages
         self._runs: dict[tuple[str, Hashable], list[tuple[int, LedgerEntry]]] = {}
         self._next = 0
         self._bounds: list[int] | None = None
+        self._asked = False
         self._counts: list[int] = []
         self._watchers: tuple[Callable[[bool, LedgerEntry], None], ...] = ()
 
@@ -84,6 +85,7 @@ class Ledger:
                 runs.append((self._next, entry))
                 self._next += 1
         self._bounds = None
+        self._asked = False
         for fn in self._watchers:
             fn(True, entry)
 
@@ -113,6 +115,7 @@ class Ledger:
         if runs is None:
             raise LedgerError(f"revoke via {via!r} key {key!r}: nothing is shared under that name")
         self._bounds = None
+        self._asked = False
         ended = tuple(entry for _, entry in runs)
         for fn in self._watchers:
             for entry in ended:
@@ -137,6 +140,15 @@ class Ledger:
         """How many shares contain page `hvpfn`."""
         bounds = self._bounds
         if bounds is None:
+            if not self._asked:
+                # One question between two changes (a page freed per request) is not worth an index.
+                self._asked = True
+                gpa = hvpfn << HV_HYP_PAGE_SHIFT
+                return sum(
+                    entry.gpa <= gpa < entry.gpa + (entry.pages << HV_HYP_PAGE_SHIFT)
+                    for runs in self._runs.values()
+                    for _, entry in runs
+                )
             bounds = self._index()
         at = bisect_right(bounds, hvpfn)
         return self._counts[at - 1] if at else 0

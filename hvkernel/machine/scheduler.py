@@ -234,6 +234,7 @@ class Scheduler:
             and (vp is None or not vp._pending)
         ):
             clock.now = deadline
+            self.stats.timers += 1
             return
         timer = clock.at(deadline, lambda: self._queue_delayed(task.lane))
         try:
@@ -265,7 +266,7 @@ class Scheduler:
         clock = self.clock
         clock.now += COST_STEP
         if clock.now >= clock._alarm or stats.steps >= self._step_limit:
-            task.state = RUNNING
+            self._chosen = task.lane
             self._switch_out(task)
         vp = self._vp
         if vp is not None and vp._pending and vp.irq_enabled:
@@ -288,7 +289,8 @@ class Scheduler:
         :param limit: most virtual time that this call lets pass, 100 ns units.
         :param steps: most preemption points that this call passes (default 20 million): a guest that spins is
             stopped by it.
-        :returns: "until"; "limit" if a limit was reached (what ran can be run on); "idle" if nothing can run and no
+        :returns: "until"; "limit" if a limit was reached (what ran can be run on, and cutting a run into pieces changes
+            nothing); "idle" if nothing can run and no
             timer is armed.
         :raises: whatever a task raised and did not catch, with a note that names the task.
         """

@@ -75,6 +75,9 @@ from .wire import (
     STORVSC_MAX_LUNS_PER_TARGET,
     STORVSC_MAX_PKT_SIZE,
     STORVSC_MAX_TARGETS,
+    STORVSC_SENSE_BUFFER_SIZE,
+    VMSTOR_PROTO_VERSION_WIN6,
+    VMSTOR_PROTO_VERSION_WIN7,
     VMSTOR_PROTO_VERSION_WIN8,
     VMSTOR_PROTO_VERSION_WIN8_1,
     VMSTOR_PROTO_VERSION_WIN10,
@@ -93,6 +96,15 @@ TIMEOUT_ERROR: Final = 0x2007
 
 PROTOCOL_VERSIONS: Final = (VMSTOR_PROTO_VERSION_WIN10, VMSTOR_PROTO_VERSION_WIN8_1, VMSTOR_PROTO_VERSION_WIN8)
 """Versions in the order in which they are tried. Source: storvsc_drv.c protocol_version[]."""
+
+PRE_WIN8_PROTOCOL_VERSIONS: Final = (VMSTOR_PROTO_VERSION_WIN7, VMSTOR_PROTO_VERSION_WIN6)
+"""What kernels before 5.19 try after these (capability ``storvsc_win7``)."""
+
+WIN8_EXTENSION_SIZE: Final = 16
+"""Bytes at the end of the SRB that hosts before Windows 8 do not know. Source: struct vmscsi_win8_extension."""
+
+PRE_WIN8_SENSE_BUFFER_SIZE: Final = 0x12
+"""Source: storvsc_drv.c of 5.15, PRE_WIN8_STORVSC_SENSE_BUFFER_SIZE."""
 
 STORVSC_TIMEOUT: Final = 180
 """Seconds. Source: storvsc_drv.c storvsc_timeout."""
@@ -121,6 +133,8 @@ class Storvsc:
         self.logging_level = STORVSC_LOGGING_ERROR
         self.vmstor_proto_version = 0
         """Of the controller negotiated last: the kernel has one variable for all of them."""
+        self.sense_buffer_size = STORVSC_SENSE_BUFFER_SIZE
+        """Bytes of sense data that a command asks for; one variable, too."""
         self.completion_ratelimit = Ratelimit()
         self.scsi_driver = ScsiHostTemplate(
             "storvsc_host_t",
@@ -291,9 +305,10 @@ class Storvsc:
             printk.dev_err(device, f"Failed to create sub-channel: op={answer.operation}, sts={_signed(answer.status)}")
 
     def _send(self, device: HvDevice, request: StorvscCmdRequest, address: int) -> int:
+        stor_device = hv_get_drvdata(device)
         return self.vmbus.vmbus_sendpacket(
             device.channel,
-            request.vstor_packet.pack(),
+            stor_device.outgoing(request.vstor_packet),
             address,
             VmbusPacketType.VM_PKT_DATA_INBAND,
             VMBUS_DATA_PACKET_FLAG_COMPLETION_REQUESTED,
@@ -351,7 +366,8 @@ class Storvsc:
         ret = self.storvsc_execute_vstor_op(device, request, Op.VSTOR_OPERATION_BEGIN_INITIALIZATION)
         if ret:
             return ret
-        for version in PROTOCOL_VERSIONS:
+        old = PRE_WIN8_PROTOCOL_VERSIONS if self.kernel.release.has("storvsc_win7") else ()
+        for version in PROTOCOL_VERSIONS + old:
             body = VmstorageProtocolVersion(major_minor=version, revision=0).pack()
             ret = self.storvsc_execute_vstor_op(
                 device, request, Op.VSTOR_OPERATION_QUERY_PROTOCOL_VERSION, body, status_check=False
@@ -362,6 +378,8 @@ class Storvsc:
                 return -EINVAL
             if request.vstor_packet.status == 0:
                 self.vmstor_proto_version = version
+                stor_device.vmscsi_size_delta = WIN8_EXTENSION_SIZE if version in old else 0
+                self.sense_buffer_size = PRE_WIN8_SENSE_BUFFER_SIZE if version in old else STORVSC_SENSE_BUFFER_SIZE
                 break
         if request.vstor_packet.status != 0:
             self.kernel.printk.dev_err(device, "Obsolete Hyper-V version")
@@ -427,7 +445,7 @@ class Storvsc:
         for desc in vmbus.foreach_vmbus_pkt(channel):
             pktlen = vmbus.hv_pkt_datalen(desc)
             rqst_id = desc.trans_id
-            minlen = VstorPacket.SIZE if rqst_id else 4
+            minlen = VstorPacket.SIZE - stor_device.vmscsi_size_delta if rqst_id else 4
             if timers.jiffies > time_limit:
                 vmbus.hv_pkt_iter_close(channel)
                 return
@@ -518,6 +536,8 @@ class Storvsc:
         stor_device = StorvscDevice(
             device, host, kernel.locking.spin_lock_init("stor_device->lock"), kernel.sched.init_waitqueue_head()
         )
+        if kernel.release.has("storvsc_win7"):
+            stor_device.vmscsi_size_delta = WIN8_EXTENSION_SIZE
         hv_set_drvdata(device, stor_device)
         ret = self.storvsc_connect_to_vsp(device, self.aligned_ringbuffer_size, is_fc)
         if ret:

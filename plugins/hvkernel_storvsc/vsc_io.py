@@ -127,6 +127,13 @@ class StorvscDevice:
         self.reset_request = StorvscCmdRequest()
         self.node_name = 0
         self.port_name = 0
+        self.vmscsi_size_delta = 0
+        """Bytes that packets are shorter by on hosts before Windows 8."""
+
+    def outgoing(self, packet: VstorPacket) -> bytes:
+        """The packet as long as the host knows it."""
+        data = packet.pack()
+        return data[: len(data) - self.vmscsi_size_delta] if self.vmscsi_size_delta else data
 
     def add_cpu(self, cpu: int) -> None:
         """cpumask_set_cpu(cpu, &alloced_cpus)."""
@@ -266,7 +273,7 @@ def storvsc_queuecommand(s: Storvsc, host: ScsiHost, scmnd: ScsiCmnd) -> int:
             target_id=device.id & 0xFF,
             lun=device.lun & 0xFF,
             cdb_length=len(scmnd.cmnd),
-            sense_info_length=STORVSC_SENSE_BUFFER_SIZE,
+            sense_info_length=s.sense_buffer_size,
             data_in=data_in,
             reserved=0,
             data_transfer_length=request.length,
@@ -312,7 +319,7 @@ def storvsc_do_io(s: Storvsc, device: HvDevice, request: StorvscCmdRequest, q_nu
         return -ENODEV
     request.device = device
     channel = _outgoing_channel(s, stor_device, q_num)
-    packet = request.vstor_packet.pack()
+    packet = stor_device.outgoing(request.vstor_packet)
     assert request.cmd is not None
     address = request.cmd.tag + 1
     if request.payload is not None and request.length:
@@ -399,7 +406,7 @@ def storvsc_on_io_completion(
         opcode == MAINTENANCE_IN and s.hv_dev_is_fc(stor_device.device)
     ):
         scsi_status, srb_status = 0, SRB_STATUS_SUCCESS
-    sense_info_length = min(STORVSC_SENSE_BUFFER_SIZE, answer.sense_info_length)
+    sense_info_length = min(s.sense_buffer_size, answer.sense_info_length)
     if scsi_status != 0 or srb_status != SRB_STATUS_SUCCESS:
         level = STORVSC_LOGGING_WARN if opcode == TEST_UNIT_READY else STORVSC_LOGGING_ERROR
         if s.do_logging(level) and s.completion_ratelimit.allow(s, "storvsc_on_io_completion"):

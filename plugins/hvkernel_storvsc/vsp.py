@@ -178,7 +178,12 @@ class StorageController:
             self._record("state", f"{operation.name} while it {self.state.value}")
             self._complete(channel, packet, STATUS_INVALID_DEVICE_STATE, b"", len(body))
             return
-        status, answer = self._perform(channel, packet, operation, body)
+        try:
+            status, answer = self._perform(channel, packet, operation, body)
+        except Exception:
+            # The guest's memory is out of reach: the command fails, and the host says why.
+            self._complete(channel, packet, STATUS_UNSUCCESSFUL, FAILED, len(body))
+            raise
         if status == STATUS_SUCCESS:
             self.state = following
         self._complete(channel, packet, status, answer, len(body))
@@ -231,7 +236,7 @@ class StorageController:
     def _execute(self, packet: Packet, body: bytes) -> tuple[int, bytes]:
         if len(body) < REQUEST_MIN:
             self._record("short", f"request of {len(body)} bytes, it has at least {REQUEST_MIN}")
-            return STATUS_INVALID_PARAMETER, b""
+            return STATUS_INVALID_PARAMETER, FAILED
         request = VmscsiRequest.unpack(body.ljust(REQUEST_MAX, b"\0"))
         available = packet.buffer.byte_count if packet.buffer is not None else 0
         ranges = len(packet.buffer.ranges) if packet.buffer is not None else 0
@@ -239,7 +244,7 @@ class StorageController:
             self._record(
                 "data", f"{request.data_transfer_length} bytes to move, {available} bytes of memory in {ranges} ranges"
             )
-            return STATUS_INVALID_PARAMETER, b""
+            return STATUS_INVALID_PARAMETER, FAILED
         path = 0 if self.ide else request.path_id
         command = Command(request.cdb, packet.buffer, request.data_transfer_length, request.data_in == 1)
         outcome = self._dispatch(path, request.target_id, request.lun, command)
@@ -311,3 +316,8 @@ def _response(outcome: Outcome) -> bytes:
         time_out_value=0,
         queue_sort_ey=0,
     ).pack()
+
+
+FAILED: Final = _response(Outcome(scsi.CHECK_CONDITION, scsi.SRB_ERROR))
+"""The response to a request that could not be looked at: an error without sense data. *unspecified*: OpenVMM closes the
+channel instead."""

@@ -11,15 +11,15 @@ from typing import Annotated, Final
 
 from hvkernel.abi.wire import Wire, overlay, u8, u16, u32, u64, wire
 
-VMSTOR_PROTO_VERSION_WIN6: Final = 512
+VMSTOR_PROTO_VERSION_WIN6: Final = 2 << 8 | 0
 """Storage protocol 2.0: Server 2008. Linux no longer offers it. (drivers/scsi/storvsc_drv.c:57 @6.1.192)"""
-VMSTOR_PROTO_VERSION_WIN7: Final = 1026
+VMSTOR_PROTO_VERSION_WIN7: Final = 4 << 8 | 2
 """Storage protocol 4.2: Server 2008 R2. Linux no longer offers it. (drivers/scsi/storvsc_drv.c:58 @6.1.192)"""
-VMSTOR_PROTO_VERSION_WIN8: Final = 1281
+VMSTOR_PROTO_VERSION_WIN8: Final = 5 << 8 | 1
 """Storage protocol 5.1: Server 2012. (drivers/scsi/storvsc_drv.c:59 @6.1.192)"""
-VMSTOR_PROTO_VERSION_WIN8_1: Final = 1536
+VMSTOR_PROTO_VERSION_WIN8_1: Final = 6 << 8 | 0
 """Storage protocol 6.0: Server 2012 R2. (drivers/scsi/storvsc_drv.c:60 @6.1.192)"""
-VMSTOR_PROTO_VERSION_WIN10: Final = 1538
+VMSTOR_PROTO_VERSION_WIN10: Final = 6 << 8 | 2
 """Storage protocol 6.2: Server 2016 and later. (drivers/scsi/storvsc_drv.c:61 @6.1.192)"""
 CALLBACK_TIMEOUT: Final = 2
 """Milliseconds for which one callback goes on reading the ring. (drivers/scsi/storvsc_drv.c:64 @6.1.192)"""
@@ -124,7 +124,7 @@ STORVSC_FC_MAX_TARGETS: Final = 128
 """Fibre channel class: targets per channel. (drivers/scsi/storvsc_drv.c:375 @6.1.192)"""
 STORVSC_FC_MAX_CHANNELS: Final = 8
 """Fibre channel class: SCSI channels. (drivers/scsi/storvsc_drv.c:376 @6.1.192)"""
-STORVSC_FC_MAX_XFER_SIZE: Final = 524288
+STORVSC_FC_MAX_XFER_SIZE: Final = 512 * 1024
 """Fibre channel class: bytes per transfer at most, whatever the host says. (drivers/scsi/storvsc_drv.c:377 @6.1.192)"""
 STORVSC_IDE_MAX_LUNS_PER_TARGET: Final = 64
 """IDE class: LUNs per target. (drivers/scsi/storvsc_drv.c:379 @6.1.192)"""

@@ -140,9 +140,19 @@ def test_interleaved_machines_do_not_disturb_each_other(policy: str, steps: int)
     assert [scenario.close() for scenario in together] == [scenario.close() for scenario in alone]
 
 
-def test_stopping_and_going_on_changes_nothing_under_fifo() -> None:
-    whole, cut = Scenario("fifo"), Scenario("fifo")
-    for _ in cut.in_pieces(3):
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("steps", [1, 3, 50])
+def test_cutting_a_run_into_pieces_changes_nothing(policy: str, steps: int) -> None:
+    whole, cut = Scenario(policy), Scenario(policy)
+    for _ in cut.in_pieces(steps):
+        pass
+    assert cut.close() == whole.finish()
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_cutting_a_run_by_time_changes_nothing(policy: str) -> None:
+    whole, cut = Scenario(policy), Scenario(policy)
+    while cut.machine.run(limit=37) != "idle":
         pass
     assert cut.close() == whole.finish()
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
+from itertools import repeat
 from threading import Thread
 
 import pytest
@@ -451,6 +453,23 @@ def test_kill_unwinds_a_task_wherever_it_stands(make: Make) -> None:
     assert machine.clock.pending == 0
     assert machine.run() == "idle"
     assert machine.call(lambda: "lanes are free", vp=machine.vps[1]) == "lanes are free"
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_task_can_be_killed_between_being_chosen_and_running(make: Make, seed: int) -> None:
+    machine = make(vps=3, policy=f"random:{seed}")
+
+    def spin() -> None:
+        while True:
+            machine.preempt()
+
+    tasks = [machine.spawn(spin, name=str(n), vp=vp) for n, vp in enumerate(machine.vps)]
+    for left in (3, 2, 1):
+        calls = repeat(False, 50)
+        assert machine.run(until=partial(next, calls, True), steps=2000) in ("until", "limit")
+        assert len(machine.tasks) == left
+        tasks.pop(seed % left).kill()
+    assert machine.run() == "idle"
 
 
 def test_a_task_can_kill_another_but_not_itself(make: Make) -> None:

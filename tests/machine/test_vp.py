@@ -294,6 +294,20 @@ def test_an_interrupt_wakes_a_task_of_its_own_processor(make: Make) -> None:
     assert waiter.done
 
 
+def test_a_delay_takes_an_interrupt_that_is_pending_already(make: Make) -> None:
+    machine = make(vps=1)
+    vp = machine.boot_vp
+    out: list[int] = []
+    vp.set_entry(out.append)
+
+    def body() -> None:
+        vp.raise_irq(1)
+        machine.delay(100)
+        assert out == [1]
+
+    machine.call(body)
+
+
 def test_interrupts_arrive_during_a_delay_and_do_not_lengthen_it(make: Make) -> None:
     machine = make()
     vp = machine.boot_vp
@@ -354,6 +368,23 @@ def test_interrupt_code_can_spin_while_other_processors_run(make: Make) -> None:
     assert machine.run() == "idle"
     assert out.index("entry ends") == out.index("other") + 1
     assert sorted(out) == ["entry ends", "other", "task"]
+
+
+def test_each_processor_knows_the_task_that_stands_on_it(make: Make) -> None:
+    machine = make(vps=3)
+    other = machine.spawn(machine.delay, 10**6, name="other", vp=machine.vps[1])
+    machine.vps[2].set_entry(lambda vector: seen.append(machine.vps[2].current))
+    machine.vps[2].irq_enabled = True
+    machine.vps[2].raise_irq(1)
+    seen: list[object] = []
+
+    def body() -> None:
+        machine.delay(100)
+        seen.append([vp.current for vp in machine.vps])
+
+    task = machine.spawn(body, name="body")
+    machine.run(limit=1000)
+    assert seen == [None, [task, other, None]]
 
 
 # -- start and stop -------------------------------------------------------------------------

@@ -20,7 +20,7 @@ VMMCALL for AMD); any other, or a call before the page was enabled, is #UD.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from struct import pack
+from struct import Struct, pack
 from types import MappingProxyType
 from typing import Final
 
@@ -45,6 +45,8 @@ _X2APIC_ICR: Final = 0x830
 
 _HYPERVISOR_MSRS: Final = range(0x4000_0000, 0x4000_0200)
 _XMM: Final = 0xFFFF_FFFF_FFFF_FFFF_FFFF_FFFF_FFFF_FFFF
+_NO_XMM: Final = bytes(96)
+_PAIR: Final = Struct("<QQ")
 _MASK32: Final = 0xFFFF_FFFF
 _MASK64: Final = 0xFFFF_FFFF_FFFF_FFFF
 
@@ -298,10 +300,11 @@ class HostX86:
         else:
             raise ValueError(f"regs has {count} values; a hypercall has 3 or 9 (64-bit), 6 or 12 (32-bit)")
         if control >> 16 & 1:
-            xmm = regs[3:] if count == 9 else regs[6:] if count == 12 else (0,) * 6
-            block = pack("<QQ", first & _MASK64, second & _MASK64) + b"".join(
-                (x & _XMM).to_bytes(16, "little") for x in xmm
-            )
+            block = _PAIR.pack(first & _MASK64, second & _MASK64)
+            if count in (3, 6):
+                block += _NO_XMM
+            else:
+                block += b"".join((x & _XMM).to_bytes(16, "little") for x in regs[count - 6 :])
             result, output, at = partition.execute(vp, control, 0, 0, block)
         else:
             result, output, at = partition.execute(vp, control, first & _MASK64, second & _MASK64, None)

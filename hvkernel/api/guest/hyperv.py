@@ -383,6 +383,15 @@ class Vmbus(Protocol):
     ) -> tuple[int, int]:
         """Send one packet; returns also the transaction id that it got."""
 
+    def vmbus_sendpacket_pagebuffer(
+        self,
+        channel: VmbusChannel,
+        pagebuffers: Sequence[HvPageBuffer],
+        buffer: bytes | bytearray | memoryview,
+        requestid: int,
+    ) -> int:
+        """Send a GPA-direct packet of single-page ranges."""
+
     def vmbus_sendpacket_mpb_desc(
         self,
         channel: VmbusChannel,

@@ -59,7 +59,7 @@ class DiskImage:
         """Open a raw image.
 
         :raises DiskError: it is missing, no file or block device, not readable (or writable), empty, or not a
-        multiple of 512 bytes.
+            multiple of 512 bytes.
         """
         name = str(path)
         try:

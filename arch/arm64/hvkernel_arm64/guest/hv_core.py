@@ -43,8 +43,7 @@ def hv_set_vpreg(a: Arm64State, register: int, value: int) -> None:
     status = a.hvc(tlfs.HV_FUNC_ID, SET, HV_PARTITION_ID_SELF, HV_VP_INDEX_SELF, register, 0, value, 0)[0]
     if not hv_result_success(status):
         raise ArchBug(
-            "kernel BUG at arch/arm64/hyperv/hv_core.c:80! "
-            f"(register 0x{register:x} = 0x{value:x}: HV_STATUS {status & 0xFFFF})"
+            f"arch/arm64/hyperv/hv_core.c:80! (register 0x{register:x} = 0x{value:x}: HV_STATUS {status & 0xFFFF})"
         )
 
 
@@ -52,9 +51,7 @@ def hv_get_vpreg_128(a: Arm64State, register: int) -> tuple[int, int]:
     """Read a VP register of the calling processor: low and high 64 bits. :raises ArchBug: the hypervisor refused."""
     out = a.hvc(tlfs.HV_FUNC_ID, GET, HV_PARTITION_ID_SELF, HV_VP_INDEX_SELF, register)
     if not hv_result_success(out[0]):
-        raise ArchBug(
-            f"kernel BUG at arch/arm64/hyperv/hv_core.c:114! (register 0x{register:x}: HV_STATUS {out[0] & 0xFFFF})"
-        )
+        raise ArchBug(f"arch/arm64/hyperv/hv_core.c:114! (register 0x{register:x}: HV_STATUS {out[0] & 0xFFFF})")
     return out[6], out[7]
 
 

@@ -135,7 +135,7 @@ def hv_get_partition_id(a: X86State) -> None:
     status = hv_do_hypercall(a, HVCALL_GET_PARTITION_ID, None, page)
     if not hv_result_success(status):
         a.kernel.printk.pr_err(f"Failed to get partition ID: {status}")
-        raise ArchBug("kernel BUG at arch/x86/hyperv/hv_init.c!")
+        raise ArchBug("arch/x86/hyperv/hv_init.c:391!")
     assert page is not None
     a.hv_current_partition_id = a.kernel.mm.memory.load64(page)
     irq.local_irq_restore(flags)

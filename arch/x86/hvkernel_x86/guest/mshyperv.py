@@ -86,7 +86,10 @@ def ms_hyperv_init_platform(a: X86State) -> None:
     )
     if max_leaf >= tlfs.HYPERV_CPUID_VERSION:
         eax, ebx, ecx, edx = vp.cpuid(tlfs.HYPERV_CPUID_VERSION)
-        pr_info(f"Hyper-V: Host Build {ebx >> 16}.{ebx & 0xFFFF}.{eax}.{edx & 0xFFFFFF}-{ecx}-{edx >> 24}")
+        if kernel.release.has("x86_host_build_as_version"):
+            pr_info(f"Hyper-V: Host Build {ebx >> 16}.{ebx & 0xFFFF}.{eax}.{edx & 0xFFFFFF}-{ecx}-{edx >> 24}")
+        else:
+            pr_info(f"Hyper-V Host Build:{eax}-{ebx >> 16}.{ebx & 0xFFFF}-{ecx}-{edx >> 24}.{edx & 0xFFFFFF}")
     frequency_msrs = bool(
         info.features & HV_ACCESS_FREQUENCY_MSRS and info.misc_features & tlfs.HV_FEATURE_FREQUENCY_MSRS_AVAILABLE
     )

@@ -1,0 +1,90 @@
+"""``hvkernel bench``: what a boot and the ring cost on this machine. The one command that reads the clock."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from statistics import median
+from time import perf_counter
+
+import click
+
+PROCESS_RUNS = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Repeated measurements of one thing, in milliseconds of wall clock."""
+
+    what: str
+    runs: int
+    least_ms: float
+    median_ms: float
+    most_ms: float
+
+    @classmethod
+    def of(cls, what: str, seconds: list[float]) -> Times:
+        """Summarise measurements in seconds."""
+        return cls(what, len(seconds), min(seconds) * 1e3, median(seconds) * 1e3, max(seconds) * 1e3)
+
+
+def _clock(call: Callable[[], object]) -> float:
+    began = perf_counter()
+    call()
+    return perf_counter() - began
+
+
+def _process(*arguments: str) -> None:
+    command = [sys.executable, "-c", "from hvkernel.cli import main; main()", *arguments]
+    subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+
+
+@click.command("bench")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+@click.option("--boots", default=50, show_default=True, type=click.IntRange(1), help="In-process boots to time.")
+@click.option("--ring/--no-ring", default=True, help="Measure the ring, too (compiles its kernels first).")
+def command(as_json: bool, boots: int, ring: bool) -> None:
+    """Measure boots (as a process and in one) and the ring against memcpy, on this machine."""
+    from hvkernel.boot.plugins import load
+    from hvkernel.boot.request import read_request
+    from hvkernel.boot.session import boot, configure
+
+    request, plugins = read_request(), load()
+    boot(request, plugins)
+    began = perf_counter()
+    whole = [_clock(lambda: boot(request, plugins)) for _ in range(boots)]
+    per_second = boots / (perf_counter() - began)
+    times = [
+        Times.of("hvkernel --version, process", [_clock(lambda: _process("--version")) for _ in range(PROCESS_RUNS)]),
+        Times.of("hvkernel boot, process", [_clock(lambda: _process("boot")) for _ in range(PROCESS_RUNS)]),
+        Times.of("boot in-process: 4 CPUs, azure-gen2", whole),
+        Times.of("  of it: .config and Kconfig", [_clock(lambda: configure(request, plugins)) for _ in range(boots)]),
+    ]
+    rows = []
+    if ring:
+        from hvkernel.ring.bench import measure
+
+        rows = measure()
+    if as_json:
+        document = {
+            "schema": 1,
+            "times": [asdict(row) for row in times],
+            "boots_per_second": per_second,
+            "ring": [row.as_dict() for row in rows],
+        }
+        click.echo(json.dumps(document, indent=2))
+        return
+    click.echo(f"{'what':38} {'runs':>5} {'least':>10} {'median':>10} {'most':>10}")
+    for row in times:
+        click.echo(f"{row.what:38} {row.runs:5} {row.least_ms:7.1f} ms {row.median_ms:7.1f} ms {row.most_ms:7.1f} ms")
+    click.echo(f"boots per second, one process: {per_second:.1f}")
+    if rows:
+        click.echo(f"\n{'payload':>8} {'batch':>6} {'loop':>7} {'ns/packet':>10} {'memcpy':>9} {'of memcpy':>10}")
+    for ring_row in rows:
+        click.echo(
+            f"{ring_row.payload:8} {ring_row.batch:6} {ring_row.loop:>7} {ring_row.ns_per_packet:10.1f} "
+            f"{ring_row.memcpy_ns:9.1f} {ring_row.memcpy_ratio:10.2f}"
+        )
