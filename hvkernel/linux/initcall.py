@@ -29,9 +29,6 @@ LEVELS: Final = (
 """Source: include/linux/init.h: early, 0, 1, 1s, ... 5, 5s, rootfs, 6, 6s, 7, 7s."""
 
 
-SUBSYS: Final = LEVELS.index("subsys")
-
-
 class Initcall(NamedTuple):
     """One registered function."""
 
@@ -46,11 +43,8 @@ class Initcall(NamedTuple):
 class Initcalls:
     """``kernel.initcall``: the table that the linker would have made."""
 
-    def __init__(self, after: Callable[[Initcall, int], None], level_done: Callable[[], None] = lambda: None) -> None:
-        """:param after: called with each initcall and its result (checks preempt_count, records failures).
-        :param level_done: called when a level from "subsys" on has run: time for what the model has no initcall for.
-        """
-        self._level_done = level_done
+    def __init__(self, after: Callable[[Initcall, int], None]) -> None:
+        """:param after: called with each initcall and its result (checks preempt_count, records failures)."""
         self._calls: list[Initcall] = []
         self._after = after
         self._sorted = False
@@ -77,12 +71,8 @@ class Initcalls:
     def run(self, first: str, last: str) -> None:
         """Run the levels from ``first`` to ``last``. Source: init/main.c:do_one_initcall, do_initcall_level."""
         low, high = LEVELS.index(first), LEVELS.index(last)
-        calls = tuple(self.order())
-        for level in range(low, high + 1):
-            for call in calls:
-                if call.level == level:
-                    result = call.fn() or 0
-                    self.done.append((call.name, result))
-                    self._after(call, result)
-            if level >= SUBSYS:
-                self._level_done()
+        for call in tuple(self.order()):
+            if low <= call.level <= high:
+                result = call.fn() or 0
+                self.done.append((call.name, result))
+                self._after(call, result)

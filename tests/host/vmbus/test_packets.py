@@ -18,6 +18,9 @@ class NoMemory:
     def write(self, gpa: int, data: Any) -> None:
         raise AssertionError
 
+    def view(self, gpa: int, size: int, *, writable: bool = True) -> Any:
+        raise AssertionError
+
 
 def parse(raw: bytes) -> Packet:
     return parse_packet(raw, NoMemory())
