@@ -314,7 +314,7 @@ def test_a_channel_that_moves_to_another_cpu(boots: Boots) -> None:
 
 
 def test_a_dvd_drive_without_medium(boots: Boots) -> None:
-    guest = boots(units=(StorageUnit("dvd", lun=2),))
+    guest = boots()
     assert "scsi 0:0:0:2: CD-ROM            Msft     Virtual DVD-ROM  1.0  PQ: 0 ANSI: 0" in guest.log
     sdev = guest.kernel.scsi.scsi_device_lookup(guest.sdev.host, 0, 0, 2)
     result = guest.execute(sdev, struct.pack(">BBIBHB", 0x28, 0, 2, 0, 2, 0), read=4096)
