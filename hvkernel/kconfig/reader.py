@@ -95,7 +95,7 @@ def rewrite(name: str, number: int, line: str) -> str:
     return line
 
 
-class KconfigReader(kconfiglib.Kconfig):  # type: ignore[misc]
+class KconfigReader(kconfiglib.Kconfig):  # type: ignore[misc] # kconfiglib has no types
     """A Kconfig tree read from texts.
 
     :param texts: name to Kconfig text; ``source "NAME"`` finds these and nothing else. The names are what

@@ -6,6 +6,7 @@ Source: drivers/base/bus.c, core.c, dd.c of 6.1. Asynchronous probes run through
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Protocol
 
 from hvkernel.api.guest.device import BusType, Device, DeviceDriver, ProbeType
@@ -153,7 +154,7 @@ class DriverCore:
             if drv.probe_type == ProbeType.PROBE_PREFER_ASYNCHRONOUS:
                 if dev.driver is None and dev not in self._async_driver:
                     self._async_driver[dev] = drv
-                    self._async.async_schedule(lambda d=dev: self._driver_attach_async(d), f"probe {dev.name}")  # type: ignore[misc]
+                    self._async.async_schedule(partial(self._driver_attach_async, dev), f"probe {dev.name}")
                 continue
             with self._lock(dev):
                 self._probe(drv, dev)
@@ -222,7 +223,7 @@ class DriverCore:
         """driver_deferred_probe_trigger(): something was bound, so ask the waiting ones again."""
         pending, self._deferred = self._deferred, []
         for dev in pending:
-            self._async.async_schedule(lambda d=dev: self.bus_probe_device(d), f"deferred {dev.name}")  # type: ignore[misc]
+            self._async.async_schedule(partial(self.bus_probe_device, dev), f"deferred {dev.name}")
 
     def _lock(self, dev: Device) -> MutexLock:
         if dev.lock is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from hvkernel.api.guest.arch import ArchBug
@@ -227,7 +228,7 @@ class Kernel:
             if obj.link is not None:
                 obj.link(self)
         for obj in image:
-            self.initcall.add(obj.level, obj.path, lambda obj=obj: obj.init(self), obj.function or f"{obj.name}_init")  # type: ignore[misc]
+            self.initcall.add(obj.level, obj.path, partial(obj.init, self), obj.function or f"{obj.name}_init")
 
     def start(self) -> Task:
         """Link, and put start_kernel() on the boot processor. :raises LinkFailure: see :meth:`link`."""
