@@ -141,11 +141,6 @@ LAZY = {
     "hvkernel/cli/__init__.py",
     "hvkernel/config/__init__.py",
 }
-    "hvkernel/abi/__init__.py",
-    "hvkernel/abi/catalog.py",
-    "hvkernel/cli/__init__.py",
-    "hvkernel/config/__init__.py",
-)
 """Where modules of the same package are imported by name, on first use."""
 
 
