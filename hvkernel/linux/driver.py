@@ -10,7 +10,7 @@ from functools import partial
 from typing import Protocol
 
 from hvkernel.api.guest.device import BusType, Device, DeviceDriver, ProbeType
-from hvkernel.linux.errno import EBUSY, EINVAL, ENODEV, ENXIO, EPROBE_DEFER
+from hvkernel.linux.errno import EBUSY, EFAULT, EINVAL, ENODEV, ENXIO, EPROBE_DEFER
 from hvkernel.linux.locking import Locking, MutexLock
 from hvkernel.linux.printk import Printk
 
@@ -19,6 +19,10 @@ class Async(Protocol):
     """What the driver core needs of kernel/async.c."""
 
     def async_schedule(self, fn: Callable[[], None], name: str) -> None: ...
+
+
+def _raise(error: Exception) -> None:
+    raise error
 
 
 class DriverCore:
@@ -35,6 +39,8 @@ class DriverCore:
         """Called with (action, device, environment) of each uevent: user space's netlink socket."""
         self._deferred: list[Device] = []
         self._async_driver: dict[Device, DeviceDriver] = {}
+        self.survive: Callable[[Exception], None] = _raise
+        """Called with what a driver's probe raised; returns if the kernel goes on without it."""
         self.current_owner: Callable[[], str | None] = lambda: None
         """Module whose init runs now; becomes the owner of drivers that it registers."""
 
@@ -199,7 +205,11 @@ class DriverCore:
         if dev.dead or not dev.registered or dev.driver is not None or dev.bus is None:
             return
         dev.driver = drv
-        ret = dev.bus.probe(dev) if dev.bus.probe is not None else 0
+        try:
+            ret = dev.bus.probe(dev) if dev.bus.probe is not None else 0
+        except Exception as error:
+            self.survive(error)
+            ret = -EFAULT
         if ret == 0:
             dev.probe_error = 0
             dev.deferred = False

@@ -249,6 +249,8 @@ class WorkqueueApi:
         cpu = self.kernel.cpus.this_cpu()
         try:
             work.func(work)
+        except Exception as error:
+            self.kernel.survive(error)
         finally:
             work.running = None
             worker.current = None
