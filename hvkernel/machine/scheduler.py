@@ -559,9 +559,14 @@ class Scheduler:
 
     def _end(self, task: Task) -> None:
         """Throw TaskExit into a task until it is done."""
+        if task._killing:
+            raise MachineError(f"task {task.name!r} cannot be ended: it is ending another")
         task._dying = True
         glet = task._greenlet
         current, vp, depth = self.current, self.current_vp, self._host_depth
+        reaper = self._reaper
+        if current is not None:
+            current._killing = True
         for _ in range(3):
             if glet.dead:
                 break
@@ -572,8 +577,10 @@ class Scheduler:
                 glet.throw(TaskExit)
             else:
                 glet.switch()
-            self._reaper = None
+            self._reaper = reaper
             self.current, self.current_vp, self._host_depth = current, vp, depth
+        if current is not None:
+            current._killing = False
         if not glet.dead:
             self._leave(task)
             raise MachineError(f"task {task.name!r} does not end: it goes on after TaskExit")
