@@ -20,7 +20,7 @@ from __future__ import annotations
 import io
 import posixpath
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 import kconfiglib
@@ -101,11 +101,13 @@ class KconfigReader(kconfiglib.Kconfig):  # type: ignore[misc]
     :param texts: name to Kconfig text; ``source "NAME"`` finds these and nothing else. The names are what
         errors show.
     :param top: the name to start from.
+    :param plain: names of texts that hold none of the constructs rewritten here: our own generated data.
     :raises ConfigError: for a syntax error, a refused construct or a ``source`` of an unknown name.
     """
 
-    def __init__(self, texts: Mapping[str, str], top: str) -> None:
+    def __init__(self, texts: Mapping[str, str], top: str, plain: Collection[str] = ()) -> None:
         self._texts = dict(texts)
+        self._plain = frozenset(plain)
         self.filename, self.linenr = top, 0
         try:
             self._init(top, True, False, "utf-8")
@@ -209,6 +211,15 @@ class KconfigReader(kconfiglib.Kconfig):  # type: ignore[misc]
             symbol.defaults.append((implied, self.y))
             symbol.weak_rev_dep = self.n
 
+    def forget_values(self) -> None:
+        """Take back every value that was set, as if the tree had just been read."""
+        for symbol in self.unique_defined_syms:
+            symbol.user_value = None
+        for choice in self.unique_choices:
+            choice.user_value = choice.user_selection = None
+        self._invalidate_all()
+        self.warnings.clear()
+
     def _next_line(self) -> bool:
         """The next line's tokens; at the end of a sourced text, the line after its ``source``."""
         while not super()._next_line():
@@ -219,6 +230,8 @@ class KconfigReader(kconfiglib.Kconfig):  # type: ignore[misc]
 
     def _tokenize(self, s: str) -> Any:
         """Kconfiglib's tokens of one line, after the rewriting; ``source`` is followed here and leaves a blank."""
+        if self.filename in self._plain:
+            return super()._tokenize(s)
         s = rewrite(self.filename, self.linenr, s)
         found = _SOURCE.match(s)
         if found is None:
