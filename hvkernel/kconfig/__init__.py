@@ -6,6 +6,7 @@ from hvkernel.kconfig.build import Build, evaluate
 from hvkernel.kconfig.configfile import ConfigFile, parse_config, read_config, read_config_text
 from hvkernel.kconfig.errors import ConfigError
 from hvkernel.kconfig.explain import Explanation
+from hvkernel.kconfig.kbuild import KbuildObject, Linkable, Undefined, Verdict, link_check, verdicts
 from hvkernel.kconfig.plugins import plugin_kconfig
 from hvkernel.kconfig.trees import KconfigTrees
 
@@ -14,10 +15,16 @@ __all__ = [
     "ConfigError",
     "ConfigFile",
     "Explanation",
+    "KbuildObject",
     "KconfigTrees",
+    "Linkable",
+    "Undefined",
+    "Verdict",
     "evaluate",
+    "link_check",
     "parse_config",
     "plugin_kconfig",
     "read_config",
     "read_config_text",
+    "verdicts",
 ]

@@ -9,7 +9,7 @@ default; a hand-written header in one still names its architecture and release.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -42,6 +42,8 @@ class ConfigFile:
     :ivar values: symbol without ``CONFIG_`` to value: ``y``, ``m``, ``n`` (also for *is not set*), a number or a
         string without its quotes. The last assignment of a symbol counts, as in the kernel.
     :ivar lines: symbol to the 1-based line that set it.
+    :ivar withdrawn: symbol to the line that last set it to y, for one that a later line set to something else. The
+        kernel's reader lets the last y within a choice win, withdrawn or not.
     :ivar header_arch: the header's architecture as in arch/, or None.
     :ivar header_version: the header's kernel version, or None.
     :ivar header_line: line of the header, or None.
@@ -55,6 +57,7 @@ class ConfigFile:
     header_version: str | None
     header_line: int | None
     whole: bool
+    withdrawn: dict[str, int] = field(default_factory=dict)
 
     def error(self, text: str, symbol: str | None = None) -> ConfigError:
         """An error that points at the line that set ``symbol``, or at the file."""
@@ -102,6 +105,7 @@ def parse_config(text: str, *, name: str = "<config>") -> ConfigFile:
     """
     values: dict[str, str] = {}
     lines: dict[str, int] = {}
+    withdrawn: dict[str, int] = {}
     header: tuple[str, str, int] | None = None
     automatic = False
     for number, line in enumerate(text.splitlines(), 1):
@@ -109,13 +113,18 @@ def parse_config(text: str, *, name: str = "<config>") -> ConfigFile:
         found = _SET.match(line)
         if found:
             symbol, raw = found.groups()
+            if values.get(symbol) == "y" and raw != "y":
+                withdrawn[symbol] = lines[symbol]
             values[symbol] = _value(name, number, symbol, raw)
             lines[symbol] = number
         elif line.startswith("#"):
             found = _UNSET.match(line)
             if found:
-                values[found.group(1)] = "n"
-                lines[found.group(1)] = number
+                symbol = found.group(1)
+                if values.get(symbol) == "y":
+                    withdrawn[symbol] = lines[symbol]
+                values[symbol] = "n"
+                lines[symbol] = number
             elif header is None and (found := _HEADER.match(line)):
                 header = (found.group(1), found.group(2), number)
             elif _AUTOMATIC.match(line):
@@ -127,7 +136,14 @@ def parse_config(text: str, *, name: str = "<config>") -> ConfigFile:
         raise ConfigError(name, None, "not a .config: it sets no symbol")
     arch = _header_arch(name, header) if header else None
     return ConfigFile(
-        name, values, lines, arch, header[1] if header else None, header[2] if header else None, automatic
+        name,
+        values,
+        lines,
+        arch,
+        header[1] if header else None,
+        header[2] if header else None,
+        automatic,
+        withdrawn,
     )
 
 

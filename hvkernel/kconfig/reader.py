@@ -28,6 +28,7 @@ import kconfiglib
 from hvkernel.kconfig.errors import ConfigError
 
 __all__ = [
+    "BOOL",
     "TRISTATE_TYPES",
     "KconfigReader",
     "expr_and_terms",
@@ -47,6 +48,8 @@ _DEPENDS: Final = re.compile(r"(\s*depends\s+on\s+)(.*)$", re.DOTALL)
 _SOURCE: Final = re.compile(r"\s*(o?)(r?)source\b(.*)$")
 _OPTION_ENV: Final = re.compile(r"\s*option\s+env\b")
 _ASSIGNMENT: Final = re.compile(r"\s*[A-Za-z0-9_-]+\s*[+:]?=")
+_SUSPECT: Final = re.compile(r"[$=]|^\s*(?:option|modules|transitional)\b|^\s*depends\b.*\bif\b", re.DOTALL)
+"""Quick test: only lines with one of these can need rewriting or refusing."""
 _DEFINED_AT: Final = re.compile(r"(\S+) \(defined at ([^:()]+):(\d+)\)")
 _IF: Final = re.compile(r"(?<=[\s)])if(?=[\s(!])")
 
@@ -75,6 +78,8 @@ def rewrite(name: str, number: int, line: str) -> str:
     :param line: the line; help texts never come here.
     :raises ConfigError: for preprocessor constructs.
     """
+    if not _SUSPECT.search(line):
+        return line
     code = _code(line)
     if "$" in line[: len(code)]:
         if "$(shell" in line:
@@ -123,7 +128,7 @@ class KconfigReader(kconfiglib.Kconfig):  # type: ignore[misc]
         here = f"{self.filename}:{self.linenr}: "
         if text.startswith(here):
             return ConfigError(self.filename, self.linenr, text.removeprefix(here).removeprefix("error: "))
-        return ConfigError(self.filename, self.linenr or None, text)
+        return ConfigError(self.filename, self.linenr or None, text.removeprefix("error: "))
 
     def _init(self, filename: str, warn: bool, warn_to_stderr: bool, encoding: str) -> None:
         """Kconfiglib's own set-up without its reads of the environment and its import of ``kconfigfunctions``."""
@@ -277,6 +282,8 @@ def expr_or_terms(expression: Any) -> list[Any]:
     return list(kconfiglib.split_expr(expression, kconfiglib.OR))
 
 
+BOOL: Final = kconfiglib.BOOL
+"""Kconfiglib's type of a symbol that is n or y."""
 TRISTATE_TYPES: Final = (kconfiglib.BOOL, kconfiglib.TRISTATE)
 """Kconfiglib's types of symbols that are n, m or y."""
 

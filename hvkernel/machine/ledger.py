@@ -157,6 +157,20 @@ class Ledger:
         """True if at least one share contains page `hvpfn`."""
         return self.count(hvpfn) > 0
 
+    def first_shared(self, hvpfn: HvPfn, pages: int) -> HvPfn | None:
+        """The lowest page of `pages` pages from `hvpfn` on that a share contains, None without one.
+
+        Looks at every share and builds no index: for questions between changes, as freeing memory asks them.
+        """
+        low = hvpfn << HV_HYP_PAGE_SHIFT
+        high = (hvpfn + pages) << HV_HYP_PAGE_SHIFT
+        found = high
+        for runs in self._runs.values():
+            for _, (gpa, count, *_rest) in runs:
+                if gpa < found and gpa + (count << HV_HYP_PAGE_SHIFT) > low:
+                    found = gpa if gpa > low else low
+        return None if found == high else HvPfn(found >> HV_HYP_PAGE_SHIFT)
+
     def _index(self) -> list[int]:
         steps: dict[int, int] = {}
         for runs in self._runs.values():

@@ -27,7 +27,7 @@ from hvkernel.machine.clock import (
 from hvkernel.machine.faults import MachineError
 
 if TYPE_CHECKING:
-    from hvkernel.machine.sched import Lane
+    from hvkernel.machine.sched import Lane, Task
     from hvkernel.machine.scheduler import Scheduler
 
 MAX_VPS: Final = 4096
@@ -154,6 +154,12 @@ class VirtualProcessor:
         self.started: bool = False
         self.guest: Any = None
         self.host: Any = None
+
+    @property
+    def current(self) -> Task | None:
+        """The task that stands on this processor, also while another lane runs; None if it is idle."""
+        lane = self._lane
+        return None if lane.running is lane.idle else lane.running
 
     # -- interrupts --------------------------------------------------------------
 

@@ -114,6 +114,9 @@ class LedgerModel(RuleBasedStateMachine):
                 want.update(range(start, start + pages))
         assert [self.ledger.count(HvPfn(n)) for n in range(SIZE)] == [want[n] for n in range(SIZE)]
         assert sum(e.pages for e in self.ledger.entries()) == want.total()
+        for first, pages in ((0, SIZE), (3, 5), (17, 1)):
+            shared = [n for n in range(first, first + pages) if want[n]]
+            assert self.ledger.first_shared(HvPfn(first), pages) == (min(shared) if shared else None)
 
 
 TestLedgerModel = LedgerModel.TestCase

@@ -188,6 +188,9 @@ class Arch(Protocol):
     def hv_auto_eoi(self) -> bool:
         """Say whether the VMBus SINT shall be auto-EOI (never where the hypervisor does not support it)."""
 
+    def hv_get_hypervisor_version(self) -> tuple[int, int, int, int] | None:
+        """The four version words (CPUID 0x40000002 or HvRegisterHypervisorVersion), ``None`` without them."""
+
     def hv_is_hyperv_initialized(self) -> bool: ...
     def hv_is_isolation_supported(self) -> bool: ...
     def hv_setup_vmbus_handler(self, handler: Callable[[], None]) -> None: ...

@@ -154,6 +154,9 @@ class Arm64Guest:
         """Never: the hypervisor does not support it here."""
         return False
 
+    def hv_get_hypervisor_version(self) -> tuple[int, int, int, int] | None:
+        return mshyperv.hv_get_hypervisor_version(self.state)
+
     def hv_is_hyperv_initialized(self) -> bool:
         return self.state.hyperv_initialized
 

@@ -167,6 +167,9 @@ class X86Guest:
     def hv_auto_eoi(self) -> bool:
         return not self.ms_hyperv.hints & tlfs.HV_DEPRECATING_AEOI_RECOMMENDED
 
+    def hv_get_hypervisor_version(self) -> tuple[int, int, int, int] | None:
+        return mshyperv.hv_get_hypervisor_version(self.state)
+
     def hv_is_hyperv_initialized(self) -> bool:
         return hv_init.hv_is_hyperv_initialized(self.state)
 
