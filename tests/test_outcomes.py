@@ -54,6 +54,7 @@ def test_the_model_agrees(config: str) -> None:
         report = boot(
             BootRequest(config=text, vm=VmConfig.model_validate({"host": host, "generation": int(generation)}))
         )
+        assert not [note for note in report.notes if note.startswith("plugin ")]
         if report.outcome != cell["outcome"] or cell.get("reason", "") not in (report.reason or ""):
             wrong[vm] = f"expected {cell['outcome']} {cell.get('reason', '')!r}: got {report.outcome} {report.reason!r}"
     assert wrong == {}

@@ -205,6 +205,7 @@ def _compose_on(
         page_size=build.page_size,
         initrd=None if request.no_initrd else "all" if request.initrd is None else request.initrd,
     )
+    kernel.blame = lambda error: plugins.blame(error, "driver")
     hv_objects.register(kernel, jit=request.jit)
     for _ in plugins.call("hv_register_drivers", kernel=kernel):
         pass

@@ -18,7 +18,7 @@ from hvkernel.kconfig.trees import KconfigTree, KconfigTrees
 
 __all__ = ["Build", "evaluate"]
 
-_PAGE_SYMBOLS: Final = {"ARM64_4K_PAGES": 4096, "ARM64_16K_PAGES": 16384, "ARM64_64K_PAGES": 65536}
+_PAGE_SYMBOLS: Final = MappingProxyType({"ARM64_4K_PAGES": 4096, "ARM64_16K_PAGES": 16384, "ARM64_64K_PAGES": 65536})
 _WITHDRAWN_COUNTS: Final = ("5.15", "6.1", "6.6")
 """Releases whose reader lets a y that a later line withdrew still win its choice (scripts/kconfig/confdata.c)."""
 _SIGNS: Final = (

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from hvkernel.kconfig.errors import ConfigError
@@ -23,9 +24,9 @@ _SET: Final = re.compile(r"CONFIG_([A-Za-z0-9_]+)=(.*)$")
 _UNSET: Final = re.compile(r"#\s*CONFIG_([A-Za-z0-9_]+) is not set\s*$")
 _NUMBER: Final = re.compile(r"-?(?:0[xX][0-9A-Fa-f]+|[0-9]+)$")
 
-ARCHES: Final = {
+ARCHES: Final = MappingProxyType({
     "x86": "x86", "x86_64": "x86", "i386": "x86", "arm64": "arm64", "aarch64": "arm64",
-}  # fmt: skip
+})  # fmt: skip
 """What headers and users call an architecture, and its directory under arch/."""
 
 _ARM32: Final = ("arm", "armv7", "armhf")

@@ -29,6 +29,7 @@ from hvkernel.kconfig.errors import ConfigError
 
 __all__ = [
     "BOOL",
+    "TRISTATE",
     "TRISTATE_TYPES",
     "KconfigReader",
     "expr_and_terms",
@@ -100,7 +101,7 @@ def rewrite(name: str, number: int, line: str) -> str:
     return line
 
 
-class KconfigReader(kconfiglib.Kconfig):  # type: ignore[misc]
+class KconfigReader(kconfiglib.Kconfig):  # type: ignore[misc] # kconfiglib has no types
     """A Kconfig tree read from texts.
 
     :param texts: name to Kconfig text; ``source "NAME"`` finds these and nothing else. The names are what
@@ -284,6 +285,8 @@ def expr_or_terms(expression: Any) -> list[Any]:
 
 BOOL: Final = kconfiglib.BOOL
 """Kconfiglib's type of a symbol that is n or y."""
+TRISTATE: Final = kconfiglib.TRISTATE
+"""Kconfiglib's type of a symbol that may be m, too."""
 TRISTATE_TYPES: Final = (kconfiglib.BOOL, kconfiglib.TRISTATE)
 """Kconfiglib's types of symbols that are n, m or y."""
 
