@@ -268,3 +268,30 @@ def test_a_module_can_be_taken_out_and_nothing_stays_shared(guest: Compose) -> N
     assert session.server.state.name == "DISCONNECTED"
     via = {entry.via.split()[0] for entry in session.machine.ledger.entries()}
     assert via == {"reference", "vp", "hypercall"}, "what hyperv_init shares is not the module's"
+
+
+def shared(session: Session) -> list[str]:
+    return sorted({entry.via.split()[0] for entry in session.machine.ledger.entries()})
+
+
+@pytest.mark.parametrize("host", ["ws2012r2", "ws2016", "ws2022", "azure-gen2"])
+def test_before_another_kernel_everything_goes_back(guest: Compose, host: str) -> None:
+    session = booted(guest(host=host))
+    assert shared(session) == ["gpadl", "hypercall", "monitor", "reference", "siefp", "simp", "vp"]
+    session.call(session.kernel.arch.machine_shutdown, True)
+    assert shared(session) == []
+    assert session.server.state.name == "DISCONNECTED"
+
+
+def test_a_host_without_unload_keeps_what_the_vmbus_shares(guest: Compose) -> None:
+    session = booted(guest(host="ws2012"))
+    session.call(session.kernel.arch.machine_shutdown, True)
+    assert shared(session) == ["gpadl", "monitor"], "VMBus 2.4 has no UNLOAD message"
+
+
+def test_a_crash_takes_back_this_cpu_s_pages_only(guest: Compose) -> None:
+    session = booted(guest(host="azure-gen2", cpus=4))
+    session.call(session.kernel.arch.machine_crash_shutdown)
+    left = list(session.machine.ledger.entries())
+    assert {entry.via for entry in left} == {"simp", "siefp", "vp assist"}
+    assert sorted({entry.cpu for entry in left if entry.via == "simp"}) == [1, 2, 3]
