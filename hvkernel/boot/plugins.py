@@ -11,6 +11,7 @@ from typing import Any
 import pluggy
 
 from hvkernel.api import hooks
+from hvkernel.boot.workshop import Workshop
 
 _CONTRACT_TEXT = re.compile(r"(\d+)\.(\d+)")
 
@@ -49,6 +50,8 @@ class Plugins:
     manager: pluggy.PluginManager
     infos: list[PluginInfo] = field(default_factory=list)
     faults: list[PluginFault] = field(default_factory=list)
+    workshop: Workshop = field(default_factory=Workshop)
+    """What the boots with these plugins share."""
 
     def call(self, hook: str, **arguments: Any) -> Iterator[tuple[PluginInfo, Any]]:
         """Call ``hook`` in every plugin that implements it, in the order of their names.

@@ -20,7 +20,7 @@ from __future__ import annotations
 import io
 import posixpath
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 import kconfiglib
@@ -107,11 +107,13 @@ class KconfigReader(kconfiglib.Kconfig):  # type: ignore[misc] # kconfiglib has 
     :param texts: name to Kconfig text; ``source "NAME"`` finds these and nothing else. The names are what
         errors show.
     :param top: the name to start from.
+    :param plain: names of texts that hold none of the constructs rewritten here: our own generated data.
     :raises ConfigError: for a syntax error, a refused construct or a ``source`` of an unknown name.
     """
 
-    def __init__(self, texts: Mapping[str, str], top: str) -> None:
+    def __init__(self, texts: Mapping[str, str], top: str, plain: Collection[str] = ()) -> None:
         self._texts = dict(texts)
+        self._plain = frozenset(plain)
         self.filename, self.linenr = top, 0
         try:
             self._init(top, True, False, "utf-8")
@@ -215,6 +217,15 @@ class KconfigReader(kconfiglib.Kconfig):  # type: ignore[misc] # kconfiglib has 
             symbol.defaults.append((implied, self.y))
             symbol.weak_rev_dep = self.n
 
+    def forget_values(self) -> None:
+        """Take back every value that was set, as if the tree had just been read."""
+        for symbol in self.unique_defined_syms:
+            symbol.user_value = None
+        for choice in self.unique_choices:
+            choice.user_value = choice.user_selection = None
+        self._invalidate_all()
+        self.warnings.clear()
+
     def _next_line(self) -> bool:
         """The next line's tokens; at the end of a sourced text, the line after its ``source``."""
         while not super()._next_line():
@@ -225,6 +236,8 @@ class KconfigReader(kconfiglib.Kconfig):  # type: ignore[misc] # kconfiglib has 
 
     def _tokenize(self, s: str) -> Any:
         """Kconfiglib's tokens of one line, after the rewriting; ``source`` is followed here and leaves a blank."""
+        if self.filename in self._plain:
+            return super()._tokenize(s)
         s = rewrite(self.filename, self.linenr, s)
         found = _SOURCE.match(s)
         if found is None:

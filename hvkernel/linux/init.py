@@ -103,7 +103,8 @@ class Init:
             text = k.config.value("NR_CPUS")
             limit = int(text) if text.isdigit() else 64
             limit = max(1, min(limit, k.cmdline.integer("nr_cpus", limit)))
-        entries = [(hw_id, enabled) for hw_id, enabled, _ in k.acpi.madt_cpus()] if k.acpi.available else []
+        madt = k.acpi.madt_cpus() if k.acpi.available else ()
+        entries = [(hw_id, enabled) for hw_id, enabled, _ in madt if k.arch.hw_id_valid(hw_id)]
         k.cpus.setup(entries, k.acpi.srat_nodes() if k.acpi.available else {}, limit)
 
     # after rest_init -------------------------------------------------------------------------------------------

@@ -130,6 +130,28 @@ def test_an_inversion_is_found_without_a_deadlock_and_once(guest):
     assert "a --> b --> c" in text or "a --> c" in text
 
 
+def test_locks_of_an_interrupt_are_not_ordered_after_those_of_the_task_below(guest):
+    """The interrupted task may hold anything: that is no order between the two."""
+    k = guest.kernel
+    task, irq = k.locking.spin_lock_init("task"), k.locking.spin_lock_init("irq")
+
+    def handler():
+        with irq:
+            pass
+
+    k.irq.sysvec_install(0x40, handler, "test")
+
+    def body():
+        with task:
+            guest.machine.current_vp.raise_irq(0x40)
+            guest.machine.preempt()
+        with irq.irqsave(), task:
+            pass
+
+    guest.call(body)
+    assert guest.findings == []
+
+
 def test_mutexes_are_checked_across_a_sleep(guest):
     k = guest.kernel
     a, b = k.locking.mutex_init("a"), k.locking.mutex_init("b")

@@ -237,4 +237,5 @@ def test_the_buddy_never_gives_a_page_twice_and_joins_everything_again(seed):
     for pfn, order in sorted(live.items()):
         buddy.free(pfn, order)
     assert buddy.free_pages == buddy.total
-    assert buddy.alloc(6) is not None
+    fresh = Buddy("fresh", ranges, 6)
+    assert [buddy.alloc(6) is None for _ in range(40)] == [fresh.alloc(6) is None for _ in range(40)]
