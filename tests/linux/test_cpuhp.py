@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from hvkernel.api.guest.sched import Work
 from hvkernel.api.guest.smp import CpuhpState as S
+from hvkernel.api.guest.time import TimerList
 
 
 def test_cpu_number_hardware_id_and_vp_index_are_three_numbers(make_guest):
@@ -195,6 +197,43 @@ def test_a_cpu_goes_down_through_its_teardowns(make_guest):
     assert log == [("online", 2, 2), ("timer", 2, 2), ("dead", 2, 0)]
     assert k.cpus.num_online_cpus() == 2
     assert not guest.machine.vps[0].started
+
+
+def test_a_cpu_that_was_down_comes_up_again_and_its_timers_did_not_wait_for_it(make_guest):
+    guest = make_guest(2)
+    k = guest.kernel
+    fired, ups = [], []
+
+    def body():
+        k.cpuhp.cpuhp_setup_state(S.CPUHP_AP_ONLINE_DYN, "x", lambda cpu: ups.append(cpu) or 0, None, nocalls=True)
+        timer = TimerList(lambda t: fired.append(k.cpus.smp_processor_id()))
+        timer.expires = k.timers.jiffies + 5
+        k.timers.add_timer_on(timer, 1)
+        assert k.cpuhp.cpu_down(1) == 0
+        k.sched.msleep(40)
+        assert fired == [0]
+        assert k.cpuhp.cpu_up(1) == 0
+        assert ups == [1]
+        k.cpus.smp_call_function_single(1, lambda: fired.append("call"))
+        k.workqueue.schedule_work_on(1, Work(lambda w: fired.append(k.cpus.smp_processor_id())))
+        k.sched.msleep(8)
+
+    guest.call(body)
+    assert fired == [0, "call", 1]
+    assert guest.findings == []
+
+
+def test_per_cpu_variables(make_guest):
+    guest = make_guest(3)
+    k = guest.kernel
+    var = k.percpu.alloc_percpu(lambda cpu: cpu * 10)
+
+    def body():
+        assert k.percpu.this_cpu_ptr(var) == 20
+        k.percpu.this_cpu_write(var, 7)
+
+    guest.call(body, cpu=2)
+    assert [var[cpu] for cpu in range(len(var))] == [0, 10, 7]
 
 
 def test_a_teardown_that_refuses_keeps_the_cpu(make_guest):

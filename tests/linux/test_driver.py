@@ -61,6 +61,26 @@ def test_devices_and_drivers_find_each_other_in_either_order(guest):
     assert "Error: Driver 'a' is already registered, aborting..." in guest.lines
 
 
+def test_binding_and_unbinding_by_hand(guest):
+    core, log = guest.kernel.driver, []
+    bus = bus_of(log)
+
+    def body():
+        core.bus_register(bus)
+        drv, dev, other = DeviceDriver("a", bus=bus), Device("a1", bus=bus), Device("b1", bus=bus)
+        for d in (dev, other):
+            core.device_register(d)
+        core.driver_register(drv)
+        assert core.device_driver_attach(drv, dev) == -19
+        core.device_release_driver(dev)
+        assert dev.driver is None
+        assert core.device_driver_attach(drv, dev) == 0
+        assert core.device_driver_attach(drv, other) == -19
+
+    guest.call(body)
+    assert log == [("probe", "a1", "a"), ("remove", "a1"), ("probe", "a1", "a")]
+
+
 def test_failed_probes_say_so_unless_they_only_disagree(guest):
     core, log = guest.kernel.driver, []
     results = {"a1": -12, "a2": -19, "a3": -6}
