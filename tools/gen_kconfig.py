@@ -152,12 +152,17 @@ def impossible(expression: Any) -> bool:
     )
 
 
+def prompted(symbol: Any) -> bool:
+    """Whether a symbol has a prompt, so that a file can set it."""
+    return symbol.orig_type in (K.BOOL, K.TRISTATE) and any(node.prompt for node in symbol.nodes)
+
+
 def reduced(expression: Any, keep: Any, seen: tuple[Any, ...] = ()) -> list[Any]:
-    """The factors of a condition that mention only kept symbols, those of its unkept symbols' own dependencies too."""
+    """The factors of a condition that kept symbols decide, those of its unkept symbols' own dependencies too."""
     found = []
     for term in factors(expression):
         symbols = symbols_of(term)
-        if symbols and all(s in keep for s in symbols):
+        if any(s in keep for s in symbols) and all(s in keep or prompted(s) for s in symbols):
             found.append(term)
         elif isinstance(term, K.Symbol) and not term.is_constant and term not in seen and len(seen) < 6:
             found += reduced(term.direct_dep, keep, (*seen, term))
@@ -266,6 +271,16 @@ def partial(expression: Any, known: Any) -> Any:
     return K.expr_value(expression)
 
 
+def default_symbols(symbol: Any, keep: Any) -> list[Any]:
+    """The prompted symbols outside the closure that an outside selector's defaults ask for."""
+    return [
+        other
+        for value, condition in symbol.defaults
+        for other in symbols_of(value) + symbols_of(condition)
+        if other not in keep and prompted(other)
+    ]
+
+
 def default_lines(symbol: Any, known: Any) -> list[str]:
     """An outside selector's defaults as far as known symbols say them, for fragments, where absent means default."""
     lines = []
@@ -312,10 +327,14 @@ def outside(kconf: Tree, kept: list[Any]) -> list[str]:
         lines.append(f'\t{TYPES[symbol.orig_type]} "{symbol.name}"')
         drivers = limiting(symbol, keep)
         plain.update(dict.fromkeys(drivers))
-        dep = text_of([*drivers, *reduced(symbol.direct_dep, keep)])
+        terms = reduced(symbol.direct_dep, keep)
+        plain.update(dict.fromkeys(s for term in terms for s in symbols_of(term) if s not in keep))
+        dep = text_of([*drivers, *terms])
         if dep:
             lines.append(f"\tdepends on {dep}")
-        lines += default_lines(symbol, keep)
+        asked = default_symbols(symbol, keep)
+        plain.update(dict.fromkeys(asked))
+        lines += default_lines(symbol, keep | set(asked))
         lines += selects
         lines.append("")
     for symbol in plain:
@@ -381,7 +400,8 @@ def render(kconf: Tree, release: str, arch: str, source: str) -> str:
             lines += [*choice_entry(symbol.choice, known), ""]
             continue
         if TOOLCHAIN.search(symbol.name):
-            lines += [f"config {symbol.name}", f'\t{TYPES[symbol.orig_type]} "{symbol.name}"', ""]
+            gnu = ["\tdefault y"] if symbol.name in ("CC_IS_GCC", "AS_IS_GNU", "LD_IS_BFD") else []
+            lines += [f"config {symbol.name}", f'\t{TYPES[symbol.orig_type]} "{symbol.name}"', *gnu, ""]
             continue
         for node in symbol.nodes:
             lines += [*entry(node, known, False), ""]

@@ -6,24 +6,49 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 from hvkernel.kconfig.configfile import ARCHES as ARCH_NAMES
 from hvkernel.kconfig.configfile import ConfigFile, parse_config, read_config
-from hvkernel.kconfig.data import BASELINE, Data, data_release, load_data
+from hvkernel.kconfig.data import BASELINE, Data, data_release
 from hvkernel.kconfig.errors import ConfigError
 from hvkernel.kconfig.explain import Explanation, explain
-from hvkernel.kconfig.reader import TRISTATE_TYPES, KconfigReader
+from hvkernel.kconfig.reader import KconfigReader
+from hvkernel.kconfig.trees import KconfigTree, KconfigTrees
 
 __all__ = ["Build", "evaluate"]
 
-_TOP: Final = "<all of Kconfig>"
-_PAGE_SYMBOLS: Final = {"ARM64_4K_PAGES": 4096, "ARM64_16K_PAGES": 16384, "ARM64_64K_PAGES": 65536}
+_PAGE_SYMBOLS: Final = MappingProxyType({"ARM64_4K_PAGES": 4096, "ARM64_16K_PAGES": 16384, "ARM64_64K_PAGES": 65536})
+_WITHDRAWN_COUNTS: Final = ("5.15", "6.1", "6.6")
+"""Releases whose reader lets a y that a later line withdrew still win its choice (scripts/kconfig/confdata.c)."""
 _SIGNS: Final = (
     ("arm64", ("ARM64", "ARCH_VEXPRESS", "ARM64_4K_PAGES", "ARM64_16K_PAGES", "ARM64_64K_PAGES")),
     ("x86", ("X86", "X86_64", "X86_32", "HYPERVISOR_GUEST", "X86_X2APIC", "X86_MSR", "IA32_EMULATION")),
 )
 """Symbols whose presence in a file without header tells its architecture."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Evaluation:
+    """What was given a tree, so that a later question finds the same values there even if others used it meanwhile."""
+
+    tree: KconfigTree
+    config: ConfigFile
+    page_size: int | None
+    bits: int | None
+
+    def tree_of_values(self, notes: list[str]) -> KconfigReader:
+        """The tree with this evaluation's values.
+
+        :param notes: takes what the file said in vain, if the values had to be given.
+        """
+        tree = self.tree
+        if not tree.holds(self):
+            tree.clear()
+            _assign(tree.kconf, tree.data, self.config, notes)
+            _override(tree.kconf, self.config, tree.data.arch, self.page_size, self.bits)
+            tree.keep(self)
+        return tree.kconf
 
 
 @dataclass(frozen=True)
@@ -39,7 +64,7 @@ class Build:
     :ivar hz: CONFIG_HZ.
     :ivar values: every symbol's value, without ``CONFIG_``: evaluated for the modelled symbols, as written for
         others that the file names.
-    :ivar modelled: the names of the evaluated symbols, in the order of their definition.
+    :ivar modelled: the symbols that Hyper-V and the boot path depend on, in the order of their definition.
     :ivar source: name of the file.
     :ivar notes: what the reader of a report should know: values that were not honoured, data of another release.
     """
@@ -55,7 +80,7 @@ class Build:
     source: str
     notes: tuple[str, ...]
     _config: ConfigFile = field(repr=False, compare=False)
-    _kconf: KconfigReader = field(repr=False, compare=False)
+    _evaluation: _Evaluation = field(repr=False, compare=False)
 
     def value(self, name: str) -> str:
         """The value of a symbol; ``n`` for one that has none."""
@@ -84,17 +109,19 @@ class Build:
 
     def explain(self, name: str) -> Explanation:
         """Why a symbol has its value, with the first false clause of its dependencies and that clause's own reason."""
-        return explain(self._kconf, self._config.values, name, f"Linux {self.data_release} ({self.arch})")
+        kconf = self._evaluation.tree_of_values([])
+        return explain(kconf, self._config.values, name, f"Linux {self.data_release} ({self.arch})")
 
     def lost(self) -> tuple[Explanation, ...]:
-        """What the file asks for and silently does not get: each modelled symbol below its written value."""
+        """What the file asks for and silently does not get: each modelled symbol with a prompt that came out lower."""
         order = {"n": 0, "m": 1, "y": 2}
         names = [
             name
             for name in self.modelled
             if order.get(self.values[name], 0) < order.get(self._config.values.get(name, "n"), 0)
         ]
-        return tuple(self.explain(name) for name in names)
+        symbols = self._evaluation.tree.kconf.syms
+        return tuple(self.explain(name) for name in names if any(node.prompt for node in symbols[name].nodes))
 
 
 def evaluate(
@@ -105,6 +132,7 @@ def evaluate(
     page_size: int | None = None,
     bits: int | None = None,
     plugin_kconfigs: Mapping[str, str] | None = None,
+    trees: KconfigTrees | None = None,
 ) -> Build:
     """Evaluate a ``.config`` or a fragment as ``make olddefconfig`` would.
 
@@ -114,25 +142,23 @@ def evaluate(
     :param page_size: PAGE_SIZE in bytes to build with; None takes the file's.
     :param bits: word size to build with; None takes the file's.
     :param plugin_kconfigs: name to Kconfig text of each plugin (see :func:`hvkernel.kconfig.plugin_kconfig`).
+    :param trees: Kconfig trees to use again; None reads the release's Kconfig for this evaluation alone.
     :raises ConfigError: for a bad file, Kconfig text or argument.
     """
     config = _read(source)
     arch = _arch(config, arch)
     version = release or config.header_version or BASELINE
-    data = load_data(data_release(version, config.name), arch)
+    tree = (trees or KconfigTrees()).tree(data_release(version, config.name), arch, plugin_kconfigs or {})
+    data = tree.data
     notes: list[str] = []
     if config.header_version is None and release is None:
         notes.append(f"{config.name} names no release: read as a defconfig of {BASELINE}")
     if not version.startswith(data.release) or version[len(data.release) :][:1].isdigit():
         notes.append(f"Kconfig data of {data.release} serve {version}")
-    plugins = dict(plugin_kconfigs or {})
-    top = "".join(f'source "{name}"\n' for name in (data.name, *plugins))
-    kconf = KconfigReader({_TOP: top, data.name: data.text, **plugins}, _TOP)
-    _assign(kconf, data, config, notes)
-    _override(kconf, config, arch, page_size, bits)
-    modelled = tuple(symbol.name for symbol in kconf.unique_defined_syms)
+    evaluation = _Evaluation(tree, config, page_size, bits)
+    kconf = evaluation.tree_of_values(notes)
+    modelled = tuple(s.name for s in kconf.unique_defined_syms if not _is_outside(s, data))
     values = {**config.values, **{symbol.name: symbol.str_value for symbol in kconf.unique_defined_syms}}
-    _refuse(config, values)
     return Build(
         release=version,
         data_release=data.release,
@@ -145,7 +171,7 @@ def evaluate(
         source=config.name,
         notes=tuple(notes),
         _config=config,
-        _kconf=kconf,
+        _evaluation=evaluation,
     )
 
 
@@ -164,6 +190,8 @@ def _arch(config: ConfigFile, asked: str | None) -> str:
     wanted = ARCH_NAMES[asked] if asked else None
     if config.values.get("ARM") == "y":
         raise config.error("CONFIG_ARM=y is 32-bit Arm, which Hyper-V does not run; only arm64 is", "ARM")
+    if config.values.get("CPU_BIG_ENDIAN") == "y":
+        raise config.error("CONFIG_CPU_BIG_ENDIAN=y: Hyper-V guests are little-endian only", "CPU_BIG_ENDIAN")
     found, sign = config.header_arch, None
     if found is None:
         for name, signs in _SIGNS:
@@ -183,22 +211,29 @@ def _assign(kconf: KconfigReader, data: Data, config: ConfigFile, notes: list[st
     chosen = []
     for symbol in kconf.unique_defined_syms:
         value = config.values.get(symbol.name)
-        node = symbol.nodes[0]
         if value is None:
-            if node.filename == data.name and node.linenr >= data.outside_line:
+            if _is_outside(symbol, data):
                 if config.whole:
                     symbol.set_value("n")
                 elif symbol.name in data.always:
                     symbol.set_value(data.always[symbol.name])
             continue
-        if symbol.orig_type in TRISTATE_TYPES and symbol.choice and value != "n":
-            chosen.append(symbol)
+        if symbol.choice and value != "n":
+            chosen.append((config.lines[symbol.name], symbol, value))
+        elif symbol.choice and symbol.name in config.withdrawn and data.release in _WITHDRAWN_COUNTS:
+            chosen.append((config.withdrawn[symbol.name], symbol, "y"))
         if not symbol.set_value(value):
             where = f"{config.name}:{config.lines[symbol.name]}"
             notes.append(f"{where}: symbol value {value!r} invalid for {symbol.name}, ignored as olddefconfig does")
-    for symbol in sorted(chosen, key=lambda symbol: config.lines[symbol.name]):
-        symbol.choice.set_value(config.values[symbol.name])
-        symbol.set_value(config.values[symbol.name])
+    for _, symbol, value in sorted(chosen, key=lambda item: item[0]):
+        symbol.choice.set_value(value)
+        symbol.set_value(value)
+
+
+def _is_outside(symbol: Any, data: Data) -> bool:
+    """Whether a symbol is one of those outside the closure, modelled only as what selects."""
+    node = symbol.nodes[0]
+    return bool(node.filename == data.name and node.linenr >= data.outside_line)
 
 
 def _override(kconf: KconfigReader, config: ConfigFile, arch: str, page_size: int | None, bits: int | None) -> None:
@@ -219,9 +254,3 @@ def _override(kconf: KconfigReader, config: ConfigFile, arch: str, page_size: in
         else:
             kconf.syms[names[0]].choice.set_value("y")
             kconf.syms[names[0]].set_value("y")
-
-
-def _refuse(config: ConfigFile, values: Mapping[str, str]) -> None:
-    """Refuse what Hyper-V has no guest for."""
-    if "y" in (values.get("CPU_BIG_ENDIAN"), config.values.get("CPU_BIG_ENDIAN")):
-        raise config.error("CONFIG_CPU_BIG_ENDIAN=y: Hyper-V guests are little-endian only", "CPU_BIG_ENDIAN")

@@ -9,13 +9,14 @@ default; a hand-written header in one still names its architecture and release.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from hvkernel.kconfig.errors import ConfigError
 
-__all__ = ["ConfigFile", "parse_config", "read_config"]
+__all__ = ["ConfigFile", "parse_config", "read_config", "read_config_text"]
 
 _HEADER: Final = re.compile(r"#\s*Linux/(\S+)\s+(\S+)\s+Kernel Configuration\s*$")
 _AUTOMATIC: Final = re.compile(r"#\s*Automatically generated (?:make config|file)")
@@ -23,9 +24,9 @@ _SET: Final = re.compile(r"CONFIG_([A-Za-z0-9_]+)=(.*)$")
 _UNSET: Final = re.compile(r"#\s*CONFIG_([A-Za-z0-9_]+) is not set\s*$")
 _NUMBER: Final = re.compile(r"-?(?:0[xX][0-9A-Fa-f]+|[0-9]+)$")
 
-ARCHES: Final = {
+ARCHES: Final = MappingProxyType({
     "x86": "x86", "x86_64": "x86", "i386": "x86", "arm64": "arm64", "aarch64": "arm64",
-}  # fmt: skip
+})  # fmt: skip
 """What headers and users call an architecture, and its directory under arch/."""
 
 _ARM32: Final = ("arm", "armv7", "armhf")
@@ -42,6 +43,8 @@ class ConfigFile:
     :ivar values: symbol without ``CONFIG_`` to value: ``y``, ``m``, ``n`` (also for *is not set*), a number or a
         string without its quotes. The last assignment of a symbol counts, as in the kernel.
     :ivar lines: symbol to the 1-based line that set it.
+    :ivar withdrawn: symbol to the line that last set it to y, for one that a later line set to something else. The
+        kernel's reader lets the last y within a choice win, withdrawn or not.
     :ivar header_arch: the header's architecture as in arch/, or None.
     :ivar header_version: the header's kernel version, or None.
     :ivar header_line: line of the header, or None.
@@ -55,6 +58,7 @@ class ConfigFile:
     header_version: str | None
     header_line: int | None
     whole: bool
+    withdrawn: dict[str, int] = field(default_factory=dict)
 
     def error(self, text: str, symbol: str | None = None) -> ConfigError:
         """An error that points at the line that set ``symbol``, or at the file."""
@@ -65,6 +69,14 @@ def read_config(path: str | Path) -> ConfigFile:
     """Read a ``.config``.
 
     :raises ConfigError: for a file that is missing, unreadable, too large, not text or not a ``.config``.
+    """
+    return parse_config(read_config_text(path), name=str(path))
+
+
+def read_config_text(path: str | Path) -> str:
+    """Read the text of a ``.config``.
+
+    :raises ConfigError: for a file that is missing, unreadable, too large or not text.
     """
     name = str(path)
     try:
@@ -78,11 +90,10 @@ def read_config(path: str | Path) -> ConfigFile:
         line = data[: data.index(b"\0")].count(b"\n") + 1
         raise ConfigError(name, line, "not a .config: binary data (a zero byte)")
     try:
-        text = data.decode("utf-8")
+        return data.decode("utf-8")
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise ConfigError(name, line, f"not a .config: byte {data[error.start]:#04x} is not UTF-8") from None
-    return parse_config(text, name=name)
 
 
 def parse_config(text: str, *, name: str = "<config>") -> ConfigFile:
@@ -95,6 +106,7 @@ def parse_config(text: str, *, name: str = "<config>") -> ConfigFile:
     """
     values: dict[str, str] = {}
     lines: dict[str, int] = {}
+    withdrawn: dict[str, int] = {}
     header: tuple[str, str, int] | None = None
     automatic = False
     for number, line in enumerate(text.splitlines(), 1):
@@ -102,13 +114,18 @@ def parse_config(text: str, *, name: str = "<config>") -> ConfigFile:
         found = _SET.match(line)
         if found:
             symbol, raw = found.groups()
+            if values.get(symbol) == "y" and raw != "y":
+                withdrawn[symbol] = lines[symbol]
             values[symbol] = _value(name, number, symbol, raw)
             lines[symbol] = number
         elif line.startswith("#"):
             found = _UNSET.match(line)
             if found:
-                values[found.group(1)] = "n"
-                lines[found.group(1)] = number
+                symbol = found.group(1)
+                if values.get(symbol) == "y":
+                    withdrawn[symbol] = lines[symbol]
+                values[symbol] = "n"
+                lines[symbol] = number
             elif header is None and (found := _HEADER.match(line)):
                 header = (found.group(1), found.group(2), number)
             elif _AUTOMATIC.match(line):
@@ -120,7 +137,14 @@ def parse_config(text: str, *, name: str = "<config>") -> ConfigFile:
         raise ConfigError(name, None, "not a .config: it sets no symbol")
     arch = _header_arch(name, header) if header else None
     return ConfigFile(
-        name, values, lines, arch, header[1] if header else None, header[2] if header else None, automatic
+        name,
+        values,
+        lines,
+        arch,
+        header[1] if header else None,
+        header[2] if header else None,
+        automatic,
+        withdrawn,
     )
 
 

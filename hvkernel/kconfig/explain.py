@@ -69,9 +69,12 @@ def _explain(
     got = str(symbol.str_value)
     if symbol.orig_type not in reader.TRISTATE_TYPES:
         return Explanation(name, asked, got, None, None, None, "set" if asked == got else "default")
-    if asked in _LEVEL:
-        level = max(_LEVEL.index(asked), 1) if asked != "n" or not seen else level
+    if not seen and asked in _LEVEL:
+        level = max(_LEVEL.index(asked), 1)
     value = _LEVEL.index(got)
+    if asked is None and not seen and value == 0 and symbol.orig_type == reader.TRISTATE:
+        # Nobody asked for a level, so what matters is what makes it n, not what keeps it from y.
+        level = 1
     if value >= level:
         return Explanation(name, asked, got, None, None, None, _why_on(symbol, asked, got))
     clause = _first_low(symbol, level)
@@ -86,25 +89,34 @@ def _explain(
         else:
             parent = _is_on(culprit, wanted)
     text = reader.expr_text(clause)
-    verb = "is n" if reader.expr_value(clause) == 0 else "is m, which allows only m"
+    verb = "is n" if reader.expr_value(clause) == 0 else "is m and allows no more"
     return Explanation(name, asked, got, text, parent, parent.edit if parent else None, f"needs {text}, which {verb}")
 
 
 def _first_low(symbol: Any, level: int) -> Any | None:
-    """The leftmost factor of the symbol's dependencies, or of its prompt's condition, below the level."""
+    """The leftmost factor below the level: of the dependencies, of a prompt's condition, else of a default."""
     for condition in (symbol.direct_dep, *(node.prompt[1] for node in symbol.nodes if node.prompt)):
         for term in reader.expr_and_terms(condition):
             if reader.expr_value(term) < level and not reader.is_choice(term):
                 return term
         if reader.expr_value(condition) >= level:
-            return None
+            break
+    if not any(node.prompt for node in symbol.nodes) and reader.expr_value(symbol.rev_dep) == 0:
+        for value, condition in symbol.defaults:
+            for term in [*reader.expr_and_terms(condition), *reader.expr_and_terms(value)]:
+                if reader.expr_value(term) < level:
+                    return term
     return None
 
 
 def _not_set(symbol: Any, asked: str | None, got: str, level: int) -> Explanation:
+    """The end of a chain: nothing forbids the symbol, but nothing turns it on either."""
     if any(node.prompt for node in symbol.nodes):
+        edit = f"CONFIG_{symbol.name}={_LEVEL[2 if symbol.type == reader.BOOL else level]}"
         reason = "not set" if asked is None else f"set to {asked}"
-        return Explanation(symbol.name, asked, got, None, None, f"CONFIG_{symbol.name}={_LEVEL[level]}", reason)
+        if asked == "m" and symbol.orig_type == reader.BOOL:
+            reason = "set to m, which a bool does not take; it counts as not set"
+        return Explanation(symbol.name, asked, got, None, None, edit, reason)
     selectors = [reader.expr_text(term) for term in reader.expr_or_terms(symbol.rev_dep)]
     if selectors and selectors != ["n"]:
         shown = ", ".join(selectors[:3]) + (f" and {len(selectors) - 3} more" if len(selectors) > 3 else "")

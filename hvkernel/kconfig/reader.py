@@ -20,7 +20,7 @@ from __future__ import annotations
 import io
 import posixpath
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 import kconfiglib
@@ -28,6 +28,8 @@ import kconfiglib
 from hvkernel.kconfig.errors import ConfigError
 
 __all__ = [
+    "BOOL",
+    "TRISTATE",
     "TRISTATE_TYPES",
     "KconfigReader",
     "expr_and_terms",
@@ -47,6 +49,8 @@ _DEPENDS: Final = re.compile(r"(\s*depends\s+on\s+)(.*)$", re.DOTALL)
 _SOURCE: Final = re.compile(r"\s*(o?)(r?)source\b(.*)$")
 _OPTION_ENV: Final = re.compile(r"\s*option\s+env\b")
 _ASSIGNMENT: Final = re.compile(r"\s*[A-Za-z0-9_-]+\s*[+:]?=")
+_SUSPECT: Final = re.compile(r"[$=]|^\s*(?:option|modules|transitional)\b|^\s*depends\b.*\bif\b", re.DOTALL)
+"""Quick test: only lines with one of these can need rewriting or refusing."""
 _DEFINED_AT: Final = re.compile(r"(\S+) \(defined at ([^:()]+):(\d+)\)")
 _IF: Final = re.compile(r"(?<=[\s)])if(?=[\s(!])")
 
@@ -75,6 +79,8 @@ def rewrite(name: str, number: int, line: str) -> str:
     :param line: the line; help texts never come here.
     :raises ConfigError: for preprocessor constructs.
     """
+    if not _SUSPECT.search(line):
+        return line
     code = _code(line)
     if "$" in line[: len(code)]:
         if "$(shell" in line:
@@ -95,17 +101,19 @@ def rewrite(name: str, number: int, line: str) -> str:
     return line
 
 
-class KconfigReader(kconfiglib.Kconfig):  # type: ignore[misc]
+class KconfigReader(kconfiglib.Kconfig):  # type: ignore[misc] # kconfiglib has no types
     """A Kconfig tree read from texts.
 
     :param texts: name to Kconfig text; ``source "NAME"`` finds these and nothing else. The names are what
         errors show.
     :param top: the name to start from.
+    :param plain: names of texts that hold none of the constructs rewritten here: our own generated data.
     :raises ConfigError: for a syntax error, a refused construct or a ``source`` of an unknown name.
     """
 
-    def __init__(self, texts: Mapping[str, str], top: str) -> None:
+    def __init__(self, texts: Mapping[str, str], top: str, plain: Collection[str] = ()) -> None:
         self._texts = dict(texts)
+        self._plain = frozenset(plain)
         self.filename, self.linenr = top, 0
         try:
             self._init(top, True, False, "utf-8")
@@ -121,7 +129,7 @@ class KconfigReader(kconfiglib.Kconfig):  # type: ignore[misc]
         here = f"{self.filename}:{self.linenr}: "
         if text.startswith(here):
             return ConfigError(self.filename, self.linenr, text.removeprefix(here).removeprefix("error: "))
-        return ConfigError(self.filename, self.linenr or None, text)
+        return ConfigError(self.filename, self.linenr or None, text.removeprefix("error: "))
 
     def _init(self, filename: str, warn: bool, warn_to_stderr: bool, encoding: str) -> None:
         """Kconfiglib's own set-up without its reads of the environment and its import of ``kconfigfunctions``."""
@@ -209,6 +217,15 @@ class KconfigReader(kconfiglib.Kconfig):  # type: ignore[misc]
             symbol.defaults.append((implied, self.y))
             symbol.weak_rev_dep = self.n
 
+    def forget_values(self) -> None:
+        """Take back every value that was set, as if the tree had just been read."""
+        for symbol in self.unique_defined_syms:
+            symbol.user_value = None
+        for choice in self.unique_choices:
+            choice.user_value = choice.user_selection = None
+        self._invalidate_all()
+        self.warnings.clear()
+
     def _next_line(self) -> bool:
         """The next line's tokens; at the end of a sourced text, the line after its ``source``."""
         while not super()._next_line():
@@ -219,6 +236,8 @@ class KconfigReader(kconfiglib.Kconfig):  # type: ignore[misc]
 
     def _tokenize(self, s: str) -> Any:
         """Kconfiglib's tokens of one line, after the rewriting; ``source`` is followed here and leaves a blank."""
+        if self.filename in self._plain:
+            return super()._tokenize(s)
         s = rewrite(self.filename, self.linenr, s)
         found = _SOURCE.match(s)
         if found is None:
@@ -264,6 +283,10 @@ def expr_or_terms(expression: Any) -> list[Any]:
     return list(kconfiglib.split_expr(expression, kconfiglib.OR))
 
 
+BOOL: Final = kconfiglib.BOOL
+"""Kconfiglib's type of a symbol that is n or y."""
+TRISTATE: Final = kconfiglib.TRISTATE
+"""Kconfiglib's type of a symbol that may be m, too."""
 TRISTATE_TYPES: Final = (kconfiglib.BOOL, kconfiglib.TRISTATE)
 """Kconfiglib's types of symbols that are n, m or y."""
 

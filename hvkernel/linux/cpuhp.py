@@ -263,7 +263,7 @@ class Cpuhp:
             return ret
         for state in sorted(self._steps, reverse=True):
             if S.CPUHP_BRINGUP_CPU < state < S.CPUHP_AP_ONLINE and self._steps[state].teardown is not None:
-                self._kernel.cpus.smp_call_function_single(cpu.cpu, self._steps[state].teardown, cpu.cpu)  # type: ignore[arg-type]
+                self._kernel.cpus.smp_call_function_single(cpu.cpu, self._steps[state].teardown, cpu.cpu)  # type: ignore[arg-type] # a state with a teardown
         cpu.online = False
         vp = cpu.vp
         vp.irq_enabled = False

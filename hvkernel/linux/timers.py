@@ -151,6 +151,8 @@ class Timers:
             before = cpu.preempt_count
             try:
                 timer.func(timer)
+            except Exception as error:
+                self._kernel.survive(error)
             finally:
                 del self._running[cpu.cpu]
             if cpu.preempt_count != before:

@@ -27,7 +27,7 @@ from hvkernel.machine.clock import (
 from hvkernel.machine.faults import MachineError
 
 if TYPE_CHECKING:
-    from hvkernel.machine.sched import Lane
+    from hvkernel.machine.sched import Lane, Task
     from hvkernel.machine.scheduler import Scheduler
 
 MAX_VPS: Final = 4096
@@ -155,6 +155,12 @@ class VirtualProcessor:
         self.guest: Any = None
         self.host: Any = None
 
+    @property
+    def current(self) -> Task | None:
+        """The task that stands on this processor, also while another lane runs; None if it is idle."""
+        lane = self._lane
+        return None if lane.running is lane.idle else lane.running
+
     # -- interrupts --------------------------------------------------------------
 
     def set_entry(self, fn: Callable[[int], object] | None) -> None:
@@ -247,7 +253,7 @@ class VirtualProcessor:
 
     def _begin(self, cost: int) -> TrapHandler:
         machine = self._machine
-        if machine._vp is not self:
+        if machine.current_vp is not self:
             machine._check_trap(self)
         handler = machine._handler
         if handler is None:

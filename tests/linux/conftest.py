@@ -188,15 +188,19 @@ class Guest:
         if prepare is not None:
             prepare(self.machine)
         self.arch = TestArch(bits)
-        self.kernel = Kernel(
-            self.machine,
-            Config(config or {}),
-            Release(),
-            self.arch,  # type: ignore[arg-type]
-            page_size=page_size,
-            core=core,
-            initrd=initrd,
-        )
+        try:
+            self.kernel = Kernel(
+                self.machine,
+                Config(config or {}),
+                Release(),
+                self.arch,  # type: ignore[arg-type]
+                page_size=page_size,
+                core=core,
+                initrd=initrd,
+            )
+        except BaseException:
+            self.machine.close()
+            raise
         if up:
             self.bring_up(cpus)
 

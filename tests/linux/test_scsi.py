@@ -71,6 +71,28 @@ def test_all_units_of_report_luns_are_found_and_get_their_names(make_guest, fake
     assert [cdb[0] for name, cdb in hba.log if name == "0:0:1:0"] == [proto.INQUIRY]
 
 
+def test_disks_of_the_first_host_are_seen_first_though_it_answers_last(make_guest, fake_hba):
+    guest = make_guest(config=SCSI)
+    k = guest.kernel
+    k.link()
+    slow = fake_hba(guest, {(0, 0, 0): bytearray(MIB)})
+    fast = fake_hba(guest, {(0, 0, 0): bytearray(2 * MIB)})
+    answer = slow.answer
+    slow.answer = lambda work: (k.sched.msleep(20), answer(work))
+
+    def body():
+        k.initcall.run("subsys", "late")
+        for hba in (slow, fast):
+            k.scsi.scsi_add_host(hba.host, Device("parent"))
+            k.scsi.scsi_scan_host(hba.host)
+        k.async_.async_synchronize_full()
+
+    guest.call(body)
+    found = [line for line in guest.lines if "Direct-Access" in line]
+    assert [line.split()[1] for line in found] == ["1:0:0:0:", "0:0:0:0:"]
+    assert [d.capacity for d in sorted(k.block.disks, key=lambda d: d.name)] == [2048, 4096]
+
+
 def test_without_async_scan_the_caller_sees_the_devices_at_once(make_guest, fake_hba):
     guest = make_guest(config={**SCSI, "SCSI_SCAN_ASYNC": "n"})
     k = guest.kernel

@@ -370,6 +370,23 @@ def test_interrupt_code_can_spin_while_other_processors_run(make: Make) -> None:
     assert sorted(out) == ["entry ends", "other", "task"]
 
 
+def test_each_processor_knows_the_task_that_stands_on_it(make: Make) -> None:
+    machine = make(vps=3)
+    other = machine.spawn(machine.delay, 10**6, name="other", vp=machine.vps[1])
+    machine.vps[2].set_entry(lambda vector: seen.append(machine.vps[2].current))
+    machine.vps[2].irq_enabled = True
+    machine.vps[2].raise_irq(1)
+    seen: list[object] = []
+
+    def body() -> None:
+        machine.delay(100)
+        seen.append([vp.current for vp in machine.vps])
+
+    task = machine.spawn(body, name="body")
+    machine.run(limit=1000)
+    assert seen == [None, [task, other, None]]
+
+
 # -- start and stop -------------------------------------------------------------------------
 
 
@@ -505,7 +522,7 @@ def test_vp_index_hw_id_and_order_are_three_things() -> None:
     ],
 )
 def test_a_bad_topology_is_refused_by_name_value_and_limit(vps: list[VpTopology], message: str) -> None:
-    with pytest.raises(ValueError) as caught:  # noqa: PT011  the whole text is compared
+    with pytest.raises(ValueError) as caught:
         Machine([(0, 4096)], vps)
     assert str(caught.value) == message
 
