@@ -146,6 +146,8 @@ class Softirq:
             t.running = True
             try:
                 t.func(t.data)
+            except Exception as error:
+                self._kernel.survive(error)
             finally:
                 t.running = False
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from hvkernel.api.guest.hyperv import HvCommon, HvDriver, Vmbus
-from hvkernel.boot.request import read_request
+from hvkernel.boot.request import BootRequest, default_config, read_request
 from hvkernel.boot.session import Session, compose
+from hvkernel.config.vm import VmConfig
 from hvkernel.hv import vmbus_drv
 from hvkernel.hv.exports import VmbusExports
 from hvkernel.hv.hyperv_vmbus import HvVmbus
@@ -268,3 +269,62 @@ def test_a_module_can_be_taken_out_and_nothing_stays_shared(guest: Compose) -> N
     assert session.server.state.name == "DISCONNECTED"
     via = {entry.via.split()[0] for entry in session.machine.ledger.entries()}
     assert via == {"reference", "vp", "hypercall"}, "what hyperv_init shares is not the module's"
+
+
+def shared(session: Session) -> list[str]:
+    return sorted({entry.via.split()[0] for entry in session.machine.ledger.entries()})
+
+
+@pytest.mark.parametrize("host", ["ws2012r2", "ws2016", "ws2022", "azure-gen2"])
+def test_before_another_kernel_everything_goes_back(guest: Compose, host: str) -> None:
+    session = booted(guest(host=host))
+    assert shared(session) == ["gpadl", "hypercall", "monitor", "reference", "siefp", "simp", "vp"]
+    session.call(session.kernel.arch.machine_shutdown, True)
+    assert shared(session) == []
+    assert session.server.state.name == "DISCONNECTED"
+
+
+def test_a_host_without_unload_keeps_what_the_vmbus_shares(guest: Compose) -> None:
+    session = booted(guest(host="ws2012"))
+    session.call(session.kernel.arch.machine_shutdown, True)
+    assert shared(session) == ["gpadl", "monitor"], "VMBus 2.4 has no UNLOAD message"
+
+
+def test_a_crash_takes_back_this_cpu_s_pages_only(guest: Compose) -> None:
+    session = booted(guest(host="azure-gen2", cpus=4))
+    session.call(session.kernel.arch.machine_crash_shutdown)
+    left = list(session.machine.ledger.entries())
+    assert {entry.via for entry in left} == {"simp", "siefp", "vp assist"}
+    assert sorted({entry.cpu for entry in left if entry.via == "simp"}) == [1, 2, 3]
+
+
+def many(cpus: int, extra: str) -> Session:
+    text = f"{default_config()}CONFIG_NR_CPUS=1024\n{extra}"
+    session = compose(BootRequest(config=text, vm=VmConfig(cpus=cpus, memory=4 << 30, host="azure-gen2")))
+    assert isinstance(session, Session)
+    return session
+
+
+def test_ipis_beyond_64_vps_take_the_sparse_set() -> None:
+    with many(130, "") as session:
+        session.boot()
+        kernel = session.kernel
+        seen: list[int] = []
+        before = session.machine.stats.hypercall
+        targets = [0, 63, 64, 100, 129]
+        session.call(
+            lambda: kernel.cpus.smp_call_function_many(targets, lambda: seen.append(kernel.cpus.smp_processor_id()))
+        )
+        assert sorted(seen) == targets[1:], "the caller is not among those that are called"
+        assert session.machine.stats.hypercall == before + 1
+
+
+def test_processors_beyond_eight_bits_of_apic_id_need_x2apic() -> None:
+    with many(300, "") as session:
+        session.boot()
+        assert session.kernel.cpus.num_online_cpus() == 255
+        assert texts(session).count("ACPI: x2apic entry ignored") == 45
+    with many(300, "CONFIG_X86_X2APIC=y\n") as session:
+        session.boot()
+        assert session.kernel.cpus.num_online_cpus() == 300
+        assert "Hyper-V: Using enlightened APIC (x2apic mode)" in texts(session)

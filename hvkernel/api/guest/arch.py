@@ -122,6 +122,9 @@ class Arch(Protocol):
 
     # boot, in calling order ------------------------------------------------------------------------------------
 
+    def hw_id_valid(self, hw_id: int) -> bool:
+        """Say whether a processor with this APIC id or MPIDR can be used at all; called before the CPUs are set up."""
+
     def attach(self, kernel: Kernel) -> None:
         """Bind the architecture to its kernel and declare its kernel objects; nothing of the guest runs yet."""
 

@@ -60,6 +60,9 @@ class Arm64Guest:
     def page_shift(self, config: Build) -> int:
         return next((shift for name, shift in PAGE_CONFIGS if config.y(name)), 12)
 
+    def hw_id_valid(self, hw_id: int) -> bool:
+        return True
+
     # boot ------------------------------------------------------------------------------------------------------
 
     def attach(self, kernel: Kernel) -> None:

@@ -57,6 +57,9 @@ class X86Guest:
     def page_shift(self, config: Build) -> int:
         return 12
 
+    def hw_id_valid(self, hw_id: int) -> bool:
+        return apic.apic_id_valid(self.state, hw_id)
+
     # boot ------------------------------------------------------------------------------------------------------
 
     def attach(self, kernel: Kernel) -> None:
