@@ -8,8 +8,8 @@ that architecture's ``tlfs`` module, counterpart of its asm/hyperv-tlfs.h.
 
 from __future__ import annotations
 
-from hvkernel.abi.tlfs_codes import *  # noqa: F403  # gathers all five
-from hvkernel.abi.tlfs_device import *  # noqa: F403  # gathers all five
-from hvkernel.abi.tlfs_features import *  # noqa: F403  # gathers all five
-from hvkernel.abi.tlfs_hypercall import *  # noqa: F403  # gathers all five
-from hvkernel.abi.tlfs_synic import *  # noqa: F403  # gathers all five
+from hvkernel.abi.tlfs_codes import *
+from hvkernel.abi.tlfs_device import *
+from hvkernel.abi.tlfs_features import *
+from hvkernel.abi.tlfs_hypercall import *
+from hvkernel.abi.tlfs_synic import *

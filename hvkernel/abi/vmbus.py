@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from hvkernel.abi import vmbus_messages as _messages
-from hvkernel.abi.vmbus_messages import *  # noqa: F403  # they are this module's names too
+from hvkernel.abi.vmbus_messages import *
 from hvkernel.abi.wire import Wire
 
 VERSION_WS2008: Final = 0 << 16 | 13

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from hvkernel.config.errors import InputError
-from hvkernel.config.profile import load_profile
 
 if TYPE_CHECKING:
     from hvkernel.api.hooks import ArchPlugin, DefaultHost
@@ -17,19 +16,26 @@ if TYPE_CHECKING:
 __all__ = ["settle_host", "unfit"]
 
 
-def settle_host(vm: VmConfig, build: Build, defaults: Sequence[DefaultHost], where: str) -> tuple[HostProfile, int]:
+def settle_host(
+    vm: VmConfig,
+    build: Build,
+    defaults: Sequence[DefaultHost],
+    where: str,
+    load: Callable[[str, str], HostProfile],
+) -> tuple[HostProfile, int]:
     """Return the host profile and generation of ``vm``; what it leaves open follows from the kernel.
 
     :param defaults: the architecture's own choice of hosts, tried in order.
     :param where: where the VM was described, for the error.
+    :param load: gives the profile of a name; its second argument is ``where``.
     :raises InputError: no such profile, or a generation or processor count that it does not have.
     """
     generation: int | None = vm.generation
     if vm.host is not None:
-        profile = load_profile(vm.host, where=where)
+        profile = load(vm.host, where)
     else:
         row = next(row for row in defaults if all(build.y(name) for name in row.needs))
-        profile = load_profile(row.profile, where=where)
+        profile = load(row.profile, where)
         generation = generation or row.generation
     chosen = generation or profile.default_generation
     if chosen not in profile.generations:

@@ -11,6 +11,7 @@ from typing import Any
 import pluggy
 
 from hvkernel.api import hooks
+from hvkernel.boot.workshop import Workshop
 
 _CONTRACT_TEXT = re.compile(r"(\d+)\.(\d+)")
 
@@ -38,6 +39,8 @@ class PluginInfo:
     version: str
     contract: str
     hooks: tuple[str, ...]
+    module: str
+    """Package that the entry point names."""
 
 
 @dataclass(slots=True)
@@ -47,6 +50,8 @@ class Plugins:
     manager: pluggy.PluginManager
     infos: list[PluginInfo] = field(default_factory=list)
     faults: list[PluginFault] = field(default_factory=list)
+    workshop: Workshop = field(default_factory=Workshop)
+    """What the boots with these plugins share."""
 
     def call(self, hook: str, **arguments: Any) -> Iterator[tuple[PluginInfo, Any]]:
         """Call ``hook`` in every plugin that implements it, in the order of their names.
@@ -65,6 +70,20 @@ class Plugins:
                 continue
             if result is not None:
                 yield info, result
+
+    def blame(self, error: BaseException, where: str) -> bool:
+        """Record ``error`` against the plugin whose code raised it; False when no plugin's code was on the way."""
+        packages = {info.module.partition(".")[0]: info for info in self.infos}
+        frames = []
+        at = error.__traceback__
+        while at is not None:
+            frames.append(at.tb_frame.f_globals.get("__name__", "").partition(".")[0])
+            at = at.tb_next
+        for name in reversed(frames):
+            if name in packages:
+                self.fault(packages[name], where, f"{type(error).__name__}: {error}")
+                return True
+        return False
 
     def fault(self, info: PluginInfo, where: str, text: str) -> None:
         """Record that ``info`` failed at ``where``; the guest goes on without what it would have brought."""
@@ -123,4 +142,4 @@ def _load_one(plugins: Plugins, entry: EntryPoint) -> None:
         return
     callers = plugins.manager.get_hookcallers(module) or []
     names = tuple(sorted(caller.name for caller in callers))
-    plugins.infos.append(PluginInfo(entry.name, distribution, version, str(wanted), names))
+    plugins.infos.append(PluginInfo(entry.name, distribution, version, str(wanted), names, module.__name__))

@@ -16,13 +16,12 @@ from hvkernel.boot.report import build_report, unsupported_report
 from hvkernel.boot.request import BootRequest
 from hvkernel.boot.topology import ram_ranges, topology
 from hvkernel.config.errors import InputError
-from hvkernel.config.releases import load_release
 from hvkernel.config.vm import Disk
 from hvkernel.host.partition import Host
 from hvkernel.host.vmbus.devices import DeviceTable, slots_of
 from hvkernel.host.vmbus.server import VmbusServer
 from hvkernel.hv import objects as hv_objects
-from hvkernel.kconfig import Build, evaluate, parse_config, read_config
+from hvkernel.kconfig import Build
 from hvkernel.kconfig.data import BASELINE, data_release
 from hvkernel.linux.kernel import Kernel, LinkFailure
 from hvkernel.machine import Machine, VpTopology
@@ -136,7 +135,7 @@ def compose(
     if build.arch not in archs:
         raise InputError("plugins", "architecture", build.arch, "no plugin brings it")
     arch: ArchPlugin = archs[build.arch]
-    profile, generation = settle_host(request.vm, build, arch.default_hosts, request.where)
+    profile, generation = settle_host(request.vm, build, arch.default_hosts, request.where, plugins.workshop.profile)
     reason = unfit(request.vm, build, profile, generation, arch)
     if reason is not None:
         return Unsupported(unsupported_report(request.vm.seed, build, profile, generation, plugins, reason))
@@ -167,18 +166,10 @@ def configure(request: BootRequest, plugins: Plugins) -> Build:
 
     :raises ConfigError: the file or an option contradicts the Kconfig.
     """
-    source = request.config
-    file = parse_config(source) if isinstance(source, str) else read_config(source)
+    file = plugins.workshop.config(request.config)
     release = data_release(request.release or file.header_version or BASELINE, file.name)
     texts = {f"{info.name}/Kconfig": text for info, text in plugins.call("hv_kconfig", release=release)}
-    return evaluate(
-        file,
-        arch=request.arch,
-        release=request.release,
-        page_size=request.page_size,
-        bits=request.bits,
-        plugin_kconfigs=texts,
-    )
+    return plugins.workshop.build(request, file, texts)
 
 
 def _compose_on(
@@ -209,11 +200,12 @@ def _compose_on(
     kernel = Kernel(
         machine,
         build,
-        load_release(build.release),
+        plugins.workshop.release(build.release),
         arch.guest(build.bits),
         page_size=build.page_size,
         initrd=None if request.no_initrd else "all" if request.initrd is None else request.initrd,
     )
+    kernel.blame = lambda error: plugins.blame(error, "driver")
     hv_objects.register(kernel, jit=request.jit)
     for _ in plugins.call("hv_register_drivers", kernel=kernel):
         pass

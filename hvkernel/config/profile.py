@@ -11,6 +11,7 @@ import re
 import tomllib
 import uuid
 from collections.abc import Mapping
+from functools import cached_property
 from importlib import resources
 from typing import Annotated, Any, Final, Literal
 
@@ -281,10 +282,18 @@ class HostProfile(Model):
 
         :raises KeyError: a kind that ``profiles/devices.toml`` does not know.
         """
+        return self._offers[generation - 1]
+
+    @cached_property
+    def _offers(self) -> tuple[tuple[Device, ...], tuple[Device, ...]]:
+        """The offers of both generations, put together once."""
         classes = device_classes()
+        return self._made(self.gen1, classes), self._made(self.gen2, classes)
+
+    def _made(self, kinds: tuple[str, ...], classes: Mapping[str, DeviceClass]) -> tuple[Device, ...]:
         seen: dict[str, int] = {}
         out = []
-        for kind in self.kinds(generation):
+        for kind in kinds:
             number = seen.get(kind, 0)
             seen[kind] = number + 1
             cls = classes[kind]

@@ -48,6 +48,7 @@ UNLOAD_DELAY_UNIT_MS: Final = 10
 UNLOAD_WAIT_LOOPS: Final = 100 * 1000 // UNLOAD_DELAY_UNIT_MS
 """An Azure host writes its disk cache back first, which was seen to take 50 s: wait up to 100 s."""
 UNLOAD_MSG_LOOPS: Final = 5 * 1000 // UNLOAD_DELAY_UNIT_MS
+ALL_OFFERS_SECONDS: Final = 60
 MESSAGE_PAYLOAD: Final = 16
 """Offset of the payload in ``struct hv_message``."""
 
@@ -480,7 +481,8 @@ def vmbus_onoffer_rescind(v: HvVmbus, payload: bytes) -> None:
 
 
 def vmbus_onoffers_delivered(v: HvVmbus, payload: bytes) -> None:
-    """ALLOFFERS_DELIVERED: nothing to do."""
+    """ALLOFFERS_DELIVERED: newer kernels wait for it."""
+    v.sched.complete(v.connection.all_offers_delivered_event)
 
 
 def vmbus_unload_response(v: HvVmbus, payload: bytes) -> None:
@@ -596,4 +598,17 @@ def vmbus_request_offers(v: HvVmbus) -> int:
     ret = connection_c.vmbus_post_msg(v, msg.pack(), True)
     if ret:
         v.pr.pr_err(f"Unable to request offers - {ret}")
+    elif v.kernel.release.has("vmbus_waits_for_offers"):
+        _wait_for_offers(v)
     return ret
+
+
+def _wait_for_offers(v: HvVmbus) -> None:
+    """Let the boot go on only when all offers came, at most a minute, and their devices were added."""
+    connection = v.connection
+    timeout = ALL_OFFERS_SECONDS * v.kernel.timers.HZ
+    if not v.sched.wait_for_completion_timeout(connection.all_offers_delivered_event, timeout):
+        v.pr.pr_warn("timed out waiting for all boot-time offers to be delivered.")
+    for queue in (connection.work_queue, connection.handle_primary_chan_wq):
+        if queue is not None:
+            v.workqueue.flush_workqueue(queue)

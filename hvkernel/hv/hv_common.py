@@ -13,7 +13,7 @@ from hvkernel.abi.tlfs import (
     HV_HYP_PAGE_SIZE,
 )
 from hvkernel.api.guest.device import NOTIFY_DONE, NotifierBlock
-from hvkernel.api.guest.mshyperv import VP_INVAL, hv_result_success
+from hvkernel.api.guest.mshyperv import VP_INVAL, host_build_line, hv_result_success
 from hvkernel.hv.errno import ENOMEM
 from hvkernel.hv.hyp_page import HypPage, HypPages
 
@@ -54,6 +54,9 @@ class HvCommonObject:
     def hv_common_init(self) -> int:
         """Register for panics, make the per-CPU pages' slots and the VP index table; 0 or -ENOMEM."""
         kernel, arch = self.kernel, self.arch
+        version = arch.hv_get_hypervisor_version() if kernel.release.has("hv_common_prints_build") else None
+        if version is not None:
+            self.pr.pr_info(host_build_line(version))
         if arch.hv_is_isolation_supported():
             self.sysctl_record_panic_msg = 0
         if arch.ms_hyperv.misc_features & arch.regs.HV_FEATURE_GUEST_CRASH_MSR_AVAILABLE:

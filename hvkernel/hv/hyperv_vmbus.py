@@ -80,6 +80,7 @@ class VmbusConnection:
         """Changed along the table of :mod:`hvkernel.hv.connection_state` only."""
         self.next_gpadl_handle = FIRST_GPADL_HANDLE
         self.unload_event = Completion()
+        self.all_offers_delivered_event = Completion()
         self.int_page: Page | None = None
         """Its first 2 KiB were the host's interrupt bits, the second are the guest's."""
         self.monitor_pages: list[Page | None] = [None, None]

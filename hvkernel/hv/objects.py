@@ -1,7 +1,8 @@
 """The kernel objects of ``drivers/hv`` and ``drivers/clocksource/hyperv_timer.c``, as the build knows them.
 
 ``hv_common`` and ``hyperv_timer`` are built in whenever HYPERV is not n, whatever HYPERV itself is
-(drivers/hv/Makefile: ``obj-$(subst m,y,$(CONFIG_HYPERV))``); ``hv_vmbus`` follows HYPERV.
+(drivers/hv/Makefile: ``obj-$(subst m,y,$(CONFIG_HYPERV))``); ``hv_vmbus`` follows HYPERV, or
+HYPERV_VMBUS where that exists.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ def register(kernel: GuestKernel, *, jit: bool = False) -> None:
     kernel.register_object(
         KernelObject(
             "hv_vmbus",
-            "HYPERV",
+            "HYPERV_VMBUS" if kernel.release.has("hyperv_vmbus_symbol") else "HYPERV",
             "drivers/hv/hv_vmbus.o",
             lambda k: vmbus_drv.hv_acpi_init(guest["hv_vmbus"]),
             level="subsys",

@@ -386,7 +386,7 @@ def vmbus_acpi_add(v: HvVmbus, device: AcpiDevice) -> int:
     """Read the VMBus device of the ACPI namespace: its interrupt, and an ancestor's MMIO windows; 0."""
     v.hv_acpi_dev = device
     v.hv_acpi_parent = device if isinstance(device, Device) else None
-    if v.arch.acpi_cca_required and device.cca is None:
+    if v.kernel.release.has("vmbus_coherence") and v.arch.acpi_cca_required and device.cca is None:
         v.pr.pr_info("No ACPI _CCA found; assuming coherent device I/O")
     mmio.vmbus_walk_resources(v, device)
     ancestor = device.parent

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from hvkernel.kconfig.build import Build, evaluate
-from hvkernel.kconfig.configfile import ConfigFile, parse_config, read_config
+from hvkernel.kconfig.configfile import ConfigFile, parse_config, read_config, read_config_text
 from hvkernel.kconfig.errors import ConfigError
 from hvkernel.kconfig.explain import Explanation
 from hvkernel.kconfig.kbuild import KbuildObject, Linkable, Undefined, Verdict, link_check, verdicts
 from hvkernel.kconfig.plugins import plugin_kconfig
+from hvkernel.kconfig.trees import KconfigTrees
 
 __all__ = [
     "Build",
@@ -15,6 +16,7 @@ __all__ = [
     "ConfigFile",
     "Explanation",
     "KbuildObject",
+    "KconfigTrees",
     "Linkable",
     "Undefined",
     "Verdict",
@@ -23,5 +25,6 @@ __all__ = [
     "parse_config",
     "plugin_kconfig",
     "read_config",
+    "read_config_text",
     "verdicts",
 ]

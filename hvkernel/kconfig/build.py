@@ -10,15 +10,15 @@ from typing import Any, Final
 
 from hvkernel.kconfig.configfile import ARCHES as ARCH_NAMES
 from hvkernel.kconfig.configfile import ConfigFile, parse_config, read_config
-from hvkernel.kconfig.data import BASELINE, Data, data_release, load_data
+from hvkernel.kconfig.data import BASELINE, Data, data_release
 from hvkernel.kconfig.errors import ConfigError
 from hvkernel.kconfig.explain import Explanation, explain
 from hvkernel.kconfig.reader import KconfigReader
+from hvkernel.kconfig.trees import KconfigTree, KconfigTrees
 
 __all__ = ["Build", "evaluate"]
 
-_TOP: Final = "<all of Kconfig>"
-_PAGE_SYMBOLS: Final = {"ARM64_4K_PAGES": 4096, "ARM64_16K_PAGES": 16384, "ARM64_64K_PAGES": 65536}
+_PAGE_SYMBOLS: Final = MappingProxyType({"ARM64_4K_PAGES": 4096, "ARM64_16K_PAGES": 16384, "ARM64_64K_PAGES": 65536})
 _WITHDRAWN_COUNTS: Final = ("5.15", "6.1", "6.6")
 """Releases whose reader lets a y that a later line withdrew still win its choice (scripts/kconfig/confdata.c)."""
 _SIGNS: Final = (
@@ -26,6 +26,29 @@ _SIGNS: Final = (
     ("x86", ("X86", "X86_64", "X86_32", "HYPERVISOR_GUEST", "X86_X2APIC", "X86_MSR", "IA32_EMULATION")),
 )
 """Symbols whose presence in a file without header tells its architecture."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Evaluation:
+    """What was given a tree, so that a later question finds the same values there even if others used it meanwhile."""
+
+    tree: KconfigTree
+    config: ConfigFile
+    page_size: int | None
+    bits: int | None
+
+    def tree_of_values(self, notes: list[str]) -> KconfigReader:
+        """The tree with this evaluation's values.
+
+        :param notes: takes what the file said in vain, if the values had to be given.
+        """
+        tree = self.tree
+        if not tree.holds(self):
+            tree.clear()
+            _assign(tree.kconf, tree.data, self.config, notes)
+            _override(tree.kconf, self.config, tree.data.arch, self.page_size, self.bits)
+            tree.keep(self)
+        return tree.kconf
 
 
 @dataclass(frozen=True)
@@ -57,7 +80,7 @@ class Build:
     source: str
     notes: tuple[str, ...]
     _config: ConfigFile = field(repr=False, compare=False)
-    _kconf: KconfigReader = field(repr=False, compare=False)
+    _evaluation: _Evaluation = field(repr=False, compare=False)
 
     def value(self, name: str) -> str:
         """The value of a symbol; ``n`` for one that has none."""
@@ -86,7 +109,8 @@ class Build:
 
     def explain(self, name: str) -> Explanation:
         """Why a symbol has its value, with the first false clause of its dependencies and that clause's own reason."""
-        return explain(self._kconf, self._config.values, name, f"Linux {self.data_release} ({self.arch})")
+        kconf = self._evaluation.tree_of_values([])
+        return explain(kconf, self._config.values, name, f"Linux {self.data_release} ({self.arch})")
 
     def lost(self) -> tuple[Explanation, ...]:
         """What the file asks for and silently does not get: each modelled symbol with a prompt that came out lower."""
@@ -96,7 +120,7 @@ class Build:
             for name in self.modelled
             if order.get(self.values[name], 0) < order.get(self._config.values.get(name, "n"), 0)
         ]
-        symbols = self._kconf.syms
+        symbols = self._evaluation.tree.kconf.syms
         return tuple(self.explain(name) for name in names if any(node.prompt for node in symbols[name].nodes))
 
 
@@ -108,6 +132,7 @@ def evaluate(
     page_size: int | None = None,
     bits: int | None = None,
     plugin_kconfigs: Mapping[str, str] | None = None,
+    trees: KconfigTrees | None = None,
 ) -> Build:
     """Evaluate a ``.config`` or a fragment as ``make olddefconfig`` would.
 
@@ -117,22 +142,21 @@ def evaluate(
     :param page_size: PAGE_SIZE in bytes to build with; None takes the file's.
     :param bits: word size to build with; None takes the file's.
     :param plugin_kconfigs: name to Kconfig text of each plugin (see :func:`hvkernel.kconfig.plugin_kconfig`).
+    :param trees: Kconfig trees to use again; None reads the release's Kconfig for this evaluation alone.
     :raises ConfigError: for a bad file, Kconfig text or argument.
     """
     config = _read(source)
     arch = _arch(config, arch)
     version = release or config.header_version or BASELINE
-    data = load_data(data_release(version, config.name), arch)
+    tree = (trees or KconfigTrees()).tree(data_release(version, config.name), arch, plugin_kconfigs or {})
+    data = tree.data
     notes: list[str] = []
     if config.header_version is None and release is None:
         notes.append(f"{config.name} names no release: read as a defconfig of {BASELINE}")
     if not version.startswith(data.release) or version[len(data.release) :][:1].isdigit():
         notes.append(f"Kconfig data of {data.release} serve {version}")
-    plugins = dict(plugin_kconfigs or {})
-    top = "".join(f'source "{name}"\n' for name in (data.name, *plugins))
-    kconf = KconfigReader({_TOP: top, data.name: data.text, **plugins}, _TOP)
-    _assign(kconf, data, config, notes)
-    _override(kconf, config, arch, page_size, bits)
+    evaluation = _Evaluation(tree, config, page_size, bits)
+    kconf = evaluation.tree_of_values(notes)
     modelled = tuple(s.name for s in kconf.unique_defined_syms if not _is_outside(s, data))
     values = {**config.values, **{symbol.name: symbol.str_value for symbol in kconf.unique_defined_syms}}
     return Build(
@@ -147,7 +171,7 @@ def evaluate(
         source=config.name,
         notes=tuple(notes),
         _config=config,
-        _kconf=kconf,
+        _evaluation=evaluation,
     )
 
 

@@ -11,11 +11,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from hvkernel.kconfig.errors import ConfigError
 
-__all__ = ["ConfigFile", "parse_config", "read_config"]
+__all__ = ["ConfigFile", "parse_config", "read_config", "read_config_text"]
 
 _HEADER: Final = re.compile(r"#\s*Linux/(\S+)\s+(\S+)\s+Kernel Configuration\s*$")
 _AUTOMATIC: Final = re.compile(r"#\s*Automatically generated (?:make config|file)")
@@ -23,9 +24,9 @@ _SET: Final = re.compile(r"CONFIG_([A-Za-z0-9_]+)=(.*)$")
 _UNSET: Final = re.compile(r"#\s*CONFIG_([A-Za-z0-9_]+) is not set\s*$")
 _NUMBER: Final = re.compile(r"-?(?:0[xX][0-9A-Fa-f]+|[0-9]+)$")
 
-ARCHES: Final = {
+ARCHES: Final = MappingProxyType({
     "x86": "x86", "x86_64": "x86", "i386": "x86", "arm64": "arm64", "aarch64": "arm64",
-}  # fmt: skip
+})  # fmt: skip
 """What headers and users call an architecture, and its directory under arch/."""
 
 _ARM32: Final = ("arm", "armv7", "armhf")
@@ -69,6 +70,14 @@ def read_config(path: str | Path) -> ConfigFile:
 
     :raises ConfigError: for a file that is missing, unreadable, too large, not text or not a ``.config``.
     """
+    return parse_config(read_config_text(path), name=str(path))
+
+
+def read_config_text(path: str | Path) -> str:
+    """Read the text of a ``.config``.
+
+    :raises ConfigError: for a file that is missing, unreadable, too large or not text.
+    """
     name = str(path)
     try:
         with open(path, "rb") as file:
@@ -81,11 +90,10 @@ def read_config(path: str | Path) -> ConfigFile:
         line = data[: data.index(b"\0")].count(b"\n") + 1
         raise ConfigError(name, line, "not a .config: binary data (a zero byte)")
     try:
-        text = data.decode("utf-8")
+        return data.decode("utf-8")
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise ConfigError(name, line, f"not a .config: byte {data[error.start]:#04x} is not UTF-8") from None
-    return parse_config(text, name=name)
 
 
 def parse_config(text: str, *, name: str = "<config>") -> ConfigFile:

@@ -72,6 +72,9 @@ def _explain(
     if not seen and asked in _LEVEL:
         level = max(_LEVEL.index(asked), 1)
     value = _LEVEL.index(got)
+    if asked is None and not seen and value == 0 and symbol.orig_type == reader.TRISTATE:
+        # Nobody asked for a level, so what matters is what makes it n, not what keeps it from y.
+        level = 1
     if value >= level:
         return Explanation(name, asked, got, None, None, None, _why_on(symbol, asked, got))
     clause = _first_low(symbol, level)

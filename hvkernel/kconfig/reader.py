@@ -20,7 +20,7 @@ from __future__ import annotations
 import io
 import posixpath
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 import kconfiglib
@@ -29,6 +29,7 @@ from hvkernel.kconfig.errors import ConfigError
 
 __all__ = [
     "BOOL",
+    "TRISTATE",
     "TRISTATE_TYPES",
     "KconfigReader",
     "expr_and_terms",
@@ -100,17 +101,19 @@ def rewrite(name: str, number: int, line: str) -> str:
     return line
 
 
-class KconfigReader(kconfiglib.Kconfig):  # type: ignore[misc]
+class KconfigReader(kconfiglib.Kconfig):  # type: ignore[misc] # kconfiglib has no types
     """A Kconfig tree read from texts.
 
     :param texts: name to Kconfig text; ``source "NAME"`` finds these and nothing else. The names are what
         errors show.
     :param top: the name to start from.
+    :param plain: names of texts that hold none of the constructs rewritten here: our own generated data.
     :raises ConfigError: for a syntax error, a refused construct or a ``source`` of an unknown name.
     """
 
-    def __init__(self, texts: Mapping[str, str], top: str) -> None:
+    def __init__(self, texts: Mapping[str, str], top: str, plain: Collection[str] = ()) -> None:
         self._texts = dict(texts)
+        self._plain = frozenset(plain)
         self.filename, self.linenr = top, 0
         try:
             self._init(top, True, False, "utf-8")
@@ -214,6 +217,15 @@ class KconfigReader(kconfiglib.Kconfig):  # type: ignore[misc]
             symbol.defaults.append((implied, self.y))
             symbol.weak_rev_dep = self.n
 
+    def forget_values(self) -> None:
+        """Take back every value that was set, as if the tree had just been read."""
+        for symbol in self.unique_defined_syms:
+            symbol.user_value = None
+        for choice in self.unique_choices:
+            choice.user_value = choice.user_selection = None
+        self._invalidate_all()
+        self.warnings.clear()
+
     def _next_line(self) -> bool:
         """The next line's tokens; at the end of a sourced text, the line after its ``source``."""
         while not super()._next_line():
@@ -224,6 +236,8 @@ class KconfigReader(kconfiglib.Kconfig):  # type: ignore[misc]
 
     def _tokenize(self, s: str) -> Any:
         """Kconfiglib's tokens of one line, after the rewriting; ``source`` is followed here and leaves a blank."""
+        if self.filename in self._plain:
+            return super()._tokenize(s)
         s = rewrite(self.filename, self.linenr, s)
         found = _SOURCE.match(s)
         if found is None:
@@ -271,6 +285,8 @@ def expr_or_terms(expression: Any) -> list[Any]:
 
 BOOL: Final = kconfiglib.BOOL
 """Kconfiglib's type of a symbol that is n or y."""
+TRISTATE: Final = kconfiglib.TRISTATE
+"""Kconfiglib's type of a symbol that may be m, too."""
 TRISTATE_TYPES: Final = (kconfiglib.BOOL, kconfiglib.TRISTATE)
 """Kconfiglib's types of symbols that are n, m or y."""
 

@@ -8,6 +8,7 @@ descriptors).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Final
 
 AmlValue = int | str | bytes | list["AmlValue"] | None
@@ -29,7 +30,7 @@ _EXT_REGION, _EXT_FIELD, _EXT_DEVICE, _EXT_PROCESSOR, _EXT_POWER, _EXT_THERMAL, 
     0x80, 0x81, 0x82, 0x83, 0x84, 0x85, 0x86,
 )  # fmt: skip
 _SKIPPED: Final = frozenset({_EXT_FIELD, _EXT_INDEX})
-_SIZES: Final = {0x0A: 1, 0x0B: 2, 0x0C: 4, 0x0E: 8}
+_SIZES: Final = MappingProxyType({0x0A: 1, 0x0B: 2, 0x0C: 4, 0x0E: 8})
 MAX_DEPTH: Final = 32
 """Nesting that a sane table has; deeper is refused. A limit of this reader."""
 

@@ -246,7 +246,11 @@ class Cpuhp:
         return 0
 
     def cpu_down(self, cpu: int) -> int:
-        """Take a CPU offline: 0, -EINVAL when it is not online, -EBUSY for the last one or the boot CPU."""
+        """Take a CPU offline: 0, -EINVAL when it is not online, -EBUSY for the last one or the boot CPU.
+
+        Its timers move to the caller's CPU. Its threads stay where they are until it is online again: the kernel would
+        move those that are bound to no CPU, and none here is.
+        """
         this = self._kernel.cpus.cpu(cpu)
         if not this.online:
             return -EINVAL
@@ -263,12 +267,14 @@ class Cpuhp:
             return ret
         for state in sorted(self._steps, reverse=True):
             if S.CPUHP_BRINGUP_CPU < state < S.CPUHP_AP_ONLINE and self._steps[state].teardown is not None:
-                self._kernel.cpus.smp_call_function_single(cpu.cpu, self._steps[state].teardown, cpu.cpu)  # type: ignore[arg-type]
+                self._kernel.cpus.smp_call_function_single(cpu.cpu, self._steps[state].teardown, cpu.cpu)  # type: ignore[arg-type] # a state with a teardown
         cpu.online = False
         vp = cpu.vp
         vp.irq_enabled = False
         vp.set_entry(None)
         vp.stop()
+        cpu.tick = None
+        self._kernel.timers.migrate(cpu)
         self._undo_prepare(cpu)
         return 0
 

@@ -6,10 +6,11 @@ Source: drivers/base/bus.c, core.c, dd.c of 6.1. Asynchronous probes run through
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Protocol
 
 from hvkernel.api.guest.device import BusType, Device, DeviceDriver, ProbeType
-from hvkernel.linux.errno import EBUSY, EINVAL, ENODEV, ENXIO, EPROBE_DEFER
+from hvkernel.linux.errno import EBUSY, EFAULT, EINVAL, ENODEV, ENXIO, EPROBE_DEFER
 from hvkernel.linux.locking import Locking, MutexLock
 from hvkernel.linux.printk import Printk
 
@@ -18,6 +19,10 @@ class Async(Protocol):
     """What the driver core needs of kernel/async.c."""
 
     def async_schedule(self, fn: Callable[[], None], name: str) -> None: ...
+
+
+def _raise(error: Exception) -> None:
+    raise error
 
 
 class DriverCore:
@@ -34,6 +39,8 @@ class DriverCore:
         """Called with (action, device, environment) of each uevent: user space's netlink socket."""
         self._deferred: list[Device] = []
         self._async_driver: dict[Device, DeviceDriver] = {}
+        self.survive: Callable[[Exception], None] = _raise
+        """Called with what a driver's probe raised; returns if the kernel goes on without it."""
         self.current_owner: Callable[[], str | None] = lambda: None
         """Module whose init runs now; becomes the owner of drivers that it registers."""
 
@@ -153,7 +160,7 @@ class DriverCore:
             if drv.probe_type == ProbeType.PROBE_PREFER_ASYNCHRONOUS:
                 if dev.driver is None and dev not in self._async_driver:
                     self._async_driver[dev] = drv
-                    self._async.async_schedule(lambda d=dev: self._driver_attach_async(d), f"probe {dev.name}")  # type: ignore[misc]
+                    self._async.async_schedule(partial(self._driver_attach_async, dev), f"probe {dev.name}")
                 continue
             with self._lock(dev):
                 self._probe(drv, dev)
@@ -186,6 +193,15 @@ class DriverCore:
             if dev in drv.devices:
                 drv.devices.remove(dev)
 
+    def device_driver_attach(self, drv: DeviceDriver, dev: Device) -> int:
+        """Bind by hand, as a write to the driver's ``bind`` file: 0, -ENODEV when they do not match, or the probe's
+        errno."""
+        with self._lock(dev):
+            if self._match(drv, dev) <= 0 or dev.driver is not None:
+                return -ENODEV
+            self._probe(drv, dev)
+            return 0 if dev.driver is not None else dev.probe_error or -ENODEV
+
     # binding ---------------------------------------------------------------------------------------------------
 
     def _match(self, drv: DeviceDriver, dev: Device) -> int:
@@ -198,7 +214,11 @@ class DriverCore:
         if dev.dead or not dev.registered or dev.driver is not None or dev.bus is None:
             return
         dev.driver = drv
-        ret = dev.bus.probe(dev) if dev.bus.probe is not None else 0
+        try:
+            ret = dev.bus.probe(dev) if dev.bus.probe is not None else 0
+        except Exception as error:
+            self.survive(error)
+            ret = -EFAULT
         if ret == 0:
             dev.probe_error = 0
             dev.deferred = False
@@ -222,7 +242,7 @@ class DriverCore:
         """driver_deferred_probe_trigger(): something was bound, so ask the waiting ones again."""
         pending, self._deferred = self._deferred, []
         for dev in pending:
-            self._async.async_schedule(lambda d=dev: self.bus_probe_device(d), f"deferred {dev.name}")  # type: ignore[misc]
+            self._async.async_schedule(partial(self.bus_probe_device, dev), f"deferred {dev.name}")
 
     def _lock(self, dev: Device) -> MutexLock:
         if dev.lock is None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from hvkernel.api.guest.block import BlockError
@@ -102,7 +103,8 @@ class Init:
             text = k.config.value("NR_CPUS")
             limit = int(text) if text.isdigit() else 64
             limit = max(1, min(limit, k.cmdline.integer("nr_cpus", limit)))
-        entries = [(hw_id, enabled) for hw_id, enabled, _ in k.acpi.madt_cpus()] if k.acpi.available else []
+        madt = k.acpi.madt_cpus() if k.acpi.available else ()
+        entries = [(hw_id, enabled) for hw_id, enabled, _ in madt if k.arch.hw_id_valid(hw_id)]
         k.cpus.setup(entries, k.acpi.srat_nodes() if k.acpi.available else {}, limit)
 
     # after rest_init -------------------------------------------------------------------------------------------
@@ -218,7 +220,7 @@ class Init:
                 k.finish("hung", "initramfs: root device not found")
                 k.sched.wait_event(self._wait, lambda: False)
             seen = len(k.block.disks)
-            k.sched.wait_event_timeout(self._wait, lambda n=seen: bool(self._events) or len(k.block.disks) != n, left)  # type: ignore[misc]
+            k.sched.wait_event_timeout(self._wait, partial(self._changed, seen), left)
 
     def userspace(self) -> None:
         """The real root: all modules are there, everything is coldplugged once more, then the system is up."""
@@ -246,6 +248,9 @@ class Init:
         if action == "add" and "MODALIAS" in env:
             self._events.append((action, env))
             self._kernel.sched.wake_up_all(self._wait)
+
+    def _changed(self, disks: int) -> bool:
+        return bool(self._events) or len(self._kernel.block.disks) != disks
 
     def disk_added(self) -> None:
         """A disk appeared: whoever waits for the root looks again."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from hvkernel.api.guest.arch import ArchBug
@@ -16,6 +17,7 @@ from hvkernel.linux.clocksource import Clocksources
 from hvkernel.linux.cmdline import CommandLine
 from hvkernel.linux.cpuhp import Cpuhp
 from hvkernel.linux.driver import DriverCore
+from hvkernel.linux.errno import EFAULT
 from hvkernel.linux.firmware import Firmware
 from hvkernel.linux.init import Init
 from hvkernel.linux.initcall import Initcall, Initcalls
@@ -98,6 +100,8 @@ class Kernel:
         self.release = release
         self.arch = arch
         self.outcome: Outcome | None = None
+        self.blame: Callable[[BaseException], bool] = lambda error: False
+        """Asked about what a driver raised: True when it was a plugin's code, which is reported then."""
         self.scheduling = False
         """True from rest_init(): before it nothing can sleep and might_sleep() says nothing."""
         self.firmware = Firmware(machine.firmware)
@@ -138,6 +142,7 @@ class Kernel:
         self.initcall = Initcalls(self._after_initcall)
         self.module = Modules(self.symbols, self._init_module, self._exit_module, self._wait_while)
         self.driver.current_owner = self._current_owner
+        self.driver.survive = self.survive
         self.acpi = Acpi(self)
         self.block = Block(self)
         self.scsi = Scsi(self)
@@ -227,7 +232,7 @@ class Kernel:
             if obj.link is not None:
                 obj.link(self)
         for obj in image:
-            self.initcall.add(obj.level, obj.path, lambda obj=obj: obj.init(self), obj.function or f"{obj.name}_init")  # type: ignore[misc]
+            self.initcall.add(obj.level, obj.path, partial(self.run_init, obj), obj.function or f"{obj.name}_init")
 
     def start(self) -> Task:
         """Link, and put start_kernel() on the boot processor. :raises LinkFailure: see :meth:`link`."""
@@ -278,6 +283,22 @@ class Kernel:
             self.reboot.bug(str(bug))
         return None
 
+    def survive(self, error: Exception) -> None:
+        """Go on without what raised ``error``, if it was a plugin's code; else raise it again.
+
+        A fault or a BUG() is the guest's own business, whoever caused it.
+        """
+        if isinstance(error, Fault | ArchBug) or not self.blame(error):
+            raise error
+
+    def run_init(self, obj: KernelObject) -> int:
+        """Call an object's init; one that raises has failed with -EFAULT."""
+        try:
+            return obj.init(self) or 0
+        except Exception as error:
+            self.survive(error)
+            return -EFAULT
+
     def current_name(self) -> str:
         """Name of the running task, for messages."""
         task = self.machine.current
@@ -323,7 +344,7 @@ class Kernel:
         stack = task.locals.setdefault("loading", []) if task is not None else []
         stack.append(obj.name)
         try:
-            ret = obj.init(self) or 0
+            ret = self.run_init(obj)
         finally:
             stack.pop()
         if ret >= 0:

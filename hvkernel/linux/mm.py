@@ -201,6 +201,8 @@ class Mm:
                 raise RuntimeError("alloc_pages before mm_init")
             return None
         frame = sys._getframe(1)
+        if frame.f_globals is globals() and frame.f_back is not None:
+            frame = frame.f_back
         code = frame.f_code
         gpa = pfn << self.PAGE_SHIFT
         size = self.PAGE_SIZE << order
@@ -230,16 +232,13 @@ class Mm:
         page.freed = True
         first = page.gpa >> HV_HYP_PAGE_SHIFT
         count = page.size >> HV_HYP_PAGE_SHIFT
-        ledger = self._memory.ledger
-        if len(ledger):
-            for hvpfn in range(first, first + count):
-                if ledger.host_can_reach(HvPfn(hvpfn)):
-                    via = ", ".join(sorted({e.via for e in ledger.shares_of(HvPfn(hvpfn))}))
-                    self._finding(
-                        "free-of-shared-page",
-                        f"BUG: {page!r} freed while the host can reach 4 KiB page {hvpfn:#x} (via {via})",
-                    )
-                    break
+        shared = self._memory.ledger.first_shared(HvPfn(first), count)
+        if shared is not None:
+            via = ", ".join(sorted({e.via for e in self._memory.ledger.shares_of(shared)}))
+            self._finding(
+                "free-of-shared-page",
+                f"BUG: {page!r} freed while the host can reach 4 KiB page {shared:#x} (via {via})",
+            )
         self._memory.set_live(HvPfn(first), count, False)
         zones = self._zones
         zone = zones[0] if page.highmem and len(zones) > 1 else zones[-1]

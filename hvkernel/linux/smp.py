@@ -60,9 +60,11 @@ class Cpus:
         boot = self.cpus[0]
         by_hw = {vp.hw_id: vp for vp in self._machine.vps}
         present, possible = [0], []
+        seen = {boot.hw_id: None}
         for hw_id, enabled in entries:
-            if hw_id == boot.hw_id or any(c.hw_id == hw_id for c in self.cpus[1:]):
+            if hw_id in seen:
                 continue
+            seen[hw_id] = None
             if enabled and len(self.cpus) < limit:
                 vp = by_hw.get(hw_id)
                 cpu = Cpu(len(self.cpus), hw_id, 0, vp)

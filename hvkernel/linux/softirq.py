@@ -146,6 +146,8 @@ class Softirq:
             t.running = True
             try:
                 t.func(t.data)
+            except Exception as error:
+                self._kernel.survive(error)
             finally:
                 t.running = False
 
@@ -166,7 +168,7 @@ class Softirq:
             self.tasklet_schedule(t)
 
     def tasklet_kill(self, t: Tasklet) -> None:
-        """Wait until it is neither scheduled nor running."""
+        """Wait until it is neither scheduled nor running; for ever when it is disabled, as in the kernel."""
         self._kernel.sched.might_sleep()
         while t.scheduled or t.running:
-            self._machine.delay(RELAX)
+            self._kernel.sched.usleep_range(1, 1)

@@ -168,7 +168,7 @@ class WorkqueueApi:
     def schedule_work_on(self, cpu: int, work: Work) -> bool:
         return self.queue_work_on(cpu, self.system_wq, work)
 
-    def schedule_on_each_cpu(self, func: Callable[[Work], None]) -> int:
+    def schedule_on_each_cpu(self, func: Callable[[Work], object]) -> int:
         """Run ``func`` on every online CPU's worker and wait."""
         works = []
         for cpu in list(self.kernel.cpus.for_each_online_cpu()):
@@ -203,7 +203,7 @@ class WorkqueueApi:
         wq.next_seq += 1
         work.seq = wq.next_seq
         wq.inflight[work.seq] = work
-        key = -1 if not pool.bound else pool.cpu.cpu  # type: ignore[union-attr]
+        key = -1 if not pool.bound else pool.cpu.cpu  # type: ignore[union-attr] # bound
         pwq = wq.pwqs.get(key)
         if pwq is None:
             pwq = wq.pwqs[key] = PoolWorkqueue(pool)
@@ -249,6 +249,8 @@ class WorkqueueApi:
         cpu = self.kernel.cpus.this_cpu()
         try:
             work.func(work)
+        except Exception as error:
+            self.kernel.survive(error)
         finally:
             work.running = None
             worker.current = None
@@ -264,7 +266,7 @@ class WorkqueueApi:
     def _finish(self, wq: Workqueue, pool: Pool, seq: int) -> None:
         """The run or the queueing with number ``seq`` is over: start the next, tell who flushes."""
         wq.inflight.pop(seq, None)
-        pwq = wq.pwqs[-1 if not pool.bound else pool.cpu.cpu]  # type: ignore[union-attr]
+        pwq = wq.pwqs[-1 if not pool.bound else pool.cpu.cpu]  # type: ignore[union-attr] # bound
         pwq.nr_active -= 1
         if pwq.inactive and pwq.nr_active < wq.max_active:
             pwq.nr_active += 1
@@ -350,7 +352,7 @@ class WorkqueueApi:
             return True
         wq: Workqueue = work.wq
         pool: Pool = work.pool
-        pwq = wq.pwqs[-1 if not pool.bound else pool.cpu.cpu]  # type: ignore[union-attr]
+        pwq = wq.pwqs[-1 if not pool.bound else pool.cpu.cpu]  # type: ignore[union-attr] # bound
         if work in pwq.inactive:
             pwq.inactive.remove(work)
             del wq.inflight[work.seq]

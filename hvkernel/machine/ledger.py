@@ -6,11 +6,15 @@ pages, a visibility change), as the host understood it. Sanitizers, kexec checks
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Callable, Hashable, Iterable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from hvkernel.machine.addresses import HV_HYP_PAGE_SHIFT, HvPfn
+
+_MANY: Final = 255
+"""A page's mark that says "this many or more": then the shares are counted."""
+_MORE: Final = bytes(min(n + 1, _MANY) for n in range(256))
+_LESS: Final = bytes(max(n - 1, 0) if n < _MANY else n for n in range(256))
 
 
 class LedgerError(ValueError):
@@ -41,15 +45,13 @@ class Ledger:
     :param pages: the first page number past guest memory; a share must end at or before it.
     """
 
-    __slots__ = ("_asked", "_bounds", "_counts", "_next", "_pages", "_runs", "_watchers")
+    __slots__ = ("_marks", "_next", "_pages", "_runs", "_watchers")
 
     def __init__(self, pages: int) -> None:
         self._pages = pages
         self._runs: dict[tuple[str, Hashable], list[tuple[int, LedgerEntry]]] = {}
+        self._marks = bytearray(pages)
         self._next = 0
-        self._bounds: list[int] | None = None
-        self._asked = False
-        self._counts: list[int] = []
         self._watchers: tuple[Callable[[bool, LedgerEntry], None], ...] = ()
 
     def watch(self, fn: Callable[[bool, LedgerEntry], None]) -> None:
@@ -84,8 +86,7 @@ class Ledger:
             else:
                 runs.append((self._next, entry))
                 self._next += 1
-        self._bounds = None
-        self._asked = False
+        self._mark(hvpfn, pages)
         for fn in self._watchers:
             fn(True, entry)
 
@@ -114,9 +115,8 @@ class Ledger:
         runs = self._runs.pop((via, key), None)
         if runs is None:
             raise LedgerError(f"revoke via {via!r} key {key!r}: nothing is shared under that name")
-        self._bounds = None
-        self._asked = False
         ended = tuple(entry for _, entry in runs)
+        self._unmark(ended)
         for fn in self._watchers:
             for entry in ended:
                 fn(False, entry)
@@ -138,41 +138,52 @@ class Ledger:
 
     def count(self, hvpfn: HvPfn) -> int:
         """How many shares contain page `hvpfn`."""
-        bounds = self._bounds
-        if bounds is None:
-            if not self._asked:
-                # One question between two changes (a page freed per request) is not worth an index.
-                self._asked = True
-                gpa = hvpfn << HV_HYP_PAGE_SHIFT
-                return sum(
-                    entry.gpa <= gpa < entry.gpa + (entry.pages << HV_HYP_PAGE_SHIFT)
-                    for runs in self._runs.values()
-                    for _, entry in runs
-                )
-            bounds = self._index()
-        at = bisect_right(bounds, hvpfn)
-        return self._counts[at - 1] if at else 0
+        count = self._marks[hvpfn] if 0 <= hvpfn < self._pages else 0
+        return count if count < _MANY else self._scan(hvpfn)
 
     def host_can_reach(self, hvpfn: HvPfn) -> bool:
         """True if at least one share contains page `hvpfn`."""
-        return self.count(hvpfn) > 0
+        return 0 <= hvpfn < self._pages and self._marks[hvpfn] != 0
 
-    def _index(self) -> list[int]:
-        steps: dict[int, int] = {}
-        for runs in self._runs.values():
-            for _, entry in runs:
-                first = entry.gpa >> HV_HYP_PAGE_SHIFT
-                steps[first] = steps.get(first, 0) + 1
-                steps[first + entry.pages] = steps.get(first + entry.pages, 0) - 1
-        bounds = sorted(steps)
-        counts: list[int] = []
-        total = 0
-        for bound in bounds:
-            total += steps[bound]
-            counts.append(total)
-        self._bounds = bounds
-        self._counts = counts
-        return bounds
+    def first_shared(self, hvpfn: HvPfn, pages: int) -> HvPfn | None:
+        """The lowest page of `pages` pages from `hvpfn` on that a share contains, None without one."""
+        first = max(hvpfn, 0)
+        marks = self._marks[first : max(hvpfn + pages, 0)]
+        free = len(marks) - len(marks.lstrip(b"\0"))
+        return None if free == len(marks) else HvPfn(first + free)
+
+    def _scan(self, hvpfn: int) -> int:
+        gpa = hvpfn << HV_HYP_PAGE_SHIFT
+        return sum(
+            entry.gpa <= gpa < entry.gpa + (entry.pages << HV_HYP_PAGE_SHIFT)
+            for runs in self._runs.values()
+            for _, entry in runs
+        )
+
+    def _mark(self, first: int, pages: int) -> None:
+        marks = self._marks
+        if pages == 1:
+            if marks[first] < _MANY:
+                marks[first] += 1
+        else:
+            marks[first : first + pages] = marks[first : first + pages].translate(_MORE)
+
+    def _unmark(self, ended: tuple[LedgerEntry, ...]) -> None:
+        """Count pages of shares less that are out of the list already."""
+        marks = self._marks
+        for entry in ended:
+            first, pages = entry.gpa >> HV_HYP_PAGE_SHIFT, entry.pages
+            if pages == 1:
+                if marks[first] < _MANY:
+                    marks[first] -= 1
+            else:
+                marks[first : first + pages] = marks[first : first + pages].translate(_LESS)
+        for entry in ended:
+            first = entry.gpa >> HV_HYP_PAGE_SHIFT
+            at = marks.find(_MANY, first, first + entry.pages)
+            while at >= 0:
+                marks[at] = min(self._scan(at), _MANY)
+                at = marks.find(_MANY, at + 1, first + entry.pages)
 
     def __len__(self) -> int:
         return sum(len(runs) for runs in self._runs.values())

@@ -71,15 +71,18 @@ class Machine(Scheduler):
     def guest_call_chain(self) -> tuple[str, ...]:
         """The functions of the guest that are active on this task, innermost first: "function (file)".
 
-        Frames of the host, of this package and of libraries are left out. File names are relative to the source root.
+        Frames of the host, of this package and of libraries are left out, and so are lambdas and comprehensions. File
+        names are relative to the source root.
         """
         chain: list[str] = []
         frame = sys._getframe(1)
         at: Any = frame
         while at is not None:
             module = at.f_globals.get("__name__", "")
-            if guest_module(module):
-                chain.append(f"{at.f_code.co_name} ({module.replace('.', '/')}.py)")
+            function = at.f_code.co_name
+            if guest_module(module) and not function.startswith("<"):
+                file = module.replace(".", "/") + ("/__init__.py" if "__path__" in at.f_globals else ".py")
+                chain.append(f"{function} ({file})")
             at = at.f_back
         return tuple(chain)
 

@@ -297,9 +297,11 @@ class Memory:
         if last >= len(flags):
             outside = max(gpa, len(flags) << HV_HYP_PAGE_SHIFT)
             raise PageFault(outside, write, "no RAM here", side)
-        if not any(flags[first : last + 1]):
+        if flags.count(0, first, last + 1) == last + 1 - first:
             return
         deny = _DENY[side, write]
+        if first == last and not flags[first] & (deny | _DEAD):
+            return
         dead = -1
         for page in range(first, last + 1):
             bits = flags[page]

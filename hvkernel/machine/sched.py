@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from greenlet import greenlet
+from greenlet import getcurrent, greenlet
 
 from hvkernel.machine.accessor import Side
 from hvkernel.machine.faults import MachineError, TaskExit
@@ -100,6 +100,7 @@ class Task:
         "_fn",
         "_greenlet",
         "_irqs",
+        "_killing",
         "_machine",
         "_refused",
         "_token",
@@ -121,8 +122,9 @@ class Task:
         self._irqs = irqs
         self._token = False
         self._dying = False
+        self._killing = False
         self._refused = 0
-        self._greenlet: Any = greenlet(self._main)
+        self._greenlet: Any = greenlet(self._main, machine._hub or getcurrent())
         self.number = number
         """Counts up in order of creation, from 1; idle contexts are 0."""
         self.name = name
@@ -149,7 +151,7 @@ class Task:
     def kill(self) -> None:
         """End the task: TaskExit is raised where it stands, its ``finally`` blocks run. Not for the current task.
 
-        :raises MachineError: the task is the current one, or it will not end.
+        :raises MachineError: the task is the current one, is ending another, or will not end.
         """
         self._machine._kill(self)
 

@@ -46,8 +46,10 @@ class Scheduler:
         self._closing = False
         self._hub: Any = None
         self._reaper: Any = None
-        self._current: Task | None = None
-        self._vp: VirtualProcessor | None = None
+        self.current: Task | None = None
+        """The task that runs, None in the scheduler, in timer callbacks and outside :meth:`run`. Read only."""
+        self.current_vp: VirtualProcessor | None = None
+        """The processor whose code runs, None for host tasks and outside tasks. Read only."""
         self._host_depth = 0
         self._sticky = self.policy.sticky
         self._ready: list[Lane] = []
@@ -83,16 +85,6 @@ class Scheduler:
     # -- tasks ---------------------------------------------------------------------------
 
     @property
-    def current(self) -> Task | None:
-        """The task that runs, None in the scheduler, in timer callbacks and outside :meth:`run`."""
-        return self._current
-
-    @property
-    def current_vp(self) -> VirtualProcessor | None:
-        """The processor whose code runs, None for host tasks and outside tasks."""
-        return self._vp
-
-    @property
     def tasks(self) -> tuple[Task, ...]:
         """The tasks that are not done, in order of creation."""
         return tuple(self._tasks.values())
@@ -119,7 +111,7 @@ class Scheduler:
                 raise ValueError(f"vp: host task {name!r} cannot run on a virtual processor")
             lane = self._host_lane
         else:
-            processor = vp or self._vp or self.boot_vp
+            processor = vp or self.current_vp or self.boot_vp
             if processor._machine is not self:
                 raise ValueError(f"vp: {processor!r} of task {name!r} belongs to another machine")
             lane = processor._lane
@@ -152,14 +144,14 @@ class Scheduler:
 
         :raises MachineError: outside a task, in a trap handler, or in an interrupt.
         """
-        task = self._current
+        task = self.current
         if task is None:
             raise MachineError("block() outside a task")
         if task._dying:
             self._refuse(task)
         if self._host_depth:
             raise MachineError(f"block() inside a trap handler, on task {task.name!r}")
-        vp = self._vp
+        vp = self.current_vp
         if vp is not None and vp.irq_depth:
             raise MachineError(f"block() in interrupt context on {task.lane.name}, on top of task {task.name!r}")
         if task._token:
@@ -194,12 +186,12 @@ class Scheduler:
 
     def yield_now(self) -> None:
         """Go behind the other ready tasks of this lane, and let other lanes run. Not for interrupt context."""
-        task = self._current
+        task = self.current
         if task is None or self._host_depth:
             return
         if task._dying:
             self._refuse(task)
-        vp = self._vp
+        vp = self.current_vp
         self.stats.steps += 1
         if vp is not None and vp.irq_depth:
             raise MachineError(f"yield in interrupt context on {task.lane.name}, on top of task {task.name!r}")
@@ -215,7 +207,7 @@ class Scheduler:
         waits should :meth:`block` until a deadline instead, as all host tasks share one lane. Inside a trap handler or
         outside tasks it only lets time pass.
         """
-        task = self._current
+        task = self.current
         clock = self.clock
         if units < 0:
             raise ValueError(f"units: {units} is negative; time does not run backwards")
@@ -225,7 +217,7 @@ class Scheduler:
         if task._dying:
             self._refuse(task)
         deadline = clock.now + units
-        vp = self._vp
+        vp = self.current_vp
         self.stats.steps += 1
         if (
             not self._ready
@@ -255,7 +247,7 @@ class Scheduler:
         """
         stats = self.stats
         stats.steps += 1
-        task = self._current
+        task = self.current
         if self._host_depth or task is None:
             return
         if task._dying:
@@ -268,7 +260,7 @@ class Scheduler:
         if clock.now >= clock._alarm or stats.steps >= self._step_limit:
             self._chosen = task.lane
             self._switch_out(task)
-        vp = self._vp
+        vp = self.current_vp
         if vp is not None and vp._pending and vp.irq_enabled:
             vp._deliver()
         if not self._sticky and self._ready:
@@ -363,8 +355,8 @@ class Scheduler:
             raise MachineError("a machine belongs to the thread that made it; this is another thread")
 
     def _check_trap(self, vp: VirtualProcessor) -> None:
-        if self._current is not None:
-            task = self._current
+        if self.current is not None:
+            task = self.current
             raise MachineError(f"trap on {vp._lane.name} by task {task.name!r}, which runs on {task.lane.name}")
 
     def _new_lane(self, name: str, vp: VirtualProcessor | None) -> Lane:
@@ -409,7 +401,7 @@ class Scheduler:
         running = vp._lane.running
         if running is None:
             return
-        current = self._current
+        current = self.current
         if current is not None and running is current:
             current._dying = True
             raise TaskExit
@@ -466,11 +458,11 @@ class Scheduler:
             self.stats.switches += 1
             self.clock.now += COST_SWITCH
         task.state = RUNNING
-        self._current = task
-        self._vp = vp
+        self.current = task
+        self.current_vp = vp
         task._greenlet.switch()
-        self._current = None
-        self._vp = None
+        self.current = None
+        self.current_vp = None
         self._turn_over(lane, task)
 
     def _turn_over(self, lane: Lane, task: Task) -> None:
@@ -528,7 +520,7 @@ class Scheduler:
         """First thing on a new task's greenlet."""
         if task._dying:
             raise TaskExit
-        vp = self._vp
+        vp = self.current_vp
         if vp is not None and task is not vp._lane.idle and vp._pending and vp.irq_enabled:
             vp._deliver()
 
@@ -540,7 +532,7 @@ class Scheduler:
 
     def _kill(self, task: Task) -> None:
         self._check_usable()
-        if task is self._current:
+        if task is self.current:
             raise MachineError(f"task {task.name!r} cannot kill itself")
         if task.state is DONE:
             return
@@ -567,21 +559,28 @@ class Scheduler:
 
     def _end(self, task: Task) -> None:
         """Throw TaskExit into a task until it is done."""
+        if task._killing:
+            raise MachineError(f"task {task.name!r} cannot be ended: it is ending another")
         task._dying = True
         glet = task._greenlet
-        current, vp, depth = self._current, self._vp, self._host_depth
+        current, vp, depth = self.current, self.current_vp, self._host_depth
+        reaper = self._reaper
+        if current is not None:
+            current._killing = True
         for _ in range(3):
             if glet.dead:
                 break
-            self._current, self._vp, self._host_depth = task, task.lane.vp, 0
+            self.current, self.current_vp, self._host_depth = task, task.lane.vp, 0
             self._reaper = getcurrent()
             glet.parent = self._reaper
             if glet:
                 glet.throw(TaskExit)
             else:
                 glet.switch()
-            self._reaper = None
-            self._current, self._vp, self._host_depth = current, vp, depth
+            self._reaper = reaper
+            self.current, self.current_vp, self._host_depth = current, vp, depth
+        if current is not None:
+            current._killing = False
         if not glet.dead:
             self._leave(task)
             raise MachineError(f"task {task.name!r} does not end: it goes on after TaskExit")

@@ -253,7 +253,7 @@ class VirtualProcessor:
 
     def _begin(self, cost: int) -> TrapHandler:
         machine = self._machine
-        if machine._vp is not self:
+        if machine.current_vp is not self:
             machine._check_trap(self)
         handler = machine._handler
         if handler is None:

@@ -89,7 +89,10 @@ RATELIMIT_BURST: Final = 10
 class StorvscCmdRequest:
     """``struct storvsc_cmd_request``: a command on its way, or the request of the initialisation."""
 
-    __slots__ = ("cmd", "device", "length", "payload", "payload_sz", "vstor_packet", "wait_event")
+    __slots__ = (
+        "cmd", "data_transfer_length", "device", "length", "payload", "payload_sz", "scsi_status", "srb_status",
+        "vstor_packet", "wait_event",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.cmd: ScsiCmnd | None = None
@@ -101,6 +104,11 @@ class StorvscCmdRequest:
         self.length = 0
         """Bytes of *payload* (range.len)."""
         self.vstor_packet: VstorPacket = NO_PACKET
+        """What was sent, or for the start-up what came back."""
+        self.scsi_status = 0
+        self.srb_status = 0
+        self.data_transfer_length = 0
+        """The last three: what the answer of the host says (the kernel copies them into the packet)."""
 
 
 class StorvscDevice:
@@ -417,14 +425,8 @@ def storvsc_on_io_completion(
             )
     if scsi_status == SAM_STAT_CHECK_CONDITION and srb_status & SRB_STATUS_AUTOSENSE_VALID:
         scmnd.sense_buffer = answer.sense_data[:sense_info_length]
-    request.vstor_packet = request.vstor_packet.replace(
-        vm_srb=request.vstor_packet.vm_srb.replace(
-            scsi_status=scsi_status,
-            srb_status=srb_status,
-            sense_info_length=sense_info_length,
-            data_transfer_length=answer.data_transfer_length,
-        )
-    )
+    request.scsi_status, request.srb_status = scsi_status, srb_status
+    request.data_transfer_length = answer.data_transfer_length
     storvsc_command_completion(s, request, stor_device)
     stor_device.num_outstanding_req -= 1
     if stor_device.num_outstanding_req == 0 and stor_device.drain_notify:
@@ -435,13 +437,12 @@ def storvsc_command_completion(s: Storvsc, request: StorvscCmdRequest, stor_dev:
     """Hand a finished command back to SCSI. Source: storvsc_drv.c of that name."""
     scmnd = request.cmd
     assert scmnd is not None
-    vm_srb = request.vstor_packet.vm_srb
-    data_transfer_length = vm_srb.data_transfer_length
-    scmnd.result = vm_srb.scsi_status
-    if vm_srb.srb_status != SRB_STATUS_SUCCESS:
+    data_transfer_length = request.data_transfer_length
+    scmnd.result = request.scsi_status
+    if request.srb_status != SRB_STATUS_SUCCESS:
         asc, ascq = sense_codes(scmnd.sense_buffer)
-        storvsc_handle_error(s, vm_srb, scmnd, stor_dev.host, asc, ascq)
-        if vm_srb.srb_status != SRB_STATUS_DATA_OVERRUN:
+        storvsc_handle_error(s, request, scmnd, stor_dev.host, asc, ascq)
+        if request.srb_status != SRB_STATUS_DATA_OVERRUN:
             data_transfer_length = 0
     scmnd.resid = request.length - min(data_transfer_length, request.length)
     s.kernel.scsi.scsi_done(scmnd)
@@ -460,17 +461,17 @@ def sense_codes(sense: bytes) -> tuple[int, int]:
 
 
 def storvsc_handle_error(
-    s: Storvsc, vm_srb: VmscsiRequest, scmnd: ScsiCmnd, host: ScsiHost, asc: int, ascq: int
+    s: Storvsc, request: StorvscCmdRequest, scmnd: ScsiCmnd, host: ScsiHost, asc: int, ascq: int
 ) -> None:
     """Decide the host byte, and whether to rescan or remove the unit. Source: storvsc_drv.c of that name."""
-    status = vm_srb.srb_status & ~(SRB_STATUS_AUTOSENSE_VALID | SRB_STATUS_QUEUE_FROZEN)
+    status = request.srb_status & ~(SRB_STATUS_AUTOSENSE_VALID | SRB_STATUS_QUEUE_FROZEN)
     if status in (SRB_STATUS_ERROR, SRB_STATUS_ABORTED, SRB_STATUS_INVALID_REQUEST):
-        if vm_srb.srb_status & SRB_STATUS_AUTOSENSE_VALID:
+        if request.srb_status & SRB_STATUS_AUTOSENSE_VALID:
             capacity = (asc, ascq) == (0x2A, 0x09)
             operating = asc == 0x3F and ascq not in (0x03, 0x0E)
             if capacity or operating:
                 set_host_byte(scmnd, HostByte.DID_REQUEUE)
-                _queue_scan(s, vm_srb, host, s.storvsc_device_scan)
+                _queue_scan(s, request, host, s.storvsc_device_scan)
             return
         opcode = scmnd.cmnd[0]
         if opcode in (ATA_16, ATA_12):
@@ -480,10 +481,11 @@ def storvsc_handle_error(
         return
     if status == SRB_STATUS_INVALID_LUN:
         set_host_byte(scmnd, HostByte.DID_NO_CONNECT)
-        _queue_scan(s, vm_srb, host, s.storvsc_remove_lun)
+        _queue_scan(s, request, host, s.storvsc_remove_lun)
 
 
-def _queue_scan(s: Storvsc, vm_srb: VmscsiRequest, host: ScsiHost, function: Any) -> None:
+def _queue_scan(s: Storvsc, request: StorvscCmdRequest, host: ScsiHost, function: Any) -> None:
     host_dev: HvHostDevice = host.hostdata
     assert host_dev.handle_error_wq is not None
+    vm_srb = request.vstor_packet.vm_srb
     s.kernel.workqueue.queue_work(host_dev.handle_error_wq, Work(function, (host, vm_srb.target_id, vm_srb.lun)))

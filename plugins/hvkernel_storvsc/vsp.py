@@ -17,6 +17,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Final
 
 from hvkernel.abi.ring import VmbusPacketType
@@ -54,6 +55,7 @@ STATUS_INVALID_DEVICE_STATE: Final = 0xC000_0184
 ALL_VERSIONS: Final = ("2.0", "4.2", "5.1", "6.0", "6.2")
 MAX_TRANSFER_BYTES: Final = 0x40000
 """Bytes of one command (OpenVMM storvsp: ChannelProperties.max_transfer_bytes)."""
+OPERATIONS: Final = MappingProxyType({int(operation): operation for operation in Op})
 HEADER: Final = struct.Struct("<III")
 REQUEST_MIN: Final = 36
 """Bytes of the request of hosts before Windows 8; its later fields are optional."""
@@ -166,9 +168,8 @@ class StorageController:
         if not (packet.completion_requested and flags & REQUEST_COMPLETION_FLAG):
             self._record("no-completion", f"operation {number} does not ask for its completion")
         body = payload[HEADER.size : HEADER.size + REQUEST_MAX]
-        try:
-            operation = Op(number)
-        except ValueError:
+        operation = OPERATIONS.get(number)
+        if operation is None:
             self._record("operation", f"operation {number} is not known")
             self._complete(channel, packet, STATUS_INVALID_PARAMETER, b"", len(body))
             return
@@ -248,6 +249,8 @@ class StorageController:
         path = 0 if self.ide else request.path_id
         command = Command(request.cdb, packet.buffer, request.data_transfer_length, request.data_in == 1)
         outcome = self._dispatch(path, request.target_id, request.lun, command)
+        if outcome.srb == scsi.SRB_SUCCESS:
+            return STATUS_SUCCESS, DONE_BEFORE + outcome.transferred.to_bytes(4, "little") + DONE_AFTER
         return _nt_status(outcome), _response(outcome)
 
     def _dispatch(self, path: int, target: int, lun: int, command: Command) -> Outcome:
@@ -317,6 +320,11 @@ def _response(outcome: Outcome) -> bytes:
         queue_sort_ey=0,
     ).pack()
 
+
+DONE: Final = _response(Outcome())
+DONE_BEFORE: Final = DONE[: VmscsiRequest.offset_of("data_transfer_length")]
+DONE_AFTER: Final = DONE[len(DONE_BEFORE) + 4 :]
+"""The response to a command that succeeded, around the count of bytes moved."""
 
 FAILED: Final = _response(Outcome(scsi.CHECK_CONDITION, scsi.SRB_ERROR))
 """The response to a request that could not be looked at: an error without sense data. *unspecified*: OpenVMM closes the

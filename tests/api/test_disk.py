@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import struct
 import zlib
@@ -40,13 +39,17 @@ def test_an_image_of_an_odd_size(tmp_path: Path, size: int) -> None:
     assert str(caught.value) == f"{path}: {size} bytes is not a positive multiple of 512"
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_an_unreadable_image(tmp_path: Path) -> None:
+@pytest.fixture
+def closed(tmp_path: Path) -> Path:
     path = tmp_path / "closed.img"
     path.write_bytes(bytes(512))
     path.chmod(0)
+    return path
+
+
+def test_an_unreadable_image(closed: Path, unprivileged: None) -> None:
     with pytest.raises(DiskError) as caught:
-        DiskImage.open(path)
+        DiskImage.open(closed)
     assert caught.value.problem == "Permission denied"
 
 

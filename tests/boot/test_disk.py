@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import random
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -75,9 +74,8 @@ def test_what_the_guest_writes_is_in_the_file_after_shutdown(
     assert image.read_bytes() == bytes(expected)
 
 
-def test_a_real_partition_table_and_file_system(tmp_path: Path, start: Any) -> None:
-    sfdisk = shutil.which("sfdisk", path="/usr/sbin:/sbin:/usr/bin")
-    assert sfdisk, "fdisk (Debian package) is needed"
+def test_a_real_partition_table(tmp_path: Path, start: Any, program: Any) -> None:
+    sfdisk = program("sfdisk", "fdisk")
     image = tmp_path / "parted.img"
     with image.open("wb") as file:
         file.truncate(SIZE)

@@ -20,7 +20,6 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def reference() -> ModuleType:
-    pytest.importorskip("sphinx")
     spec = importlib.util.spec_from_file_location("hvkernel_reference", ROOT / "docs/_ext/hvkernel_reference.py")
     assert spec is not None
     assert spec.loader is not None

@@ -7,9 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from hvkernel.api.guest.hyperv import HvCommon, Vmbus
-from hvkernel.boot.request import read_request
+from hvkernel.api.guest.hyperv import HvCommon, HvDriver, Vmbus
+from hvkernel.boot.request import BootRequest, default_config, read_request
 from hvkernel.boot.session import Session, compose
+from hvkernel.config.vm import VmConfig
+from hvkernel.hv import vmbus_drv
+from hvkernel.hv.exports import VmbusExports
+from hvkernel.hv.hyperv_vmbus import HvVmbus
 from hvkernel.machine import PageFault, VpTopology
 from hvkernel_x86.guest import X86Guest
 
@@ -183,3 +187,144 @@ def test_a_panic_tells_the_host_the_log_s_end(guest: Compose) -> None:
     assert lines == log[first : first + len(lines)]
     assert any(line.endswith("Kernel panic - not syncing: what the host shall read") for line in lines)
     assert 3000 < size <= 4096
+
+
+@pytest.mark.parametrize(
+    ("release", "build"),
+    [
+        ("5.15", "Hyper-V Host Build:20348-10.0-3-0.3020"),
+        ("6.1", "Hyper-V: Host Build 10.0.20348.3020-3-0"),
+        ("6.6", "Hyper-V: Host Build 10.0.20348.3020-3-0"),
+        ("6.12", "Hyper-V: Host Build 10.0.20348.3020-3-0"),
+        ("6.18", "Hyper-V: Host Build 10.0.20348.3020-3-0"),
+    ],
+)
+def test_where_each_release_prints_the_host_s_build(guest: Compose, release: str, build: str) -> None:
+    lines = texts(booted(guest(release=release, host="azure-gen2")))
+    late = release in ("6.12", "6.18")
+    before, after = ("APIC: Switch", "enabling crash_kexec") if late else ("privilege flags", "LAPIC Timer")
+    at = lines.index(build)
+    assert before in lines[at - 1]
+    assert after in lines[at + 1]
+    assert any(", ext 0, hints " in line for line in lines) == (release == "6.18")
+
+
+@pytest.mark.parametrize(("release", "waits"), [("6.1", False), ("6.18", True)])
+def test_newer_releases_have_their_devices_when_the_initcall_returns(
+    guest: Compose, monkeypatch: pytest.MonkeyPatch, release: str, waits: bool
+) -> None:
+    found: list[int] = []
+    real = vmbus_drv.hv_acpi_init
+
+    def watched(v: HvVmbus) -> int:
+        ret = real(v)
+        found.append(sum(channel.probe_done for channel in v.connection.chn_list))
+        return ret
+
+    monkeypatch.setattr(vmbus_drv, "hv_acpi_init", watched)
+    session = booted(guest(release=release))
+    assert found == [len(session.server.devices) if waits else 0]
+
+
+def test_a_register_that_is_not_announced_reads_as_zero_with_one_warning(guest: Compose) -> None:
+    session = booted(guest(host="azure-gen2"))
+    arch = session.kernel.arch
+    tsc_invariant = 0x4000_0118
+    for _ in range(2):
+        assert session.call(arch.hv_get_register, tsc_invariant) == 0
+        session.call(arch.hv_set_register, tsc_invariant, 1)
+    warnings = [line for line in texts(session) if line.startswith("unchecked MSR access error")]
+    assert warnings == [
+        "unchecked MSR access error: RDMSR from 0x40000118",
+        "unchecked MSR access error: WRMSR to 0x40000118 (tried to write 0x0000000000000001)",
+    ]
+
+
+def test_on_arm64_it_is_a_bug(guest: Compose) -> None:
+    session = booted(guest(arch="arm64"))
+    kernel = session.kernel
+    kernel.spawn(kernel.arch.hv_get_register, 0x000F_FFFF, name="bad")
+    session.machine.run(limit=10_000_000)
+    assert any(line.startswith("kernel BUG at arch/arm64/hyperv/hv_core.c:114! ") for line in texts(session))
+    assert kernel.outcome is not None
+    assert kernel.outcome.state == "panic"
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_every_schedule_comes_up(guest: Compose, seed: int) -> None:
+    session = booted(guest(policy=f"random:{seed}", cpus=4))
+    assert session.kernel.outcome is not None
+    assert session.kernel.outcome.state == "up", session.kernel.outcome
+    assert [finding for finding in session.machine.findings if finding.side == "guest"] == []
+
+
+def test_a_module_can_be_taken_out_and_nothing_stays_shared(guest: Compose) -> None:
+    session = booted(guest(host="ws2022"))
+    vmbus = session.kernel.symbol(Vmbus)
+    assert isinstance(vmbus, VmbusExports)
+    for driver in tuple(vmbus.v.hv_bus.drivers if vmbus.v.hv_bus is not None else ()):
+        assert isinstance(driver, HvDriver)
+        session.call(vmbus.vmbus_driver_unregister, driver)
+    session.call(vmbus_drv.vmbus_exit, vmbus.v)
+    assert session.server.state.name == "DISCONNECTED"
+    via = {entry.via.split()[0] for entry in session.machine.ledger.entries()}
+    assert via == {"reference", "vp", "hypercall"}, "what hyperv_init shares is not the module's"
+
+
+def shared(session: Session) -> list[str]:
+    return sorted({entry.via.split()[0] for entry in session.machine.ledger.entries()})
+
+
+@pytest.mark.parametrize("host", ["ws2012r2", "ws2016", "ws2022", "azure-gen2"])
+def test_before_another_kernel_everything_goes_back(guest: Compose, host: str) -> None:
+    session = booted(guest(host=host))
+    assert shared(session) == ["gpadl", "hypercall", "monitor", "reference", "siefp", "simp", "vp"]
+    session.call(session.kernel.arch.machine_shutdown, True)
+    assert shared(session) == []
+    assert session.server.state.name == "DISCONNECTED"
+
+
+def test_a_host_without_unload_keeps_what_the_vmbus_shares(guest: Compose) -> None:
+    session = booted(guest(host="ws2012"))
+    session.call(session.kernel.arch.machine_shutdown, True)
+    assert shared(session) == ["gpadl", "monitor"], "VMBus 2.4 has no UNLOAD message"
+
+
+def test_a_crash_takes_back_this_cpu_s_pages_only(guest: Compose) -> None:
+    session = booted(guest(host="azure-gen2", cpus=4))
+    session.call(session.kernel.arch.machine_crash_shutdown)
+    left = list(session.machine.ledger.entries())
+    assert {entry.via for entry in left} == {"simp", "siefp", "vp assist"}
+    assert sorted({entry.cpu for entry in left if entry.via == "simp"}) == [1, 2, 3]
+
+
+def many(cpus: int, extra: str) -> Session:
+    text = f"{default_config()}CONFIG_NR_CPUS=1024\n{extra}"
+    session = compose(BootRequest(config=text, vm=VmConfig(cpus=cpus, memory=4 << 30, host="azure-gen2")))
+    assert isinstance(session, Session)
+    return session
+
+
+def test_ipis_beyond_64_vps_take_the_sparse_set() -> None:
+    with many(130, "") as session:
+        session.boot()
+        kernel = session.kernel
+        seen: list[int] = []
+        before = session.machine.stats.hypercall
+        targets = [0, 63, 64, 100, 129]
+        session.call(
+            lambda: kernel.cpus.smp_call_function_many(targets, lambda: seen.append(kernel.cpus.smp_processor_id()))
+        )
+        assert sorted(seen) == targets[1:], "the caller is not among those that are called"
+        assert session.machine.stats.hypercall == before + 1
+
+
+def test_processors_beyond_eight_bits_of_apic_id_need_x2apic() -> None:
+    with many(300, "") as session:
+        session.boot()
+        assert session.kernel.cpus.num_online_cpus() == 255
+        assert texts(session).count("ACPI: x2apic entry ignored") == 45
+    with many(300, "CONFIG_X86_X2APIC=y\n") as session:
+        session.boot()
+        assert session.kernel.cpus.num_online_cpus() == 300
+        assert "Hyper-V: Using enlightened APIC (x2apic mode)" in texts(session)

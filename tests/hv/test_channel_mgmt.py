@@ -7,8 +7,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from hvkernel.abi import guids
-from hvkernel.abi.vmbus import CHANNEL_MESSAGES, VmbusChannelMessageType
-from hvkernel.hv.channel_mgmt import channel_message_table, hv_get_dev_type
+from hvkernel.abi.vmbus import CHANNEL_MESSAGES, VmbusChannelMessageType, VmbusDeviceType
+from hvkernel.hv.channel_mgmt import channel_message_table, hv_get_dev_type, init_vp_index
 from hvkernel.hv.negotiate import vmbus_prep_negotiate_resp
 from hvkernel.hv.vmbus_devs import VMBUS_DEVS, device_type_of
 
@@ -51,3 +51,68 @@ def test_handlers_and_the_protocol_table_agree() -> None:
         assert entry.blocking == wanted[number].blocking
     blocking = [VmbusChannelMessageType(number).name for number, one in channel_message_table.items() if one.blocking]
     assert blocking == ["CHANNELMSG_OFFERCHANNEL", "CHANNELMSG_RESCIND_CHANNELOFFER"]
+
+
+class Numa:
+    """Just what init_vp_index asks: CPUs by node, all online."""
+
+    def __init__(self, nodes: list[list[int]]) -> None:
+        cpus = [cpu for node in nodes for cpu in node]
+        self.hv_numa_map = [0] * len(nodes)
+        self.next_numa_node_id = 0
+        self.vmbus_proto_version = 0x50003
+        self.cpus = SimpleNamespace(
+            num_online_cpus=lambda: len(cpus),
+            nr_node_ids=lambda: len(nodes),
+            cpumask_of_node=lambda node: nodes[node],
+            cpu_to_node=lambda cpu: next(n for n, node in enumerate(nodes) if cpu in node),
+        )
+
+
+def channel(device_type: int, index: int = 0, primary: Any = None) -> Any:
+    return SimpleNamespace(
+        device_id=device_type,
+        offermsg=SimpleNamespace(sub_channel_index=index),
+        primary_channel=primary,
+        sc_list=[],
+        target_cpu=-1,
+    )
+
+
+def place(v: Any, *channels: Any) -> list[int]:
+    for one in channels:
+        init_vp_index(v, one)
+    return [one.target_cpu for one in channels]
+
+
+def test_performance_channels_go_round_the_nodes() -> None:
+    v: Any = Numa([[0, 1], [2, 3]])
+    scsi = [channel(VmbusDeviceType.HV_SCSI) for _ in range(5)]
+    assert place(v, *scsi) == [0, 2, 1, 3, 0]
+
+
+def test_slow_channels_stay_on_the_connect_cpu() -> None:
+    v: Any = Numa([[4, 5], [0, 1]])
+    assert place(v, channel(VmbusDeviceType.HV_KVP), channel(VmbusDeviceType.HV_UNKNOWN)) == [0, 0]
+    assert v.hv_numa_map == [0, 0]
+
+
+def test_sub_channels_of_a_device_avoid_each_other() -> None:
+    v: Any = Numa([[0, 1, 2, 3]])
+    primary = channel(VmbusDeviceType.HV_NIC)
+    (first,) = place(v, primary)
+    place(v, channel(VmbusDeviceType.HV_SCSI), channel(VmbusDeviceType.HV_SCSI))
+    subs = [channel(VmbusDeviceType.HV_NIC, index, primary) for index in (1, 2, 3)]
+    for one in subs:
+        primary.sc_list.append(one)
+        init_vp_index(v, one)
+    assert sorted([first, *(one.target_cpu for one in subs)]) == [0, 1, 2, 3]
+    extra = channel(VmbusDeviceType.HV_NIC, 4, primary)
+    primary.sc_list.append(extra)
+    init_vp_index(v, extra)
+    assert extra.target_cpu in range(4), "more channels than CPUs: any CPU will do"
+
+
+def test_a_node_without_cpus_is_passed_over() -> None:
+    v: Any = Numa([[0], [], [1]])
+    assert place(v, *(channel(VmbusDeviceType.HV_SCSI) for _ in range(3))) == [0, 1, 0]

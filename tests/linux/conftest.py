@@ -188,15 +188,19 @@ class Guest:
         if prepare is not None:
             prepare(self.machine)
         self.arch = TestArch(bits)
-        self.kernel = Kernel(
-            self.machine,
-            Config(config or {}),
-            Release(),
-            self.arch,  # type: ignore[arg-type]
-            page_size=page_size,
-            core=core,
-            initrd=initrd,
-        )
+        try:
+            self.kernel = Kernel(
+                self.machine,
+                Config(config or {}),
+                Release(),
+                self.arch,  # type: ignore[arg-type]
+                page_size=page_size,
+                core=core,
+                initrd=initrd,
+            )
+        except BaseException:
+            self.machine.close()
+            raise
         if up:
             self.bring_up(cpus)
 
@@ -276,7 +280,9 @@ class FakeHba:
             slave_alloc=self.slave_alloc,
             eh_timed_out=self.eh_timed_out if options.get("eh") else None,
         )
-        self.host = k.scsi.scsi_host_alloc(self.template)
+        host = k.scsi.scsi_host_alloc(self.template)
+        assert host is not None
+        self.host = host
         self.host.max_id, self.host.max_channel, self.host.max_lun = 2, 0, 255
         self.host.max_cmd_len = 16
 

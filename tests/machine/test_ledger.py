@@ -53,6 +53,32 @@ def test_overlaps_are_counted() -> None:
     assert [ledger.host_can_reach(HvPfn(n)) for n in range(4, 8)] == [False, False, True, True]
 
 
+def test_more_overlaps_than_a_byte_can_count() -> None:
+    ledger = Ledger(10)
+    for key in range(300):
+        ledger.share(HvPfn(2), 3 if key % 2 else 1, "gpa-range", key, 0, 0)
+        ledger.share(HvPfn(4), 1, "gpa-range", "all", key, 0)
+        ledger.share(HvPfn(3), 2, "gpa-range", "all", key, 0)
+    assert [ledger.count(HvPfn(n)) for n in range(1, 6)] == [0, 300, 450, 750, 0]
+    assert len(ledger.revoke("gpa-range", "all")) == 600
+    assert [ledger.count(HvPfn(n)) for n in range(1, 6)] == [0, 300, 150, 150, 0]
+    for key in range(300):
+        assert ledger.host_can_reach(HvPfn(2))
+        ledger.revoke("gpa-range", key)
+        assert ledger.count(HvPfn(2)) == 299 - key
+    assert ledger.first_shared(HvPfn(0), 10) is None
+
+
+def test_questions_about_pages_outside() -> None:
+    ledger = Ledger(4)
+    ledger.share(HvPfn(3), 1, "simp", 0, 0, 0)
+    assert [ledger.count(HvPfn(n)) for n in (-1, 4, 1 << 40)] == [0, 0, 0]
+    assert not any(ledger.host_can_reach(HvPfn(n)) for n in (-1, 4, 1 << 40))
+    assert ledger.first_shared(HvPfn(-2), 2) is None
+    assert ledger.first_shared(HvPfn(-2), 9) == 3
+    assert ledger.first_shared(HvPfn(4), 9) is None
+
+
 def test_mistakes_name_what_and_the_limit() -> None:
     ledger = Ledger(10)
     with pytest.raises(LedgerError, match=r"^share via 'simp' key 0: pages = 0, at least 1 is needed$"):
@@ -114,6 +140,9 @@ class LedgerModel(RuleBasedStateMachine):
                 want.update(range(start, start + pages))
         assert [self.ledger.count(HvPfn(n)) for n in range(SIZE)] == [want[n] for n in range(SIZE)]
         assert sum(e.pages for e in self.ledger.entries()) == want.total()
+        for first, pages in ((0, SIZE), (3, 5), (17, 1)):
+            shared = [n for n in range(first, first + pages) if want[n]]
+            assert self.ledger.first_shared(HvPfn(first), pages) == (min(shared) if shared else None)
 
 
 TestLedgerModel = LedgerModel.TestCase

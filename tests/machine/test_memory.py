@@ -430,7 +430,7 @@ def test_another_process_sees_the_same_memory(memory: Memory) -> None:
     ],
 )
 def test_bad_ram_is_refused_by_name_value_and_limit(ram: list[tuple[int, int]], message: str) -> None:
-    with pytest.raises(ValueError) as caught:  # noqa: PT011  the whole text is compared
+    with pytest.raises(ValueError) as caught:
         Memory(ram)
     assert str(caught.value) == message
 

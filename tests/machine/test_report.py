@@ -52,11 +52,12 @@ def test_a_finding_has_time_side_and_the_guests_call_chain(make: Make) -> None:
         "def vmbus_close(): refuse()\ndef vmbus_free_ring(): vmbus_close()",
         refuse=host.refuse,
     )
-    vsc = _module("hvkernel_storvsc.vsc", "def storvsc_remove(): free()", free=driver.vmbus_free_ring)
+    vsc = _module("hvkernel_storvsc.vsc", "def storvsc_remove(): (lambda: free())()", free=driver.vmbus_free_ring)
+    arch = _module("hvkernel_x86.guest", "__path__ = []\ndef hv_shutdown(): remove()", remove=vsc.storvsc_remove)
 
     def body() -> None:
         machine.delay(123)
-        vsc.storvsc_remove()
+        arch.hv_shutdown()
 
     machine.call(body)
     (finding,) = machine.findings
@@ -66,6 +67,7 @@ def test_a_finding_has_time_side_and_the_guests_call_chain(make: Make) -> None:
         "vmbus_close (hvkernel/hv/channel.py)",
         "vmbus_free_ring (hvkernel/hv/channel.py)",
         "storvsc_remove (hvkernel_storvsc/vsc.py)",
+        "hv_shutdown (hvkernel_x86/guest/__init__.py)",
     )
     assert machine.guest_call_chain() == ()
 

@@ -490,6 +490,41 @@ def test_a_task_can_kill_another_but_not_itself(make: Make) -> None:
     assert victim.done
 
 
+def test_a_task_can_kill_the_one_that_made_it(make: Make) -> None:
+    machine = make()
+
+    def parent() -> None:
+        me = machine.current
+        assert me is not None
+        machine.spawn(lambda: me.kill(), name="child")
+        machine.block()
+
+    task = machine.spawn(parent, name="parent")
+    assert machine.run() == "idle"
+    assert task.done
+
+
+def test_a_dying_task_cannot_kill_its_killer(make: Make) -> None:
+    machine = make()
+    out: list[str] = []
+
+    def victim() -> None:
+        try:
+            machine.block()
+        finally:
+            try:
+                killer.kill()
+            except MachineError as error:
+                out.append(str(error))
+
+    task = machine.spawn(victim, name="victim")
+    killer = machine.spawn(task.kill, name="killer")
+    assert machine.run() == "idle"
+    assert out == ["task 'killer' cannot be ended: it is ending another"]
+    assert killer.done
+    assert killer.error is None
+
+
 def test_an_error_while_a_task_is_killed_reaches_the_killer(make: Make) -> None:
     machine = make()
 
@@ -646,7 +681,7 @@ def test_a_machine_belongs_to_its_thread(make: Make) -> None:
 
 @pytest.mark.parametrize("policy", ["", "lifo", "random", "random:", "random:x", "fifo:1", "random:1.5"])
 def test_an_unknown_policy_is_refused(policy: str) -> None:
-    with pytest.raises(ValueError) as caught:  # noqa: PT011  the whole text is compared
+    with pytest.raises(ValueError) as caught:
         Machine([(0, 4096)], [VpTopology(0, 0)], policy=policy)
     want = f"policy: {policy!r} is not a policy; there are 'fifo' and 'random:SEED' with an integer SEED"
     assert str(caught.value) == want

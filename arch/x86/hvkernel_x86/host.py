@@ -175,7 +175,7 @@ class HostX86:
     def _cpuid_leaves(self) -> dict[int, tuple[int, int, int, int]]:
         p, w = self.partition, self.partition.words
         b, c, d = _words(self._vendor)
-        ecx = _ECX1 | _ECX1_HYPERVISOR | _ECX1_DEADLINE | (_ECX1_X2APIC if p.processor.x2apic else 0)
+        ecx = _ECX1 | _ECX1_HYPERVISOR | _ECX1_DEADLINE | (_ECX1_X2APIC if self.lapics.x2apic_available else 0)
         hb, hc, hd = _words("Microsoft Hv")
         brand = f"{'Intel(R) Xeon(R)' if self._vendor == 'GenuineIntel' else 'AMD EPYC'} Processor".ljust(48, "\0")
         leaves = {

@@ -84,10 +84,14 @@ class Lapic:
 class Lapics:
     """The local APICs of a partition."""
 
-    __slots__ = ("_partition", "states")
+    __slots__ = ("_partition", "states", "x2apic_available")
 
     def __init__(self, partition: Partition, boot_vp: int) -> None:
         self._partition = partition
+        self.x2apic_available = partition.processor.x2apic or any(
+            partition.hw_id(vp) >= _BROADCAST for vp in partition.vp_indices
+        )
+        """Whether CPUID announces x2APIC: as the profile says, and always where an APIC id does not fit eight bits."""
         self.states = {vp: Lapic(vp, vp == boot_vp) for vp in partition.vp_indices}
 
     # registers by offset; the x2APIC MSR number is 0x800 + offset / 16
@@ -145,7 +149,7 @@ class Lapics:
     def write_base(self, vp: int, value: int) -> bool:
         """Write IA32_APIC_BASE. The page cannot be moved (*unspecified*; TLFS allows a fixed one)."""
         state = self.states[vp]
-        if value & _BASE_X2APIC and not (self._partition.processor.x2apic and value & _BASE_ENABLE):
+        if value & _BASE_X2APIC and not (self.x2apic_available and value & _BASE_ENABLE):
             return False
         if value & ~0xFFF != APIC_BASE:
             return False

@@ -8,7 +8,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Final
 
-from hvkernel_x86.tlfs_structs import *  # noqa: F403  # they are this module's names too
+from hvkernel_x86.tlfs_structs import *
 
 HYPERV_CPUID_VENDOR_AND_MAX_FUNCTIONS: Final = 0x4000_0000
 """CPUID leaf: highest leaf (EAX), "Microsoft Hv" (EBX, ECX, EDX). (arch/x86/include/asm/hyperv-tlfs.h:18 @6.1.192)"""

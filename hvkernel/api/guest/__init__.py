@@ -7,14 +7,14 @@ functions that work on them, one per kernel header, reached through :class:`Kern
 
 from __future__ import annotations
 
-from .arch import *  # noqa: F403
-from .block import *  # noqa: F403
-from .device import *  # noqa: F403
-from .hyperv import *  # noqa: F403
-from .kernel import *  # noqa: F403
-from .mm import *  # noqa: F403
-from .mshyperv import *  # noqa: F403
-from .sched import *  # noqa: F403
-from .scsi import *  # noqa: F403
-from .smp import *  # noqa: F403
-from .time import *  # noqa: F403
+from .arch import *
+from .block import *
+from .device import *
+from .hyperv import *
+from .kernel import *
+from .mm import *
+from .mshyperv import *
+from .sched import *
+from .scsi import *
+from .smp import *
+from .time import *

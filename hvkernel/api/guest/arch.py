@@ -122,6 +122,9 @@ class Arch(Protocol):
 
     # boot, in calling order ------------------------------------------------------------------------------------
 
+    def hw_id_valid(self, hw_id: int) -> bool:
+        """Say whether a processor with this APIC id or MPIDR can be used at all; called before the CPUs are set up."""
+
     def attach(self, kernel: Kernel) -> None:
         """Bind the architecture to its kernel and declare its kernel objects; nothing of the guest runs yet."""
 
@@ -187,6 +190,9 @@ class Arch(Protocol):
 
     def hv_auto_eoi(self) -> bool:
         """Say whether the VMBus SINT shall be auto-EOI (never where the hypervisor does not support it)."""
+
+    def hv_get_hypervisor_version(self) -> tuple[int, int, int, int] | None:
+        """The four version words (CPUID 0x40000002 or HvRegisterHypervisorVersion), ``None`` without them."""
 
     def hv_is_hyperv_initialized(self) -> bool: ...
     def hv_is_isolation_supported(self) -> bool: ...

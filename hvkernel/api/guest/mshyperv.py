@@ -17,6 +17,7 @@ __all__ = [
     "MsHypervInfo",
     "SparseVpSet",
     "cpumask_to_vpset",
+    "host_build_line",
     "hv_do_rep_hypercall",
     "hv_generate_guest_id",
     "hv_repcomp",
@@ -109,6 +110,12 @@ def hv_do_rep_hypercall(
 def hv_generate_guest_id(kernel_version: int) -> int:
     """Return the guest OS id for a ``LINUX_VERSION_CODE``: open-source bit, Linux, version in bits 47:16."""
     return (HV_LINUX_VENDOR_ID << 48 | kernel_version << 16) & U64_MAX
+
+
+def host_build_line(words: tuple[int, int, int, int]) -> str:
+    """Format the host's version words as the kernel prints them."""
+    build, version, pack, service = words
+    return f"Hyper-V: Host Build {version >> 16}.{version & 0xFFFF}.{build}.{service & 0xFFFFFF}-{pack}-{service >> 24}"
 
 
 @dataclass(slots=True)

@@ -60,6 +60,9 @@ class Arm64Guest:
     def page_shift(self, config: Build) -> int:
         return next((shift for name, shift in PAGE_CONFIGS if config.y(name)), 12)
 
+    def hw_id_valid(self, hw_id: int) -> bool:
+        return True
+
     # boot ------------------------------------------------------------------------------------------------------
 
     def attach(self, kernel: Kernel) -> None:
@@ -153,6 +156,9 @@ class Arm64Guest:
     def hv_auto_eoi(self) -> bool:
         """Never: the hypervisor does not support it here."""
         return False
+
+    def hv_get_hypervisor_version(self) -> tuple[int, int, int, int] | None:
+        return mshyperv.hv_get_hypervisor_version(self.state)
 
     def hv_is_hyperv_initialized(self) -> bool:
         return self.state.hyperv_initialized

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from hvkernel.api.guest.mshyperv import hv_generate_guest_id
+from hvkernel.api.guest.mshyperv import host_build_line, hv_generate_guest_id
 from hvkernel.api.guest.smp import CpuhpState
 from hvkernel_arm64 import tlfs
 from hvkernel_arm64.guest import hv_core
@@ -22,6 +22,12 @@ def version_code(version: str) -> int:
     parts = [int("".join(c for c in part if c.isdigit()) or 0) for part in version.split("-")[0].split(".")]
     major, minor, sub = [*parts, 0, 0][:3]
     return major << 16 | minor << 8 | min(sub, 255)
+
+
+def hv_get_hypervisor_version(a: Arm64State) -> tuple[int, int, int, int]:
+    """Return the four version words."""
+    low, high = hv_core.hv_get_vpreg_128(a, tlfs.HV_REGISTER_HYPERVISOR_VERSION)
+    return low & MASK32, low >> 32, high & MASK32, high >> 32
 
 
 def hyperv_init(a: Arm64State) -> int:
@@ -44,11 +50,8 @@ def hyperv_init(a: Arm64State) -> int:
         f"Hyper-V: privilege flags low 0x{info.features:x}, high 0x{info.priv_high:x}, "
         f"hints 0x{info.hints:x}, misc 0x{info.misc_features:x}"
     )
-    low, high = hv_core.hv_get_vpreg_128(a, tlfs.HV_REGISTER_HYPERVISOR_VERSION)
-    build, version, pack, service = low & MASK32, low >> 32, high & MASK32, high >> 32
-    kernel.printk.pr_info(
-        f"Hyper-V: Host Build {version >> 16}.{version & 0xFFFF}.{build}.{service & 0xFFFFFF}-{pack}-{service >> 24}"
-    )
+    if not kernel.release.has("hv_common_prints_build"):
+        kernel.printk.pr_info(host_build_line(hv_get_hypervisor_version(a)))
     common = a.hv_common
     ret = common.hv_common_init()
     if ret:

@@ -57,7 +57,7 @@ class Arm64State:
     @property
     def machine(self) -> Any:
         """The machine under the kernel: its clock is the processors' counter."""
-        return getattr(self.kernel, "machine")  # noqa: B009  (not part of what drivers may know)
+        return getattr(self.kernel, "machine")  # noqa: B009 # not part of what drivers may know
 
     @property
     def hv_common(self) -> HvCommon:

@@ -57,6 +57,9 @@ class X86Guest:
     def page_shift(self, config: Build) -> int:
         return 12
 
+    def hw_id_valid(self, hw_id: int) -> bool:
+        return apic.apic_id_valid(self.state, hw_id)
+
     # boot ------------------------------------------------------------------------------------------------------
 
     def attach(self, kernel: Kernel) -> None:
@@ -166,6 +169,9 @@ class X86Guest:
 
     def hv_auto_eoi(self) -> bool:
         return not self.ms_hyperv.hints & tlfs.HV_DEPRECATING_AEOI_RECOMMENDED
+
+    def hv_get_hypervisor_version(self) -> tuple[int, int, int, int] | None:
+        return mshyperv.hv_get_hypervisor_version(self.state)
 
     def hv_is_hyperv_initialized(self) -> bool:
         return hv_init.hv_is_hyperv_initialized(self.state)

@@ -29,6 +29,7 @@ APIC_DM_INIT: Final = 0x500
 APIC_DM_STARTUP: Final = 0x600
 APIC_INT_LEVELTRIG: Final = 0x8000
 APIC_INT_ASSERT: Final = 0x4000
+XAPIC_IDS: Final = 0xFF
 X2APIC_MSR_BASE: Final = 0x800
 MSR_IA32_APICBASE: Final = 0x1B
 X2APIC_ENABLE: Final = 1 << 10
@@ -102,9 +103,22 @@ class Apic:
             self.icr_write(vector, self._a.kernel.cpus.cpu(cpu).hw_id)
 
 
+def x2apic_supported(a: X86State) -> bool:
+    """Say whether the kernel is built for x2APIC and the processor has it."""
+    return a.kernel.config.y("X86_X2APIC") and a.boot_cpu_has(X86_FEATURE_X2APIC)
+
+
+def apic_id_valid(a: X86State, apicid: int) -> bool:
+    """Say whether a CPU can be addressed: xAPIC ids are eight bits, and 255 means all. Others are ignored."""
+    if apicid < XAPIC_IDS or x2apic_supported(a):
+        return True
+    a.kernel.printk.pr_warn("ACPI: x2apic entry ignored")
+    return False
+
+
 def generic_apic_probe(a: X86State) -> None:
     """Choose the mode: x2APIC where the processor has it and the kernel is built for it, else xAPIC."""
-    a.apic = Apic(a, a.kernel.config.y("X86_X2APIC") and a.boot_cpu_has(X86_FEATURE_X2APIC))
+    a.apic = Apic(a, x2apic_supported(a))
     setup_local_APIC(a)
 
 

@@ -17,6 +17,7 @@ from hvkernel.abi.tlfs import (
     HV_MSR_HYPERCALL_AVAILABLE,
     HV_MSR_VP_INDEX_AVAILABLE,
 )
+from hvkernel.api.guest.mshyperv import host_build_line
 from hvkernel_x86 import tlfs
 from hvkernel_x86.guest import hv_init, mmu, tsc
 from hvkernel_x86.guest.apic import (
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from hvkernel_x86.guest.state import X86State
 
 NAME: Final = "Microsoft Hyper-V"
+HV_X64_HYPERV_NESTED: Final = 1 << 12
+"""Recommendation bit of kernels from 6.3 on (arch/x86/include/asm/hyperv-tlfs.h)."""
 
 
 def ms_hyperv_platform(a: X86State) -> bool:
@@ -67,28 +70,51 @@ def hv_get_tsc_khz(a: X86State) -> int:
     return a.rdmsr(tlfs.HV_X64_MSR_TSC_FREQUENCY) // 1000
 
 
+def alternate_hex(value: int) -> str:
+    """Format as printk's ``%#x``: zero has no prefix."""
+    return f"{value:#x}" if value else "0"
+
+
+def hv_get_hypervisor_version(a: X86State) -> tuple[int, int, int, int] | None:
+    """Return the four version words, ``None`` on a hypervisor without that leaf."""
+    if a.vp.cpuid(tlfs.HYPERV_CPUID_VENDOR_AND_MAX_FUNCTIONS)[0] < tlfs.HYPERV_CPUID_VERSION:
+        return None
+    return a.vp.cpuid(tlfs.HYPERV_CPUID_VERSION)
+
+
 def ms_hyperv_init_platform(a: X86State) -> None:
     """Read the feature words, print them in the kernel's order, and set the platform's hooks."""
     kernel, vp, info = a.kernel, a.vp, a.ms_hyperv
     pr_info = kernel.printk.pr_info
     if kernel.config.y("PARAVIRT"):
         a.pv_info_name = "Hyper-V"
-    info.features, info.priv_high, _, info.misc_features = vp.cpuid(tlfs.HYPERV_CPUID_FEATURES)
+    info.features, info.priv_high, ext_features, info.misc_features = vp.cpuid(tlfs.HYPERV_CPUID_FEATURES)
     info.hints = vp.cpuid(tlfs.HYPERV_CPUID_ENLIGHTMENT_INFO)[0]
     max_leaf = vp.cpuid(tlfs.HYPERV_CPUID_VENDOR_AND_MAX_FUNCTIONS)[0]
-    pr_info(
-        f"Hyper-V: privilege flags low 0x{info.features:x}, high 0x{info.priv_high:x}, "
-        f"hints 0x{info.hints:x}, misc 0x{info.misc_features:x}"
-    )
+    if kernel.release.has("x86_privilege_flags_ext"):
+        words = (info.features, info.priv_high, ext_features, info.hints, info.misc_features)
+        names = ("low", "high", "ext", "hints", "misc")
+        pr_info(
+            "Hyper-V: privilege flags "
+            + ", ".join(f"{n} {alternate_hex(w)}" for n, w in zip(names, words, strict=True))
+        )
+    else:
+        pr_info(
+            f"Hyper-V: privilege flags low 0x{info.features:x}, high 0x{info.priv_high:x}, "
+            f"hints 0x{info.hints:x}, misc 0x{info.misc_features:x}"
+        )
     info.max_vp_index, info.max_lp_index, _, _ = vp.cpuid(tlfs.HYPERV_CPUID_IMPLEMENT_LIMITS)
     kernel.printk.pr_debug(
         f"Hyper-V: max {info.max_vp_index} virtual processors, {info.max_lp_index} logical processors"
     )
-    if max_leaf >= tlfs.HYPERV_CPUID_VERSION:
-        eax, ebx, ecx, edx = vp.cpuid(tlfs.HYPERV_CPUID_VERSION)
+    if kernel.release.has("nested_hypervisor_line") and info.hints & HV_X64_HYPERV_NESTED:
+        pr_info("Hyper-V: running on a nested hypervisor")
+    version = hv_get_hypervisor_version(a)
+    if version is not None and not kernel.release.has("hv_common_prints_build"):
         if kernel.release.has("x86_host_build_as_version"):
-            pr_info(f"Hyper-V: Host Build {ebx >> 16}.{ebx & 0xFFFF}.{eax}.{edx & 0xFFFFFF}-{ecx}-{edx >> 24}")
+            pr_info(host_build_line(version))
         else:
+            eax, ebx, ecx, edx = version
             pr_info(f"Hyper-V Host Build:{eax}-{ebx >> 16}.{ebx & 0xFFFF}-{ecx}-{edx >> 24}.{edx & 0xFFFFFF}")
     frequency_msrs = bool(
         info.features & HV_ACCESS_FREQUENCY_MSRS and info.misc_features & tlfs.HV_FEATURE_FREQUENCY_MSRS_AVAILABLE
@@ -107,7 +133,7 @@ def ms_hyperv_init_platform(a: X86State) -> None:
         pr_info(f"Hyper-V: Nested features: 0x{info.nested_features:x}")
     if frequency_msrs:
         a.lapic_timer_period = a.rdmsr(tlfs.HV_X64_MSR_APIC_FREQUENCY) // kernel.timers.HZ
-        pr_info(f"Hyper-V: LAPIC Timer Frequency: {a.lapic_timer_period:#x}")
+        pr_info(f"Hyper-V: LAPIC Timer Frequency: {alternate_hex(a.lapic_timer_period)}")
     if info.features & HV_ACCESS_TSC_INVARIANT:
         a.wrmsr(tlfs.HV_X64_MSR_TSC_INVARIANT_CONTROL, 1)
         a.tsc_reliable = True

@@ -1,0 +1,89 @@
+"""What many boots share: data read from files, parsed once, and immutable from then on.
+
+A :class:`Workshop` belongs to one set of :class:`~hvkernel.boot.plugins.Plugins`, and so to whoever boots with them: a
+command, a test, a matrix worker. It never changes what a boot does, only what it costs: ``tests/boot/test_workshop.py``
+boots with a used one and with a fresh one and compares.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from hvkernel.config.profile import load_profile
+from hvkernel.config.releases import KernelRelease, load_release
+from hvkernel.kconfig import Build, ConfigFile, KconfigTrees, evaluate, parse_config, read_config_text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from hvkernel.boot.request import BootRequest
+    from hvkernel.config.profile import HostProfile
+
+__all__ = ["Workshop"]
+
+_KEPT: Final = 16
+"""Parsed ``.config`` files, and builds, kept at most; a whole one takes about 2 MB."""
+
+_BuildKey = tuple[str, str | None, str | None, int | None, int | None, tuple[tuple[str, str], ...]]
+
+
+class Workshop:
+    """Profiles, releases, ``.config`` files and Kconfig trees, each read when it is first asked for."""
+
+    def __init__(self) -> None:
+        self._profiles: dict[str, HostProfile] = {}
+        self._releases: dict[str, KernelRelease] = {}
+        self._configs: dict[tuple[str, str], ConfigFile] = {}
+        self._builds: dict[_BuildKey, tuple[ConfigFile, Build]] = {}
+        self._trees = KconfigTrees()
+
+    def profile(self, name: str, where: str) -> HostProfile:
+        """Return the host profile called ``name``; see :func:`hvkernel.config.profile.load_profile`."""
+        profile = self._profiles.get(name)
+        if profile is None:
+            profile = self._profiles[name] = load_profile(name, where=where)
+        return profile
+
+    def release(self, version: str) -> KernelRelease:
+        """Return a kernel release; see :func:`hvkernel.config.releases.load_release`."""
+        release = self._releases.get(version)
+        if release is None:
+            release = self._releases[version] = load_release(version)
+        return release
+
+    def config(self, source: Path | str) -> ConfigFile:
+        """Return what a ``.config`` says: a path, which is read each time, or the text itself.
+
+        :raises ConfigError: as :func:`hvkernel.kconfig.read_config` does.
+        """
+        key = ("<config>", source) if isinstance(source, str) else (str(source), read_config_text(source))
+        config = self._configs.get(key)
+        if config is None:
+            config = parse_config(key[1], name=key[0])
+            while len(self._configs) >= _KEPT:
+                del self._configs[next(iter(self._configs))]
+            self._configs[key] = config
+        return config
+
+    def build(self, request: BootRequest, file: ConfigFile, texts: Mapping[str, str]) -> Build:
+        """Evaluate a parsed ``.config``; see :func:`hvkernel.kconfig.evaluate`.
+
+        :param texts: name to Kconfig text of each plugin.
+        """
+        key = (file.name, request.arch, request.release, request.page_size, request.bits, tuple(texts.items()))
+        kept, build = self._builds.get(key, (None, None))
+        if build is None or kept is not file:
+            build = evaluate(
+                file,
+                arch=request.arch,
+                release=request.release,
+                page_size=request.page_size,
+                bits=request.bits,
+                plugin_kconfigs=texts,
+                trees=self._trees,
+            )
+            while len(self._builds) >= _KEPT:
+                del self._builds[next(iter(self._builds))]
+            self._builds[key] = (file, build)
+        return build

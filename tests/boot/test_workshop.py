@@ -1,0 +1,57 @@
+"""What boots share changes what they cost, never what they do."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import pytest
+
+from hvkernel.boot.plugins import load
+from hvkernel.boot.request import read_request
+from hvkernel.boot.session import boot, configure
+from hvkernel.kconfig import ConfigError
+
+CONFIGS = Path(__file__).parents[1] / "data" / "configs"
+
+
+@pytest.fixture
+def cloud(tmp_path: Path) -> Path:
+    path = tmp_path / "cloud.config"
+    path.write_bytes(gzip.decompress((CONFIGS / "debian12-6.1.192-cloud-amd64.config.gz").read_bytes()))
+    return path
+
+
+def test_a_used_workshop_boots_as_a_fresh_one(cloud: Path) -> None:
+    used = load()
+    boot(read_request(arch="arm64"), used)
+    boot(read_request(config=cloud, host="ws2019/gen1"), used)
+    first = boot(read_request(config=cloud), used)
+    assert first.model_dump_json() == boot(read_request(config=cloud), used).model_dump_json()
+    assert first.model_dump_json() == boot(read_request(config=cloud), load()).model_dump_json()
+
+
+def test_a_config_is_parsed_and_evaluated_once(cloud: Path) -> None:
+    plugins = load()
+    build = configure(read_request(config=cloud), plugins)
+    assert configure(read_request(config=cloud), plugins) is build
+    assert configure(read_request(config=cloud, bits=32), plugins) is not build
+    assert configure(read_request(config=cloud), load()) is not build
+
+
+def test_a_config_that_changes_on_disk_is_read_again(cloud: Path) -> None:
+    plugins = load()
+    assert configure(read_request(config=cloud), plugins).m("HYPERV_STORAGE")
+    cloud.write_text(cloud.read_text().replace("CONFIG_HYPERV_STORAGE=m\n", "# CONFIG_HYPERV_STORAGE is not set\n"))
+    assert not configure(read_request(config=cloud), plugins).enabled("HYPERV_STORAGE")
+    cloud.write_text("no .config\n")
+    with pytest.raises(ConfigError, match=r"cloud\.config:1: not a \.config line"):
+        configure(read_request(config=cloud), plugins)
+
+
+def test_a_profile_and_its_offers_are_read_once() -> None:
+    workshop = load().workshop
+    profile = workshop.profile("ws2022", "--host")
+    assert workshop.profile("ws2022", "--host") is profile
+    assert profile.devices(2) is profile.devices(2)
+    assert workshop.release("6.1.192") is workshop.release("6.1.192")
