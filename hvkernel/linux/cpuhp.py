@@ -246,7 +246,11 @@ class Cpuhp:
         return 0
 
     def cpu_down(self, cpu: int) -> int:
-        """Take a CPU offline: 0, -EINVAL when it is not online, -EBUSY for the last one or the boot CPU."""
+        """Take a CPU offline: 0, -EINVAL when it is not online, -EBUSY for the last one or the boot CPU.
+
+        Its timers move to the caller's CPU. Its threads stay where they are until it is online again: the kernel would
+        move those that are bound to no CPU, and none here is.
+        """
         this = self._kernel.cpus.cpu(cpu)
         if not this.online:
             return -EINVAL
@@ -269,6 +273,8 @@ class Cpuhp:
         vp.irq_enabled = False
         vp.set_entry(None)
         vp.stop()
+        cpu.tick = None
+        self._kernel.timers.migrate(cpu)
         self._undo_prepare(cpu)
         return 0
 

@@ -193,6 +193,15 @@ class DriverCore:
             if dev in drv.devices:
                 drv.devices.remove(dev)
 
+    def device_driver_attach(self, drv: DeviceDriver, dev: Device) -> int:
+        """Bind by hand, as a write to the driver's ``bind`` file: 0, -ENODEV when they do not match, or the probe's
+        errno."""
+        with self._lock(dev):
+            if self._match(drv, dev) <= 0 or dev.driver is not None:
+                return -ENODEV
+            self._probe(drv, dev)
+            return 0 if dev.driver is not None else dev.probe_error or -ENODEV
+
     # binding ---------------------------------------------------------------------------------------------------
 
     def _match(self, drv: DeviceDriver, dev: Device) -> int:

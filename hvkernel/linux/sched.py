@@ -82,8 +82,11 @@ class Sched:
 
     # blocking --------------------------------------------------------------------------------------------------
 
-    def schedule_blocked(self) -> None:
-        """Give the CPU away until somebody wakes the caller; may return early."""
+    def schedule_blocked(self, deadline: int | None = None) -> None:
+        """Give the CPU away until somebody wakes the caller, or until ``deadline``; may return early.
+
+        :param deadline: absolute virtual time, 100 ns units.
+        """
         machine = self._machine
         task = machine.current
         vp = machine.current_vp
@@ -94,11 +97,11 @@ class Sched:
             self._scheduling_while_atomic(cpu, task)
         worker = task.locals.get("worker")
         if worker is None:
-            machine.block()
+            machine.block(deadline)
             return
         worker.sleeping()
         try:
-            machine.block()
+            machine.block(deadline)
         finally:
             worker.awake()
 
@@ -185,7 +188,7 @@ class Sched:
         machine = self._machine
         deadline = machine.clock.now + low * UNITS_PER_US
         while machine.clock.now < deadline:
-            machine.block(deadline)
+            self.schedule_blocked(deadline)
 
     def udelay(self, usecs: int) -> None:
         """Busy-wait."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from hvkernel.api.guest.kernel import Export, Import, KernelObject
 from hvkernel.api.guest.scsi import Scsi as ScsiApi
 from hvkernel.linux.scsi_cdrom import ScsiGeneric, SrDriver
-from hvkernel.linux.scsi_disk import SdDriver
+from hvkernel.linux.scsi_sd import SdDriver
 
 if TYPE_CHECKING:
     from hvkernel.linux.kernel import Kernel

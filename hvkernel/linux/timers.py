@@ -112,6 +112,12 @@ class Timers:
                 self._kernel.arch.send_ipi([cpu.cpu], IpiKind.RESCHEDULE)
         return int(was)
 
+    def migrate(self, cpu: Cpu) -> None:
+        """timers_dead_cpu(): what was armed on ``cpu`` goes to this CPU."""
+        pending, cpu.timers[:] = [entry for entry in cpu.timers if entry[2].seq == entry[1]], []
+        for expires, _, timer in sorted(pending, key=lambda entry: entry[:2]):
+            self._mod(timer, expires, self._kernel.cpus.this_cpu())
+
     def del_timer(self, timer: TimerList) -> bool:
         """Disarm; True when it was pending. Its interrupt, if programmed, comes and finds nothing."""
         was = timer.base is not None
