@@ -340,6 +340,9 @@ def outside(kconf: Tree, kept: list[Any]) -> list[str]:
     for symbol in plain:
         if symbol not in listed:
             lines += [f"config {symbol.name}", f'\t{TYPES[symbol.orig_type]} "{symbol.name}"']
+            terms = [t for t in reduced(symbol.direct_dep, keep) if all(s in keep for s in symbols_of(t))]
+            if terms and prompted(symbol):
+                lines.append(f"\tdepends on {text_of(terms)}")
             lines += [*default_lines(symbol, keep), ""]
     return lines
 

@@ -325,11 +325,12 @@ class Profiles(Generated):
             generations = ", ".join(
                 f"gen{g}" + (" (default)" if g == p.default_generation else "") for g in p.generations
             )
+            listed = ", ".join(f"gen{g}: {p.listed_cpus(g) or '-'}" for g in p.generations)
             rows.append(
                 (
                     code(p.name), p.title, ", ".join(p.architectures), generations, code(p.build.text),
                     versions(p.vmbus.versions), "yes" if p.vmbus.message_connection_4 else "no",
-                    f"{p.vmbus.gpadl_total_mb} MiB", str(p.acpi.extra_cpus),
+                    f"{p.vmbus.gpadl_total_mb} MiB", listed,
                 )
             )  # fmt: skip
         head = (
@@ -341,7 +342,7 @@ class Profiles(Generated):
             "VMBus versions",
             "connection 4",
             "GPADLs",
-            "extra CPUs",
+            "CPUs listed",
         )
         yield from table(head, rows)
         for p in profiles:

@@ -14,9 +14,10 @@ from hvkernel.boot import plugins as plugin_loading
 from hvkernel.boot.fit import settle_host, unfit
 from hvkernel.boot.report import build_report, unsupported_report
 from hvkernel.boot.request import BootRequest
-from hvkernel.boot.topology import ram_ranges, topology
+from hvkernel.boot.topology import topology
 from hvkernel.config.errors import InputError
 from hvkernel.config.vm import Disk
+from hvkernel.host.firmware import ram_ranges
 from hvkernel.host.partition import Host
 from hvkernel.host.vmbus.devices import DeviceTable, slots_of
 from hvkernel.host.vmbus.server import VmbusServer
@@ -142,7 +143,7 @@ def compose(
     disks = _open_disks(request.vm, request.where)
     try:
         machine = Machine(
-            ram_ranges(request.vm.memory, profile.memory.low_ram_end),
+            ram_ranges(profile, request.vm.memory),
             topology(request.vm) if vps is None else vps,
             seed=request.vm.seed,
             policy=request.vm.policy,

@@ -1,28 +1,15 @@
-"""The machine that a VM describes: RAM ranges and virtual processors."""
+"""The machine that a VM describes: its virtual processors."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from hvkernel.machine import VpTopology
 
 if TYPE_CHECKING:
     from hvkernel.config.vm import VmConfig
 
-__all__ = ["ram_ranges", "topology"]
-
-FOUR_GIB: Final = 1 << 32
-
-
-def ram_ranges(size: int, low_end: int) -> tuple[tuple[int, int], ...]:
-    """Return ``(start, bytes)`` of RAM: from zero up to ``low_end``, the rest from 4 GiB on.
-
-    :param size: bytes of RAM.
-    :param low_end: first byte above the RAM below 4 GiB; MMIO space follows it.
-    """
-    if size <= low_end:
-        return ((0, size),)
-    return ((0, low_end), (FOUR_GIB, size - low_end))
+__all__ = ["topology"]
 
 
 def topology(vm: VmConfig) -> tuple[VpTopology, ...]:

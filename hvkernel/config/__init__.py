@@ -18,7 +18,7 @@ if TYPE_CHECKING:
         load_profile,
         profile_names,
     )
-    from hvkernel.config.vm import Disk, NumaNode, VmConfig, load_vm, resolve
+    from hvkernel.config.vm import Disk, NumaNode, VmConfig, load_vm
 
 __all__ = [
     "Device",
@@ -32,11 +32,10 @@ __all__ = [
     "load_profile",
     "load_vm",
     "profile_names",
-    "resolve",
 ]
 
 _PROFILE: Final = ("Device", "DeviceClass", "HostProfile", "device_classes", "load_profile", "profile_names")
-_VM: Final = ("Disk", "NumaNode", "VmConfig", "load_vm", "resolve")
+_VM: Final = ("Disk", "NumaNode", "VmConfig", "load_vm")
 
 
 def __getattr__(name: str) -> Any:

@@ -11,6 +11,7 @@ import re
 import tomllib
 import uuid
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
 from typing import Annotated, Any, Final, Literal
@@ -174,8 +175,10 @@ class Storage(Model):
 class Acpi(Model):
     """What the firmware's tables say beyond the truth."""
 
-    extra_cpus: Annotated[int, Field(ge=0, le=2048)] = 0
-    """Processors in the MADT beyond those that exist, never enabled."""
+    listed_gen1: Annotated[int, Field(ge=0, le=2048)] = 0
+    """How many processors the MADT of generation 1 lists at least; those beyond the VM's are never enabled."""
+    listed_gen2: Annotated[int, Field(ge=0, le=2048)] = 0
+    """The same for generation 2."""
     bios_version: str = ""
     """SMBIOS type 0 version of generation 1."""
     bios_date: str = ""
@@ -223,7 +226,8 @@ class DeviceClass(Model):
         return uuid.uuid5(_NAMESPACE, f"{name}/{index}")
 
 
-class Device(Model):
+@dataclass(frozen=True, slots=True)
+class Device:
     """One offer that the profile makes."""
 
     name: str
@@ -272,6 +276,10 @@ class HostProfile(Model):
             if bool(self.kinds(generation)) != (generation in self.generations):
                 raise ValueError(f"gen{generation} must list devices exactly if generation {generation} exists")
         return self
+
+    def listed_cpus(self, generation: int) -> int:
+        """Return how many processors the MADT of a generation lists at least."""
+        return self.acpi.listed_gen1 if generation == 1 else self.acpi.listed_gen2
 
     def kinds(self, generation: int) -> tuple[str, ...]:
         """Return the device kinds of a generation, in the order of the offers."""

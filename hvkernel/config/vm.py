@@ -28,11 +28,11 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from hvkernel.config.errors import InputError
-from hvkernel.config.profile import Generation, HostProfile, Model, load_profile
+from hvkernel.config.profile import Generation, Model
 from hvkernel.config.render import input_error
 from hvkernel.config.units import format_size, parse_size
 
-__all__ = ["MAX_CPUS", "MIN_MEMORY", "Disk", "NumaNode", "VmConfig", "change_vm", "load_vm", "resolve"]
+__all__ = ["MAX_CPUS", "MIN_MEMORY", "Disk", "NumaNode", "VmConfig", "change_vm", "load_vm"]
 
 MAX_CPUS: Final = 2048
 """Most virtual processors of one VM (Windows Server 2025's published limit); a profile may have fewer."""
@@ -155,27 +155,3 @@ def change_vm(vm: VmConfig, changes: Mapping[str, Any], *, where: str) -> VmConf
         return VmConfig.model_validate({**vm.model_dump(exclude_unset=True), **changes})
     except ValidationError as error:
         raise input_error(where, error) from None
-
-
-def resolve(
-    vm: VmConfig, *, architecture: str, default_host: str, generation: int | None = None, where: str = "host"
-) -> tuple[HostProfile, int]:
-    """Settle the host profile and the generation of ``vm``.
-
-    :param architecture: the kernel's architecture, as the profiles name it.
-    :param default_host: profile when ``vm`` names none.
-    :param generation: generation of the default host when ``vm`` says neither.
-    :param where: where a wrong choice is reported (the VM file, or ``--host``).
-    :raises InputError: no such profile, a generation or a processor count it does not have, another architecture.
-    """
-    profile = load_profile(vm.host or default_host, where=where)
-    if architecture not in profile.architectures:
-        runs = ", ".join(profile.architectures)
-        raise InputError(where, "host", profile.name, f"runs {runs} guests only, this kernel is {architecture}")
-    chosen = vm.generation or (generation if vm.host is None else None) or profile.default_generation
-    if chosen not in profile.generations:
-        has = " and ".join(map(str, profile.generations))
-        raise InputError(where, "generation", chosen, f"host {profile.name} has generation {has} only")
-    if vm.cpus > profile.cpuid.max_vps:
-        raise InputError(where, "cpus", vm.cpus, f"host {profile.name} has at most {profile.cpuid.max_vps}")
-    return profile, chosen

@@ -104,7 +104,7 @@ def _srat(arch: ArchHost, shape: FirmwareShape, memory: Sequence[tuple[int, int,
         kind = AcpiSubtableHeader(AcpiSratType.ACPI_SRAT_TYPE_MEMORY_AFFINITY, AcpiSratMemAffinity.SIZE)
         flags = ACPI_SRAT_MEM_ENABLED | ACPI_SRAT_MEM_HOT_PLUGGABLE
         body += AcpiSratMemAffinity(kind, node, 0, start, size, 0, flags, 0).pack()
-    return header(b"SRAT", 3, body)
+    return header(b"SRAT", arch.srat_revision, body)
 
 
 def build_tables(

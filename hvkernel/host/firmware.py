@@ -27,14 +27,25 @@ ACPI_NVS: Final = 4
 _PAGE: Final = 0x1000
 _4G: Final = 1 << 32
 _1M: Final = 1 << 20
+_VIDEO_BAR: Final = (0xF800_0000, 0x400_0000)
+"""BAR 0 of generation 1's emulated video adapter: ``pci 0000:00:08.0`` of published logs."""
 _HOT_ADD_END: Final = 1 << 40
 """Where the hot-add ranges of the SRAT end. Real hosts go on to 2^52; memory is never added here."""
 
 
 def ram_ranges(profile: HostProfile, memory: int) -> tuple[tuple[int, int], ...]:
-    """Return ``(start, size)`` of the RAM of a VM with ``memory`` bytes on this host: below 4 GiB, the rest above."""
-    low = min(memory, profile.memory.low_ram_end)
-    return ((0, low),) if low == memory else ((0, low), (_4G, memory - low))
+    """Return ``(start, size)`` of the RAM of a VM with ``memory`` bytes on this host.
+
+    Below 4 GiB, from there up to the high MMIO window, and what is left above that.
+    """
+    high_first, high_last = profile.memory.high_mmio
+    out: list[tuple[int, int]] = []
+    for start, end in ((0, profile.memory.low_ram_end), (_4G, high_first), (high_last + 1, high_last + 1 + memory)):
+        size = min(memory, end - start)
+        if size:
+            out.append((start, size))
+        memory -= size
+    return tuple(out)
 
 
 def _srat_memory(host: Host) -> list[tuple[int, int, int]]:
@@ -53,7 +64,7 @@ def _srat_memory(host: Host) -> list[tuple[int, int, int]]:
                 ranges.insert(0, (start + taken, size - taken))
     end = max(host.machine.memory.ram[-1][0] + host.machine.memory.ram[-1][1], _4G)
     high_first, high_last = host.profile.memory.high_mmio
-    for start, stop in ((end, high_first), (high_last + 1, _HOT_ADD_END)):
+    for start, stop in ((end, high_first), (max(high_last + 1, end), _HOT_ADD_END)):
         if start < stop:
             out.append((start, stop - start, nodes[0]))
     return out
@@ -102,10 +113,11 @@ def build_firmware(host: Host, command_line: bytes) -> acpi.Acpi:
         raise ValueError(f"RAM starts at {machine.memory.ram[0][0]:#x}; it must start at 0")
     shape = FirmwareShape(
         processors=tuple((vp.hw_id, vp.node) for vp in sorted(machine.vps, key=lambda vp: vp.hw_id)),
-        extra_processors=profile.acpi.extra_cpus,
+        extra_processors=max(0, profile.listed_cpus(host.generation) - len(machine.vps)),
         generation=host.generation,
         low_mmio=profile.memory.low_mmio,
     )
+    arch_tables = host.arch.extra_tables()
     fixed = acpi.build_tables(host.arch, shape, _srat_memory(host), profile.memory.high_mmio)
     need = sum(_pages(len(data)) for _, data in fixed) + 4 * _PAGE
     top = machine.memory.ram[0][1]
@@ -129,7 +141,7 @@ def build_firmware(host: Host, command_line: bytes) -> acpi.Acpi:
         layout.place(top - 0x2000, nvs)
     dsdt, facs = layout.tables[b"DSDT"][0], layout.tables[b"FACS"][0]
     end = layout.place(end, [(b"FACP", acpi.fadt(host.arch, host.generation, dsdt, facs))])
-    listed = [layout.tables[s][0] for s in layout.tables if s not in (b"DSDT", b"FACS")]
+    listed = [layout.tables[s][0] for s in (b"FACP", *arch_tables, b"APIC", b"SRAT")]
     end = layout.place(end, [(b"XSDT", acpi.xsdt(listed))])
     root = layout.put(rsdp_at, acpi.rsdp(layout.tables[b"XSDT"][0]))
     entry = 0
@@ -147,7 +159,7 @@ def build_firmware(host: Host, command_line: bytes) -> acpi.Acpi:
         rsdp=root,
         smbios=entry,
         efi=not bios and not direct,
-        framebuffer=profile.memory.framebuffer,
+        framebuffer=_VIDEO_BAR if bios else profile.memory.framebuffer,
         command_line=command_line,
         counter_hz=profile.cpu.counter_hz,
     )

@@ -1,6 +1,6 @@
 """Kbuild: which Hyper-V objects a configuration builds in, as modules, or not at all, and whether it links.
 
-The table is that of the Makefiles of drivers/hv, arch/*/hyperv and the drivers' directories. What the kernel's
+The table is that of the Makefiles of ``drivers/hv``, ``arch/*/hyperv`` and the drivers' directories. What the kernel's
 ``obj-$(subst m,y,$(CONFIG_HYPERV))`` does stands as ``builtin=True``: built in whenever the symbol is not n.
 """
 

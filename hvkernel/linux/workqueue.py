@@ -168,7 +168,7 @@ class WorkqueueApi:
     def schedule_work_on(self, cpu: int, work: Work) -> bool:
         return self.queue_work_on(cpu, self.system_wq, work)
 
-    def schedule_on_each_cpu(self, func: Callable[[Work], None]) -> int:
+    def schedule_on_each_cpu(self, func: Callable[[Work], object]) -> int:
         """Run ``func`` on every online CPU's worker and wait."""
         works = []
         for cpu in list(self.kernel.cpus.for_each_online_cpu()):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hvkernel.config import InputError, VmConfig, load_vm, resolve
+from hvkernel.config import InputError, load_vm
 from hvkernel.config.units import format_size, parse_size
 
 
@@ -75,33 +75,6 @@ def test_a_missing_file_and_one_that_is_not_text(vm_file: Path) -> None:
     vm_file.write_bytes(b"\xff\xfe")
     with pytest.raises(InputError, match=r"vm\.toml: is not UTF-8 text$"):
         load_vm(vm_file)
-
-
-def test_the_host_and_generation_are_settled_by_file_then_defaults() -> None:
-    profile, generation = resolve(VmConfig(), architecture="x86", default_host="ws2022", generation=1)
-    assert (profile.name, generation) == ("ws2022", 1)
-    profile, generation = resolve(VmConfig(host="ws2019"), architecture="x86", default_host="ws2022", generation=1)
-    assert (profile.name, generation) == ("ws2019", 2), "the default host's generation is not this host's"
-    profile, generation = resolve(VmConfig(host="ws2019", generation=1), architecture="x86", default_host="wsl2")
-    assert (profile.name, generation) == ("ws2019", 1)
-
-
-@pytest.mark.parametrize(
-    ("vm", "architecture", "message"),
-    [
-        (VmConfig(host="ws2012", generation=2), "x86", "vm.toml: generation = 2: host ws2012 has generation 1 only"),
-        (VmConfig(host="ws2008r2", cpus=8), "x86", "vm.toml: cpus = 8: host ws2008r2 has at most 4"),
-        (
-            VmConfig(host="ws2022"),
-            "arm64",
-            "vm.toml: host = 'ws2022': runs x86 guests only, this kernel is arm64",
-        ),
-    ],
-)
-def test_an_impossible_vm_is_refused(vm: VmConfig, architecture: str, message: str) -> None:
-    with pytest.raises(InputError) as caught:
-        resolve(vm, architecture=architecture, default_host="azure-gen2", where="vm.toml")
-    assert str(caught.value) == message
 
 
 @pytest.mark.parametrize(

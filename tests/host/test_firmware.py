@@ -123,14 +123,39 @@ def test_the_madt_has_the_size_of_real_ones(build: Build, name: str, cpus: int, 
     assert len(walk(host)[b"APIC"]) == size
 
 
-def test_processors_are_listed_by_hardware_id_and_the_extra_ones_disabled(build: Build) -> None:
-    for name, extra in (("ws2016", 124), ("ws2022", 0)):
-        host = build(name, 2)
-        entries = [acpi.AcpiMadtLocalApic.unpack(data) for kind, data in madt(host) if kind == 0]
-        assert [(e.id, e.lapic_flags) for e in entries[:4]] == [(0, 1), (2, 1), (4, 1), (6, 1)]
-        assert [e.processor_id for e in entries] == list(range(1, 5 + extra))
-        assert [e.lapic_flags for e in entries[4:]] == [0] * extra
-        assert len({e.id for e in entries}) == 4 + extra
+@pytest.mark.parametrize(
+    ("name", "generation", "listed"),
+    [("ws2012", 1, 64), ("ws2012r2", 1, 64), ("ws2016", 1, 128), ("ws2016", 2, 240), ("ws2022", 1, 4), ("wsl2", 2, 4)],
+)
+def test_processors_are_listed_by_hardware_id_and_the_extra_ones_disabled(
+    build: Build, name: str, generation: int, listed: int
+) -> None:
+    # Published logs: "Allowing 64 CPUs, 60 hotplug CPUs" (BIOS 090006), "Allowing 128 CPUs, 108 hotplug CPUs" (2016),
+    # "240 Processors exceeds NR_CPUS limit of 128" (generation 2, build 14393: docker/for-win issue 608).
+    host = build(name, generation)
+    entries = [acpi.AcpiMadtLocalApic.unpack(data) for kind, data in madt(host) if kind == 0]
+    assert [(e.id, e.lapic_flags) for e in entries[:4]] == [(0, 1), (2, 1), (4, 1), (6, 1)]
+    assert [e.processor_id for e in entries] == list(range(1, listed + 1))
+    assert [e.lapic_flags for e in entries[4:]] == [0] * (listed - 4)
+    assert len({e.id for e in entries}) == listed
+
+
+def test_a_vm_with_all_processors_has_no_extra_ones(build: Build) -> None:
+    assert [kind for kind, _ in madt(build("ws2012", 1, cpus=64))].count(0) == 64
+
+
+def test_the_root_table_lists_the_tables_as_real_ones_do(build: Build) -> None:
+    # "ACPI: FACP", "WAET" or "GTDT", "APIC", "SRAT" in that order; SRAT v02 on x86 and v03 on Arm
+    for name, own, revision in (("azure-gen2", b"WAET", 2), ("azure-arm64", b"GTDT", 3)):
+        tables = walk(build(name, 2))
+        assert list(tables)[:5] == [b"XSDT", b"FACP", own, b"APIC", b"SRAT"]
+        assert tables[b"SRAT"][8] == revision
+
+
+def test_the_frame_buffer_of_generation_1_is_the_video_adapters(build: Build) -> None:
+    # "pci 0000:00:08.0: BAR 0 [mem 0xf8000000-0xfbffffff]"
+    assert build("azure-gen1", 1).machine.firmware.framebuffer == (0xF800_0000, 0x400_0000)
+    assert build("azure-gen2", 2).machine.firmware.framebuffer == (0x4000_0000, 0x80_0000)
 
 
 def test_ids_beyond_254_are_x2apic_entries(build: Build) -> None:
@@ -316,6 +341,8 @@ def test_direct_boot_has_neither_smbios_nor_efi(build: Build) -> None:
         ("azure-gen2", 1 << 30, ((0, 1 << 30),)),
         ("azure-gen2", 8 << 30, ((0, 1 << 30), (4 << 30, 7 << 30))),
         ("ws2022", 8 << 30, ((0, 0xF800_0000), (4 << 30, (8 << 30) - 0xF800_0000))),
+        # "[mem 0x0000000100000000-0x0000000fdfffffff]", "[mem 0x0000001000000000-..." in a published Azure log
+        ("azure-gen2", 64 << 30, ((0, 1 << 30), (4 << 30, 0xE_E000_0000), (1 << 36, (63 << 30) - 0xE_E000_0000))),
     ],
 )
 def test_where_ram_lies(name: str, memory: int, expected: Any) -> None:

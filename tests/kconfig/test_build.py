@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from hvkernel.kconfig import Build
+from hvkernel.kconfig import Build, evaluate
+from hvkernel.kconfig.data import Data
 
 FACTS = [
     # name, release, arch, bits, page size, HZ
@@ -153,3 +154,21 @@ def test_hyperv_gone_from_a_whole_config_takes_its_drivers(
     build = build_of(text)
     assert {name for name in build.modelled if "HYPERV" in name and build.enabled(name)} == set()
     assert build.explain("HYPERV_STORAGE").root.edit == "CONFIG_HYPERVISOR_GUEST=y"
+
+
+def test_selectors_from_outside_take_their_value_from_the_file_else_from_always(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    text = "config X86\n\tdef_bool y\nconfig IN\n\tbool\n# Outside:\n"
+    for name in ("ON", "OFF"):
+        text += f'config {name}\n\tbool "{name}"\n\tselect IN\n'
+    for always, written, value in (
+        ({"ON": "y"}, "", "y"),
+        ({"ON": "y"}, "# CONFIG_ON is not set\n", "n"),
+        ({}, "", "n"),
+    ):
+        data = Data("6.1", "x86", text, text.count("\n", 0, text.index("# Outside:")) + 1, always)
+        monkeypatch.setattr("hvkernel.kconfig.trees.load_data", lambda release, arch, data=data: data)
+        build = evaluate(f"CONFIG_SMP=y\n{written}", arch="x86")
+        assert build.value("IN") == value, (always, written)
+        assert build.modelled == ("X86", "IN")

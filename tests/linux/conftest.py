@@ -280,7 +280,9 @@ class FakeHba:
             slave_alloc=self.slave_alloc,
             eh_timed_out=self.eh_timed_out if options.get("eh") else None,
         )
-        self.host = k.scsi.scsi_host_alloc(self.template)
+        host = k.scsi.scsi_host_alloc(self.template)
+        assert host is not None
+        self.host = host
         self.host.max_id, self.host.max_channel, self.host.max_lun = 2, 0, 255
         self.host.max_cmd_len = 16
 

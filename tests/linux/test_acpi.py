@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import struct
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -15,7 +16,7 @@ from hvkernel.linux import aml
 # AML by hand: ACPI 6.4, chapter 20 ---------------------------------------------------------------------------------
 
 
-def pkg(body):
+def pkg(body: Any) -> Any:
     for extra in range(4):
         total = len(body) + 1 + extra
         if not extra and total < 64:
@@ -25,27 +26,27 @@ def pkg(body):
     raise AssertionError
 
 
-def name(path, value):
+def name(path: Any, value: Any) -> Any:
     return b"\x08" + path + value
 
 
-def text(value):
+def text(value: Any) -> Any:
     return b"\x0d" + value + b"\0"
 
 
-def device(path, *objects):
+def device(path: Any, *objects: Any) -> Any:
     return b"\x5b\x82" + pkg(path + b"".join(objects))
 
 
-def scope(path, *objects):
+def scope(path: Any, *objects: Any) -> Any:
     return b"\x10" + pkg(path + b"".join(objects))
 
 
-def buffer(data):
+def buffer(data: Any) -> Any:
     return b"\x11" + pkg(b"\x0a" + bytes([len(data)]) + data)
 
 
-def crs(*items):
+def crs(*items: Any) -> Any:
     return buffer(b"".join(items) + b"\x79\0")
 
 
@@ -79,7 +80,7 @@ GEN1 = scope(
 )
 
 
-def table(signature, body, revision=1):
+def table(signature: Any, body: Any, revision: Any = 1) -> Any:
     raw = bytearray(
         struct.pack("<4sIBB6s8sI4sI", signature, 36 + len(body), revision, 0, b"OEMID ", b"TABLE   ", 1, b"MSFT", 1)
         + body
@@ -88,7 +89,9 @@ def table(signature, body, revision=1):
     return bytes(raw)
 
 
-def write_tables(memory, dsdt=GEN2, madt=b"", srat=b"", at=0x200000, break_rsdp=False):
+def write_tables(
+    memory: Any, dsdt: Any = GEN2, madt: Any = b"", srat: Any = b"", at: Any = 0x200000, break_rsdp: Any = False
+) -> Any:
     """Lay the tables out; the address of the RSDP."""
     blobs = {
         b"DSDT": table(b"DSDT", dsdt),
@@ -117,7 +120,7 @@ def write_tables(memory, dsdt=GEN2, madt=b"", srat=b"", at=0x200000, break_rsdp=
     return at
 
 
-def acpi_guest(make_guest, **what):
+def acpi_guest(make_guest: Any, **what: Any) -> Any:
     options = {
         "config": {"ACPI": "y"},
         "rsdp": 0x200000,
@@ -128,7 +131,7 @@ def acpi_guest(make_guest, **what):
     return guest
 
 
-def test_the_tables_are_listed_as_in_a_real_log(make_guest):
+def test_the_tables_are_listed_as_in_a_real_log(make_guest: Any) -> None:
     guest = acpi_guest(make_guest)
     assert guest.lines[:2] == [
         "ACPI: Early table checksum verification enabled",
@@ -139,7 +142,7 @@ def test_the_tables_are_listed_as_in_a_real_log(make_guest):
     assert guest.kernel.acpi.get_table("NONE") is None
 
 
-def test_the_namespace_of_generation_2(make_guest):
+def test_the_namespace_of_generation_2(make_guest: Any) -> None:
     guest = acpi_guest(make_guest)
     k = guest.kernel
     assert guest.call(k.acpi.acpi_init) == 0
@@ -153,17 +156,18 @@ def test_the_namespace_of_generation_2(make_guest):
     assert k.driver.uevent_env(vmbus, "add")["MODALIAS"] == "acpi:VMBUS:"
 
 
-def test_the_namespace_of_generation_1(make_guest):
+def test_the_namespace_of_generation_1(make_guest: Any) -> None:
     guest = acpi_guest(make_guest, dsdt=GEN1)
     guest.call(guest.kernel.acpi.acpi_init)
     assert [d.name for d in guest.kernel.acpi.devices()][2:] == ["PNP0A03:00", "device:00", "VMBUS:00"]
 
 
-def test_a_driver_binds_to_the_devices_it_names(make_guest):
+def test_a_driver_binds_to_the_devices_it_names(make_guest: Any) -> None:
     guest = acpi_guest(make_guest)
-    k, seen = guest.kernel, []
+    k = guest.kernel
+    seen: Any = []
 
-    def body():
+    def body() -> None:
         k.acpi.acpi_init()
         drv = AcpiDriver("vmbus", ("VMBUS", "VMBus"), lambda d: seen.append(d.path) or 0, lambda d: seen.append("gone"))
         assert k.acpi.acpi_bus_register_driver(drv) == 0
@@ -174,7 +178,7 @@ def test_a_driver_binds_to_the_devices_it_names(make_guest):
     assert seen == ["\\_SB.VMOD.VMBS", "gone"]
 
 
-def test_without_tables_there_is_no_acpi(make_guest):
+def test_without_tables_there_is_no_acpi(make_guest: Any) -> None:
     guest = make_guest()
     k = guest.kernel
     assert not k.acpi.boot_table_init()
@@ -182,38 +186,38 @@ def test_without_tables_there_is_no_acpi(make_guest):
     assert k.acpi.acpi_bus_register_driver(AcpiDriver("x", ("X",), lambda d: 0)) == -19
 
 
-def test_a_broken_root_pointer_is_reported(make_guest):
+def test_a_broken_root_pointer_is_reported(make_guest: Any) -> None:
     guest = acpi_guest(make_guest, break_rsdp=True)
     assert "ACPI BIOS Error (bug): A valid RSDP was not found" in guest.lines
 
 
-def test_a_root_pointer_outside_memory_is_survived(make_guest):
+def test_a_root_pointer_outside_memory_is_survived(make_guest: Any) -> None:
     guest = make_guest(rsdp=1 << 39)
     assert not guest.kernel.acpi.boot_table_init()
     assert any(line.startswith("ACPI Error:") for line in guest.lines)
 
 
-def test_acpi_off_is_obeyed(make_guest):
+def test_acpi_off_is_obeyed(make_guest: Any) -> None:
     guest = make_guest(command_line=b"acpi=off", rsdp=0x200000, prepare=lambda m: write_tables(m.memory.host))
     assert not guest.kernel.acpi.boot_table_init()
 
 
-def lapic(uid, apic, flags=1):
+def lapic(uid: Any, apic: Any, flags: Any = 1) -> Any:
     return struct.pack("<BBBBI", 0, 8, uid, apic, flags)
 
 
-def x2apic(uid, apic, flags=1):
+def x2apic(uid: Any, apic: Any, flags: Any = 1) -> Any:
     return struct.pack("<BBHIII", 9, 16, 0, apic, flags, uid)
 
 
-def gicc(uid, mpidr, flags=1):
+def gicc(uid: Any, mpidr: Any, flags: Any = 1) -> Any:
     raw = bytearray(80)
     struct.pack_into("<BBHIII", raw, 0, 11, 80, 0, uid, uid, flags)
     struct.pack_into("<Q", raw, 68, mpidr)
     return bytes(raw)
 
 
-def test_cpus_of_the_madt_in_its_order(make_guest):
+def test_cpus_of_the_madt_in_its_order(make_guest: Any) -> None:
     guest = acpi_guest(
         make_guest,
         madt=lapic(1, 4) + lapic(2, 0) + x2apic(3, 300) + lapic(9, 255) + lapic(4, 6, 0) + gicc(5, 0x80000001),
@@ -227,27 +231,27 @@ def test_cpus_of_the_madt_in_its_order(make_guest):
     ]
 
 
-def test_nodes_of_the_srat(make_guest):
+def test_nodes_of_the_srat(make_guest: Any) -> None:
     srat = struct.pack("<BBBBIB3sI", 0, 16, 7, 4, 1, 0, b"", 0) + struct.pack("<BBHIIIII", 2, 24, 0, 3, 300, 1, 0, 0)
     srat += struct.pack("<BBIIII", 3, 18, 7, 5, 1, 0) + struct.pack("<BBBBIB3sI", 0, 16, 1, 0, 0, 0, b"", 0)
     guest = acpi_guest(make_guest, madt=lapic(1, 4) + x2apic(3, 300) + gicc(5, 0x80000001), srat=srat)
     assert guest.kernel.acpi.srat_nodes() == {4: 0, 300: 1, 0x80000001: 0}
 
 
-def test_an_entry_with_a_bad_length_ends_the_list(make_guest):
+def test_an_entry_with_a_bad_length_ends_the_list(make_guest: Any) -> None:
     guest = acpi_guest(make_guest, madt=lapic(1, 4) + b"\x00\x00" + lapic(2, 5))
     assert guest.kernel.acpi.madt_cpus() == [(4, True, 1)]
     assert "ACPI: [APIC:0x00] Invalid length" in guest.lines
 
 
-def test_damaged_aml_keeps_what_was_read(make_guest):
+def test_damaged_aml_keeps_what_was_read(make_guest: Any) -> None:
     guest = acpi_guest(make_guest, dsdt=GEN2 + b"\xfe\xfe")
     guest.call(guest.kernel.acpi.acpi_init)
     assert any(d.name == "VMBUS:00" for d in guest.kernel.acpi.devices())
     assert guest.findings == ["acpi"]
 
 
-def test_what_needs_an_interpreter_is_skipped():
+def test_what_needs_an_interpreter_is_skipped() -> None:
     root = aml.Node("\\", "scope")
     method = b"\x14" + pkg(b"_INI\x00\xa4\x00")
     region = b"\x5b\x80REG0\x00\x0b\x00\x10\x0a\x10"
@@ -258,23 +262,26 @@ def test_what_needs_an_interpreter_is_skipped():
     assert root.objects == {"PKG0": [1, "x"], "NEXT": (1 << 64) - 1}
 
 
-def test_eisa_ids():
+def test_eisa_ids() -> None:
     assert aml.eisa_id(0x030AD041) == "PNP0A03"
     assert aml.eisa_id(0x0C0CD041) == "PNP0C0C"
 
 
-def test_names_with_parents_and_paths():
+def test_names_with_parents_and_paths() -> None:
     root = aml.Node("\\", "scope")
     aml.Reader(
         scope(b"\\_SB_", device(b"AAAA", scope(b"^^BBBB", name(b"X___", b"\1")))) + name(b"\\\x2e_SB_Y___", b"\1"), root
     ).read()
-    assert root.child("_SB").child("AAAA").kind == "device"
-    assert root.child("BBBB").objects == {"X": 1}
-    assert root.child("_SB").objects == {"Y": 1}
+    sb, b = root.child("_SB"), root.child("BBBB")
+    assert sb is not None
+    assert b is not None
+    assert [(c.name, c.kind) for c in sb.children] == [("AAAA", "device")]
+    assert b.objects == {"X": 1}
+    assert sb.objects == {"Y": 1}
 
 
 @pytest.mark.parametrize("cut", range(1, len(GEN2)))
-def test_every_truncation_is_one_kind_of_error(cut):
+def test_every_truncation_is_one_kind_of_error(cut: Any) -> None:
     root = aml.Node("\\", "scope")
     with pytest.raises(aml.AmlError):
         aml.Reader(GEN2[:cut], root).read()
@@ -282,7 +289,7 @@ def test_every_truncation_is_one_kind_of_error(cut):
 
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=80), st.integers(0, len(GEN2) - 1), st.integers(0, 255))
-def test_hostile_aml_and_resources_never_raise_anything_else(raw, at, value):
+def test_hostile_aml_and_resources_never_raise_anything_else(raw: Any, at: Any, value: Any) -> None:
     changed = bytearray(GEN2)
     changed[at] = value
     for data in (raw, bytes(changed)):
@@ -292,7 +299,7 @@ def test_hostile_aml_and_resources_never_raise_anything_else(raw, at, value):
             aml.resources(data)
 
 
-def test_deep_nesting_is_refused():
+def test_deep_nesting_is_refused() -> None:
     data = b""
     for _ in range(60):
         data = scope(b"AAAA", data)
@@ -303,7 +310,7 @@ def test_deep_nesting_is_refused():
 # DMI -------------------------------------------------------------------------------------------------------------
 
 
-def smbios(kind, length, strings, fields):
+def smbios(kind: Any, length: Any, strings: Any, fields: Any) -> Any:
     body = bytearray(length)
     body[0], body[1] = kind, length
     for offset, value in fields.items():
@@ -320,14 +327,14 @@ STRUCTURES = (
 )
 
 
-def entry(base, size):
+def entry(base: Any, size: Any) -> Any:
     raw = bytearray(struct.pack("<5sBBBBBBBIQ", b"_SM3_", 0, 24, 3, 1, 0, 1, 0, size, base))
     raw[5] = -sum(raw) & 255
     return bytes(raw)
 
 
 @pytest.mark.parametrize("damage", [None, "checksum", "size", "structure"])
-def test_dmi_line_of_a_real_log(make_guest, damage):
+def test_dmi_line_of_a_real_log(make_guest: Any, damage: Any) -> None:
     guest = make_guest()
     memory = guest.machine.memory.guest
     data = bytearray(STRUCTURES)

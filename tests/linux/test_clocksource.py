@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from hvkernel.api.guest.time import CLOCK_SOURCE_MUST_VERIFY, Clocksource
@@ -12,12 +14,12 @@ from hvkernel.linux.printk import Printk
 U64 = (1 << 64) - 1
 
 
-def make(hz=250):
+def make(hz: Any = 250) -> Any:
     pr = Printk(lambda: 0)
     return Clocksources(pr, hz, lambda: 1_000, lambda: 0), pr
 
 
-def lines(pr):
+def lines(pr: Any) -> Any:
     return [line.text for line in pr.log]
 
 
@@ -29,7 +31,7 @@ def lines(pr):
         ("acpi_pm", 3_579_545, 0xFFFFFF, "max_cycles: 0xffffff, max_idle_ns: 2085701024 ns"),
     ],
 )
-def test_max_cycles_and_max_idle_are_those_of_real_logs(name, hz, mask, figures):
+def test_max_cycles_and_max_idle_are_those_of_real_logs(name: Any, hz: Any, mask: Any, figures: Any) -> None:
     cs, pr = make()
     assert cs.clocksource_register_hz(Clocksource(name, 300, lambda: 0, mask), hz) == 0
     assert lines(pr)[0] == f"clocksource: {name}: mask: {mask:#x} {figures}"
@@ -42,7 +44,7 @@ def test_max_cycles_and_max_idle_are_those_of_real_logs(name, hz, mask, figures)
         (3_800_008, "max_cycles: 0x6d8cbf8869f, max_idle_ns: 881590921691 ns"),  # log 12: 3800.008 MHz
     ],
 )
-def test_the_tsc_rows_of_real_logs(khz, figures):
+def test_the_tsc_rows_of_real_logs(khz: Any, figures: Any) -> None:
     cs, pr = make()
     cs.clocksource_register_khz(Clocksource("tsc-early", 299, lambda: 0, U64), khz)
     assert lines(pr)[0].endswith(figures)
@@ -55,7 +57,7 @@ def test_the_tsc_rows_of_real_logs(khz, figures):
         (100, None, 19112604462750000),  # log 12
     ],
 )
-def test_jiffies_rows_of_real_logs(hz, refined, jiffies):
+def test_jiffies_rows_of_real_logs(hz: Any, refined: Any, jiffies: Any) -> None:
     cs, pr = make(hz)
     cs.register_refined_jiffies()
     cs.register_jiffies()
@@ -65,7 +67,7 @@ def test_jiffies_rows_of_real_logs(hz, refined, jiffies):
     assert lines(pr)[1] == f"clocksource: jiffies: {row} {jiffies} ns"
 
 
-def test_nothing_is_selected_before_the_fs_initcall_and_the_best_rating_then():
+def test_nothing_is_selected_before_the_fs_initcall_and_the_best_rating_then() -> None:
     cs, pr = make()
     cs.register_jiffies()
     cs.clocksource_register_hz(Clocksource("low", 100, lambda: 0, U64), 1_000_000)
@@ -79,7 +81,7 @@ def test_nothing_is_selected_before_the_fs_initcall_and_the_best_rating_then():
     assert "lower: mask" in lines(pr)[-1]
 
 
-def test_an_unstable_one_is_not_chosen():
+def test_an_unstable_one_is_not_chosen() -> None:
     cs, pr = make()
     tsc = Clocksource("tsc", 300, lambda: 0, U64, 1 | CLOCK_SOURCE_MUST_VERIFY)
     cs.register_jiffies()
@@ -90,7 +92,7 @@ def test_an_unstable_one_is_not_chosen():
     assert lines(pr)[-1] == "clocksource: Switched to clocksource hv"
 
 
-def test_the_current_one_gives_way_when_it_leaves():
+def test_the_current_one_gives_way_when_it_leaves() -> None:
     cs, pr = make()
     cs.register_jiffies()
     hv = Clocksource("hv", 250, lambda: 0, U64)
@@ -102,12 +104,12 @@ def test_the_current_one_gives_way_when_it_leaves():
     assert cs.clocksource_unregister(jiffies) == -16
 
 
-def test_a_rate_that_does_not_fit_is_refused():
+def test_a_rate_that_does_not_fit_is_refused() -> None:
     cs, _ = make()
     assert cs.clocksource_register_hz(Clocksource("x", 1, lambda: 0, U64), 1 << 32) == -22
 
 
-def test_marking_stable_closes_its_own_sum():
+def test_marking_stable_closes_its_own_sum() -> None:
     cs, pr = make()
     now = [100]
     cs.set_sched_clock(lambda: now[0])
@@ -121,7 +123,7 @@ def test_marking_stable_closes_its_own_sum():
     assert len(pr.log) == 1
 
 
-def test_the_generic_sched_clock_line_of_arm64():
+def test_the_generic_sched_clock_line_of_arm64() -> None:
     cs, pr = make()
     counter = [1000]
     cs.sched_clock_register(lambda: counter[0], 56, 25_000_000)
@@ -129,11 +131,12 @@ def test_the_generic_sched_clock_line_of_arm64():
     counter[0] += 25_000_000
     assert cs.sched_clock() == pytest.approx(10**9, abs=50)
     cs.sched_clock_register(lambda: 0, 32, 1_000)
+    cs.sched_clock_init_late()
     assert len(pr.log) == 1
 
 
 @pytest.mark.parametrize("hz", [1, 32_768, 1_193_182, 10_000_000, 24_000_000, 3_000_000_000, 4_294_967_295])
-def test_conversion_never_overflows_in_its_range_and_is_exact_enough(hz):
+def test_conversion_never_overflows_in_its_range_and_is_exact_enough(hz: Any) -> None:
     mult, shift = timekeeping.clocks_calc_mult_shift(hz, 10**9, 600)
     assert 0 < mult < 1 << 32
     assert 600 * hz * mult < 1 << 64

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from hvkernel.api.guest.sched import Work
@@ -9,7 +11,7 @@ from hvkernel.api.guest.smp import CpuhpState as S
 from hvkernel.api.guest.time import TimerList
 
 
-def test_cpu_number_hardware_id_and_vp_index_are_three_numbers(make_guest):
+def test_cpu_number_hardware_id_and_vp_index_are_three_numbers(make_guest: Any) -> None:
     guest = make_guest(4)
     numbers = [(c.cpu, c.hw_id, c.vp.vp_index) for c in guest.kernel.cpus.cpus]
     assert numbers == [(0, 16, 3), (1, 18, 2), (2, 20, 1), (3, 22, 0)]
@@ -17,7 +19,7 @@ def test_cpu_number_hardware_id_and_vp_index_are_three_numbers(make_guest):
         assert guest.call(guest.kernel.cpus.smp_processor_id, cpu=cpu) == cpu
 
 
-def test_numbers_follow_the_madt_with_the_boot_cpu_first(make_guest):
+def test_numbers_follow_the_madt_with_the_boot_cpu_first(make_guest: Any) -> None:
     guest = make_guest(3, up=False)
     cpus = guest.kernel.cpus
     cpus.setup([(20, True), (16, True), (99, False), (18, True), (18, True), (77, True)], {20: 1, 77: 1}, 64)
@@ -38,23 +40,23 @@ def test_numbers_follow_the_madt_with_the_boot_cpu_first(make_guest):
         cpus.cpu(5)
 
 
-def test_nr_cpus_limits_what_is_numbered(make_guest):
+def test_nr_cpus_limits_what_is_numbered(make_guest: Any) -> None:
     guest = make_guest(3, up=False)
     guest.kernel.cpus.setup([(16, True), (18, True), (20, True), (30, False)], {}, 2)
     assert guest.kernel.cpus.nr_cpu_ids == 2
 
 
-def test_outside_guest_code_there_is_no_current_cpu(guest):
+def test_outside_guest_code_there_is_no_current_cpu(guest: Any) -> None:
     with pytest.raises(RuntimeError, match="outside guest code"):
         guest.kernel.cpus.smp_processor_id()
 
 
-def test_callbacks_run_on_their_cpu_in_the_hotplug_thread(make_guest):
+def test_callbacks_run_on_their_cpu_in_the_hotplug_thread(make_guest: Any) -> None:
     guest = make_guest(3)
     k = guest.kernel
-    log = []
+    log: Any = []
 
-    def startup(cpu):
+    def startup(cpu: Any) -> Any:
         k.sched.might_sleep()
         log.append((cpu, k.cpus.smp_processor_id(), guest.machine.current.name))
         return 0
@@ -66,10 +68,10 @@ def test_callbacks_run_on_their_cpu_in_the_hotplug_thread(make_guest):
     assert guest.findings == []
 
 
-def test_dynamic_states_are_given_in_turn_and_a_taken_one_is_busy(guest):
+def test_dynamic_states_are_given_in_turn_and_a_taken_one_is_busy(guest: Any) -> None:
     k = guest.kernel
 
-    def body():
+    def body() -> None:
         first = k.cpuhp.cpuhp_setup_state(S.CPUHP_AP_ONLINE_DYN, "a", None, None)
         second = k.cpuhp.cpuhp_setup_state(S.CPUHP_AP_ONLINE_DYN, "b", None, None)
         assert second == first + 1
@@ -82,12 +84,12 @@ def test_dynamic_states_are_given_in_turn_and_a_taken_one_is_busy(guest):
     guest.call(body)
 
 
-def test_a_startup_that_fails_rolls_the_others_back(make_guest):
+def test_a_startup_that_fails_rolls_the_others_back(make_guest: Any) -> None:
     guest = make_guest(3)
     k = guest.kernel
-    log = []
+    log: Any = []
 
-    def body():
+    def body() -> None:
         ret = k.cpuhp.cpuhp_setup_state(
             S.CPUHP_AP_ONLINE_DYN,
             "x",
@@ -101,13 +103,13 @@ def test_a_startup_that_fails_rolls_the_others_back(make_guest):
     assert log == [("up", 0), ("up", 1), ("up", 2), ("down", 0), ("down", 1)]
 
 
-def test_bringing_a_cpu_up_runs_every_section_in_order(make_guest):
+def test_bringing_a_cpu_up_runs_every_section_in_order(make_guest: Any) -> None:
     guest = make_guest(2, up=False)
     k = guest.kernel
-    log = []
+    log: Any = []
 
-    def step(name):
-        def startup(cpu):
+    def step(name: Any) -> Any:
+        def startup(cpu: Any) -> Any:
             vp = guest.machine.current_vp
             log.append(
                 (name, cpu, k.cpus.smp_processor_id(), vp.irq_enabled, cpu in [c.cpu for c in k.cpus.cpus if c.online])
@@ -120,7 +122,7 @@ def test_bringing_a_cpu_up_runs_every_section_in_order(make_guest):
     k.mm.mm_init()
     guest.machine.set_secondary_entry(k.cpus.secondary_entry)
 
-    def body():
+    def body() -> None:
         k.irq.attach(k.cpus.cpus[0])
         k.cpuhp.boot_cpu_hotplug_init()
         k.irq.install_ipis()
@@ -143,14 +145,14 @@ def test_bringing_a_cpu_up_runs_every_section_in_order(make_guest):
     assert k.cpus.cpus[1].state == S.CPUHP_ONLINE
 
 
-def test_a_processor_that_does_not_start_is_given_up(make_guest):
+def test_a_processor_that_does_not_start_is_given_up(make_guest: Any) -> None:
     guest = make_guest(2, up=False)
     k = guest.kernel
-    undone = []
+    undone: Any = []
     k.cpus.setup([(16, True), (18, True), (77, True)], {}, 64)
     k.mm.mm_init()
 
-    def body():
+    def body() -> None:
         k.irq.attach(k.cpus.cpus[0])
         k.cpuhp.boot_cpu_hotplug_init()
         k.cpuhp.cpuhp_setup_state(
@@ -171,12 +173,12 @@ def test_a_processor_that_does_not_start_is_given_up(make_guest):
     assert k.cpus.num_online_cpus() == 1
 
 
-def test_a_cpu_goes_down_through_its_teardowns(make_guest):
+def test_a_cpu_goes_down_through_its_teardowns(make_guest: Any) -> None:
     guest = make_guest(3)
     k = guest.kernel
-    log = []
+    log: Any = []
 
-    def body():
+    def body() -> None:
         for state, name in (
             (S.CPUHP_AP_ONLINE_DYN, "online"),
             (S.CPUHP_AP_HYPERV_TIMER_STARTING, "timer"),
@@ -199,12 +201,13 @@ def test_a_cpu_goes_down_through_its_teardowns(make_guest):
     assert not guest.machine.vps[0].started
 
 
-def test_a_cpu_that_was_down_comes_up_again_and_its_timers_did_not_wait_for_it(make_guest):
+def test_a_cpu_that_was_down_comes_up_again_and_its_timers_did_not_wait_for_it(make_guest: Any) -> None:
     guest = make_guest(2)
     k = guest.kernel
-    fired, ups = [], []
+    fired: Any = []
+    ups: Any = []
 
-    def body():
+    def body() -> None:
         k.cpuhp.cpuhp_setup_state(S.CPUHP_AP_ONLINE_DYN, "x", lambda cpu: ups.append(cpu) or 0, None, nocalls=True)
         timer = TimerList(lambda t: fired.append(k.cpus.smp_processor_id()))
         timer.expires = k.timers.jiffies + 5
@@ -223,12 +226,12 @@ def test_a_cpu_that_was_down_comes_up_again_and_its_timers_did_not_wait_for_it(m
     assert guest.findings == []
 
 
-def test_per_cpu_variables(make_guest):
+def test_per_cpu_variables(make_guest: Any) -> None:
     guest = make_guest(3)
     k = guest.kernel
     var = k.percpu.alloc_percpu(lambda cpu: cpu * 10)
 
-    def body():
+    def body() -> None:
         assert k.percpu.this_cpu_ptr(var) == 20
         k.percpu.this_cpu_write(var, 7)
 
@@ -236,12 +239,12 @@ def test_per_cpu_variables(make_guest):
     assert [var[cpu] for cpu in range(len(var))] == [0, 10, 7]
 
 
-def test_a_teardown_that_refuses_keeps_the_cpu(make_guest):
+def test_a_teardown_that_refuses_keeps_the_cpu(make_guest: Any) -> None:
     guest = make_guest(2)
     k = guest.kernel
-    log = []
+    log: Any = []
 
-    def body():
+    def body() -> None:
         k.cpuhp.cpuhp_setup_state(S.CPUHP_AP_ONLINE_DYN, "low", None, lambda cpu: -16)
         k.cpuhp.cpuhp_setup_state(
             S.CPUHP_AP_ONLINE_DYN,
@@ -257,7 +260,7 @@ def test_a_teardown_that_refuses_keeps_the_cpu(make_guest):
     assert k.cpus.cpu_online(1)
 
 
-def test_the_states_are_in_the_kernel_s_order():
+def test_the_states_are_in_the_kernel_s_order() -> None:
     names = [s.name for s in S]
     order = [
         "CPUHP_X2APIC_PREPARE",

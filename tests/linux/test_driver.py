@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from hvkernel.api.guest.device import NOTIFY_OK, NOTIFY_STOP, BusType, Device, DeviceDriver, NotifierBlock, ProbeType
@@ -21,10 +23,14 @@ class Other:
     pass
 
 
-def bus_of(log, result=0):
-    def probe(dev):
+def bus_of(log: Any, result: Any = 0) -> Any:
+    def probe(dev: Any) -> Any:
         log.append(("probe", dev.name, dev.driver.name))
         return result(dev) if callable(result) else result
+
+    def uevent(dev: Any, env: dict[str, str]) -> int:
+        env["MODALIAS"] = f"tbus:{dev.name}"
+        return 0
 
     return BusType(
         "tbus",
@@ -32,15 +38,16 @@ def bus_of(log, result=0):
         probe=probe,
         remove=lambda dev: log.append(("remove", dev.name)),
         shutdown=lambda dev: log.append(("shutdown", dev.name)),
-        uevent=lambda dev, env: env.__setitem__("MODALIAS", f"tbus:{dev.name}") or 0,
+        uevent=uevent,
     )
 
 
-def test_devices_and_drivers_find_each_other_in_either_order(guest):
-    core, log = guest.kernel.driver, []
+def test_devices_and_drivers_find_each_other_in_either_order(guest: Any) -> None:
+    core = guest.kernel.driver
+    log: Any = []
     bus = bus_of(log)
 
-    def body():
+    def body() -> None:
         assert core.bus_register(bus) == 0
         assert core.bus_register(bus) == -22
         early, late = Device("a1", bus=bus), Device("a2", bus=bus)
@@ -61,11 +68,12 @@ def test_devices_and_drivers_find_each_other_in_either_order(guest):
     assert "Error: Driver 'a' is already registered, aborting..." in guest.lines
 
 
-def test_binding_and_unbinding_by_hand(guest):
-    core, log = guest.kernel.driver, []
+def test_binding_and_unbinding_by_hand(guest: Any) -> None:
+    core = guest.kernel.driver
+    log: Any = []
     bus = bus_of(log)
 
-    def body():
+    def body() -> None:
         core.bus_register(bus)
         drv, dev, other = DeviceDriver("a", bus=bus), Device("a1", bus=bus), Device("b1", bus=bus)
         for d in (dev, other):
@@ -81,12 +89,13 @@ def test_binding_and_unbinding_by_hand(guest):
     assert log == [("probe", "a1", "a"), ("remove", "a1"), ("probe", "a1", "a")]
 
 
-def test_failed_probes_say_so_unless_they_only_disagree(guest):
-    core, log = guest.kernel.driver, []
+def test_failed_probes_say_so_unless_they_only_disagree(guest: Any) -> None:
+    core = guest.kernel.driver
+    log: Any = []
     results = {"a1": -12, "a2": -19, "a3": -6}
     bus = bus_of(log, lambda dev: results[dev.name])
 
-    def body():
+    def body() -> None:
         core.bus_register(bus)
         devices = [Device(n, bus=bus) for n in results]
         for dev in devices:
@@ -99,12 +108,13 @@ def test_failed_probes_say_so_unless_they_only_disagree(guest):
     assert guest.lines == ["a: probe of a1 failed with error -12"]
 
 
-def test_a_deferred_probe_is_tried_again_when_something_was_bound(guest):
-    core, log = guest.kernel.driver, []
-    ready = []
+def test_a_deferred_probe_is_tried_again_when_something_was_bound(guest: Any) -> None:
+    core = guest.kernel.driver
+    log: Any = []
+    ready: Any = []
     bus = bus_of(log, lambda dev: 0 if dev.name != "a1" or ready else -517)
 
-    def body():
+    def body() -> None:
         core.bus_register(bus)
         waiting = Device("a1", bus=bus)
         core.device_register(waiting)
@@ -119,11 +129,12 @@ def test_a_deferred_probe_is_tried_again_when_something_was_bound(guest):
     guest.call(body)
 
 
-def test_asynchronous_drivers_probe_in_other_tasks(guest):
-    k, log = guest.kernel, []
+def test_asynchronous_drivers_probe_in_other_tasks(guest: Any) -> None:
+    k = guest.kernel
+    log: Any = []
     bus = bus_of(log, lambda dev: log.append(guest.machine.current.name) or k.sched.msleep(4) or 0)
 
-    def body():
+    def body() -> None:
         k.driver.bus_register(bus)
         for n in range(2):
             k.driver.device_register(Device(f"a{n}", bus=bus))
@@ -137,12 +148,13 @@ def test_asynchronous_drivers_probe_in_other_tasks(guest):
     assert all(e.startswith("kworker/u") for e in log if isinstance(e, str))
 
 
-def test_uevents_carry_path_bus_and_alias(guest):
-    core, events = guest.kernel.driver, []
+def test_uevents_carry_path_bus_and_alias(guest: Any) -> None:
+    core = guest.kernel.driver
+    events: Any = []
     bus = bus_of([])
     core.listeners.append(lambda action, dev, env: events.append(env))
 
-    def body():
+    def body() -> None:
         core.bus_register(bus)
         parent = Device("LNXSYSTM:00")
         core.device_register(Device("a1", bus=bus, parent=parent))
@@ -153,11 +165,12 @@ def test_uevents_carry_path_bus_and_alias(guest):
     ]
 
 
-def test_shutdown_goes_from_the_youngest(guest):
-    core, log = guest.kernel.driver, []
+def test_shutdown_goes_from_the_youngest(guest: Any) -> None:
+    core = guest.kernel.driver
+    log: Any = []
     bus = bus_of(log)
 
-    def body():
+    def body() -> None:
         core.bus_register(bus)
         core.driver_register(DeviceDriver("a", bus=bus))
         for n in range(3):
@@ -171,11 +184,11 @@ def test_shutdown_goes_from_the_youngest(guest):
 # modules ---------------------------------------------------------------------------------------------------------
 
 
-def obj(name, config="M", init=lambda k: 0, **more):
+def obj(name: Any, config: Any = "M", init: Any = lambda k: 0, **more: Any) -> Any:
     return KernelObject(name, config, f"drivers/x/{name}.o", init, **more)
 
 
-def linked(make_guest, config, *objects, **options):
+def linked(make_guest: Any, config: Any, *objects: Any, **options: Any) -> Any:
     guest = make_guest(config=config, core=False, **options)
     for o in objects:
         guest.kernel.register_object(o)
@@ -184,10 +197,10 @@ def linked(make_guest, config, *objects, **options):
     return guest
 
 
-def test_a_module_is_loaded_after_what_it_needs(make_guest):
-    order = []
+def test_a_module_is_loaded_after_what_it_needs(make_guest: Any) -> None:
+    order: Any = []
 
-    def init(name, result=0):
+    def init(name: Any, result: Any = 0) -> Any:
         return lambda k: order.append(name) or result
 
     guest = linked(
@@ -208,7 +221,7 @@ def test_a_module_is_loaded_after_what_it_needs(make_guest):
     assert guest.call(m.delete_module, "lib") == -16
 
 
-def test_a_module_whose_init_fails_can_be_tried_again(make_guest):
+def test_a_module_whose_init_fails_can_be_tried_again(make_guest: Any) -> None:
     results = [-19, 0]
     guest = linked(make_guest, {"M": "m"}, obj("x", init=lambda k: results.pop(0)))
     m = guest.kernel.module
@@ -219,8 +232,8 @@ def test_a_module_whose_init_fails_can_be_tried_again(make_guest):
     assert m.module_loaded("x")
 
 
-def test_unloading_calls_exit_and_forgets_its_symbols(make_guest):
-    gone = []
+def test_unloading_calls_exit_and_forgets_its_symbols(make_guest: Any) -> None:
+    gone: Any = []
     guest = linked(
         make_guest,
         {"M": "m"},
@@ -251,7 +264,7 @@ def test_unloading_calls_exit_and_forgets_its_symbols(make_guest):
         ("vmbus:d96361baa104294db60572e2ffb1dc70", []),
     ],
 )
-def test_aliases_match_as_modprobe_matches_them(make_guest, alias, names):
+def test_aliases_match_as_modprobe_matches_them(make_guest: Any, alias: Any, names: Any) -> None:
     guest = linked(
         make_guest,
         {"M": "m"},
@@ -263,7 +276,7 @@ def test_aliases_match_as_modprobe_matches_them(make_guest, alias, names):
     assert guest.call(guest.kernel.module.load_alias, alias) == names
 
 
-def test_a_module_that_the_root_has_not_is_not_loaded(make_guest):
+def test_a_module_that_the_root_has_not_is_not_loaded(make_guest: Any) -> None:
     guest = linked(make_guest, {"M": "m"}, obj("x", aliases=("a:*",)), obj("y"))
     m = guest.kernel.module
     m.set_available(["y"])
@@ -274,13 +287,13 @@ def test_a_module_that_the_root_has_not_is_not_loaded(make_guest):
     assert m.missing == [("x", "not in this root"), ("zzz", "not built")]
 
 
-def test_two_tasks_that_want_one_module_load_it_once(make_guest):
-    count = []
+def test_two_tasks_that_want_one_module_load_it_once(make_guest: Any) -> None:
+    count: Any = []
     guest = linked(make_guest, {"M": "m"}, obj("x", init=lambda k: (count.append(1), k.sched.msleep(8), 0)[2]))
     k = guest.kernel
-    results = []
+    results: Any = []
 
-    def body():
+    def body() -> None:
         for cpu in (0, 1):
             k.sched.kthread_run(lambda: results.append(k.module.request_module("x")), name=f"udev{cpu}", cpu=cpu)
         while len(results) < 2:
@@ -295,7 +308,7 @@ def test_two_tasks_that_want_one_module_load_it_once(make_guest):
     ("user", "owner", "errors"),
     [("y", "y", 0), ("m", "y", 0), ("m", "m", 0), ("y", "m", 2), ("y", "n", 2), ("m", "n", 2), ("n", "n", 0)],
 )
-def test_the_link_check(make_guest, user, owner, errors):
+def test_the_link_check(make_guest: Any, user: Any, owner: Any, errors: Any) -> None:
     guest = make_guest(config={"USER": user, "OWNER": owner}, core=False)
     k = guest.kernel
     k.register_object(obj("user", "USER", imports=(Import(Api, ("f", "g")), Import(Other, ("core",)))))
@@ -310,7 +323,7 @@ def test_the_link_check(make_guest, user, owner, errors):
         k.link()
 
 
-def test_registration_is_checked(make_guest):
+def test_registration_is_checked(make_guest: Any) -> None:
     guest = make_guest(core=False)
     k = guest.kernel
     k.register_object(obj("x"))
@@ -323,7 +336,7 @@ def test_registration_is_checked(make_guest):
         k.register_object(obj("z"))
 
 
-def test_symbols_are_there_once():
+def test_symbols_are_there_once() -> None:
     table = Symbols()
     table.export(Api, 1, "a")
     with pytest.raises(SymbolError, match=r"b: duplicate symbols Api \(owned by a\)"):
@@ -336,12 +349,14 @@ def test_symbols_are_there_once():
 # small things ----------------------------------------------------------------------------------------------------
 
 
-def test_notifiers_run_by_priority_and_can_stop():
-    chain, log = NotifierChain("c"), []
-    blocks = {
-        n: NotifierBlock(lambda a, d, n=n: log.append((n, a, d)) or NOTIFY_OK, p)
-        for n, p in (("low", -1), ("a", 0), ("b", 0), ("top", 9))
-    }
+def test_notifiers_run_by_priority_and_can_stop() -> None:
+    chain = NotifierChain("c")
+    log: Any = []
+
+    def block_of(n: str, priority: int) -> NotifierBlock:
+        return NotifierBlock(lambda a, d: log.append((n, a, d)) or NOTIFY_OK, priority)
+
+    blocks = {n: block_of(n, p) for n, p in (("low", -1), ("a", 0), ("b", 0), ("top", 9))}
     for block in blocks.values():
         assert chain.register(block) == 0
     assert chain.register(blocks["a"]) == -17
@@ -357,8 +372,9 @@ def test_notifiers_run_by_priority_and_can_stop():
     assert len(chain) == 4
 
 
-def test_a_notifier_that_leaves_during_the_call_is_not_called():
-    chain, log = NotifierChain("c"), []
+def test_a_notifier_that_leaves_during_the_call_is_not_called() -> None:
+    chain = NotifierChain("c")
+    log: Any = []
     second = NotifierBlock(lambda a, d: log.append("second"))
     chain.register(NotifierBlock(lambda a, d: chain.unregister(second) and None, 1))
     chain.register(second)
@@ -366,9 +382,10 @@ def test_a_notifier_that_leaves_during_the_call_is_not_called():
     assert log == []
 
 
-def test_memory_resources_do_not_overlap():
+def test_memory_resources_do_not_overlap() -> None:
     io = IoResources()
     a = io.request_region(io.iomem_resource, 0x1000, 0x1000, "a")
+    assert a is not None
     assert (a.start, a.end) == (0x1000, 0x1FFF)
     assert io.request_region(io.iomem_resource, 0x1800, 0x1000, "b") is None
     assert io.request_region(io.iomem_resource, 0x800, 0x800, "c") is not None
@@ -379,7 +396,7 @@ def test_memory_resources_do_not_overlap():
         io.release_region(io.iomem_resource, 0x9000, 0x1000)
 
 
-def test_the_command_line():
+def test_the_command_line() -> None:
     line = CommandLine(
         b'root=PARTUUID=46-02 ro quiet  console="tty0 x" scsi_mod.scan=sync rootdelay=0x10 panic=-1\0junk'
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from hvkernel.api.guest.sched import Tasklet
@@ -9,20 +11,20 @@ from hvkernel.api.guest.time import CLOCK_EVT_FEAT_ONESHOT, ClockEventDevice, Ti
 from hvkernel.linux.preempt import HARDIRQ_OFFSET
 
 
-def take(guest, vector):
+def take(guest: Any, vector: Any) -> None:
     """Raise ``vector`` on the calling CPU and take it."""
     guest.machine.current_vp.raise_irq(vector)
     guest.machine.preempt()
 
 
-def test_a_handler_runs_in_hardirq_context_with_interrupts_off(guest):
+def test_a_handler_runs_in_hardirq_context_with_interrupts_off(guest: Any) -> None:
     k = guest.kernel
-    seen = []
+    seen: Any = []
     k.irq.sysvec_install(
         0x40, lambda: seen.append((k.sched.in_hardirq(), k.sched.preempt_count(), k.irq.irqs_disabled())), "t"
     )
 
-    def body():
+    def body() -> None:
         take(guest, 0x40)
         assert not k.sched.in_interrupt()
         assert not k.irq.irqs_disabled()
@@ -32,12 +34,12 @@ def test_a_handler_runs_in_hardirq_context_with_interrupts_off(guest):
     assert k.irq.counts[0x40, 0] == 1
 
 
-def test_an_interrupt_waits_while_interrupts_are_off(guest):
+def test_an_interrupt_waits_while_interrupts_are_off(guest: Any) -> None:
     k = guest.kernel
-    seen = []
+    seen: Any = []
     k.irq.sysvec_install(0x40, lambda: seen.append(1), "t")
 
-    def body():
+    def body() -> None:
         k.irq.local_irq_disable()
         take(guest, 0x40)
         assert seen == []
@@ -47,13 +49,13 @@ def test_an_interrupt_waits_while_interrupts_are_off(guest):
     guest.call(body)
 
 
-def test_a_vector_without_handler_is_reported_as_the_kernel_does(guest):
+def test_a_vector_without_handler_is_reported_as_the_kernel_does(guest: Any) -> None:
     guest.call(take, guest, 0x77)
     assert "common_interrupt: 0.119 No irq handler for vector" in guest.lines
     assert guest.kernel.irq.spurious == 1
 
 
-def test_a_handler_that_leaks_a_preempt_count_is_found(guest):
+def test_a_handler_that_leaks_a_preempt_count_is_found(guest: Any) -> None:
     k = guest.kernel
     k.irq.sysvec_install(0x40, k.sched.preempt_disable, "leaky")
     guest.call(take, guest, 0x40)
@@ -61,9 +63,9 @@ def test_a_handler_that_leaks_a_preempt_count_is_found(guest):
     assert "vector 64 (leaky)" in guest.machine.findings[0].text
 
 
-def test_irq_numbers(guest):
+def test_irq_numbers(guest: Any) -> None:
     k = guest.kernel
-    seen = []
+    seen: Any = []
     irq = k.irq.irq_create_mapping(0x51)
     assert irq == k.irq.irq_create_mapping(0x51) == 16
     assert k.irq.request_irq(irq, lambda n, d: seen.append((n, d)), "dev", "cookie") == 0
@@ -76,28 +78,29 @@ def test_irq_numbers(guest):
     assert not k.irq.installed(0x51)
 
 
-def test_percpu_irqs_get_their_cpu_s_cookie_and_are_enabled_per_cpu(guest):
+def test_percpu_irqs_get_their_cpu_s_cookie_and_are_enabled_per_cpu(guest: Any) -> None:
     k = guest.kernel
-    seen = []
+    seen: Any = []
     var = k.percpu.alloc_percpu(lambda cpu: f"cookie{cpu}")
     irq = k.irq.irq_create_mapping(18, percpu=True)
     assert k.irq.request_percpu_irq(irq, lambda n, d: seen.append(d), "vmbus", var) == 0
     for cpu in (1, 0):
-        guest.call(lambda: (k.irq.enable_percpu_irq(irq), take(guest, 18)), cpu=cpu)
+        guest.call(k.irq.enable_percpu_irq, irq, cpu=cpu)
+        guest.call(take, guest, 18, cpu=cpu)
     assert seen == ["cookie1", "cookie0"]
     assert guest.arch.enabled == [1, 0]
     guest.call(k.irq.disable_percpu_irq, irq, cpu=1)
     assert guest.arch.enabled == [0]
 
 
-def test_a_tasklet_runs_once_after_the_interrupt_with_interrupts_on(guest):
+def test_a_tasklet_runs_once_after_the_interrupt_with_interrupts_on(guest: Any) -> None:
     k = guest.kernel
-    log = []
+    log: Any = []
     t = Tasklet(
         lambda data: log.append((data, k.sched.in_hardirq(), k.sched.in_interrupt(), k.irq.irqs_disabled())), "x"
     )
 
-    def handler():
+    def handler() -> None:
         k.softirq.tasklet_schedule(t)
         k.softirq.tasklet_schedule(t)
         log.append("irq")
@@ -107,12 +110,12 @@ def test_a_tasklet_runs_once_after_the_interrupt_with_interrupts_on(guest):
     assert log == ["irq", ("x", False, True, False)]
 
 
-def test_a_tasklet_from_process_context_runs_in_ksoftirqd(guest):
+def test_a_tasklet_from_process_context_runs_in_ksoftirqd(guest: Any) -> None:
     k = guest.kernel
-    where = []
+    where: Any = []
     t = Tasklet(lambda data: where.append(guest.machine.current.name))
 
-    def body():
+    def body() -> None:
         k.softirq.tasklet_schedule(t)
         assert where == []
         k.sched.msleep(4)
@@ -121,12 +124,12 @@ def test_a_tasklet_from_process_context_runs_in_ksoftirqd(guest):
     assert where == ["ksoftirqd/0"]
 
 
-def test_bottom_halves_wait_for_their_enable(guest):
+def test_bottom_halves_wait_for_their_enable(guest: Any) -> None:
     k = guest.kernel
-    ran = []
+    ran: Any = []
     t = Tasklet(lambda data: ran.append(1))
 
-    def body():
+    def body() -> None:
         k.softirq.local_bh_disable()
         k.softirq.local_bh_disable()
         k.softirq.tasklet_schedule(t)
@@ -138,12 +141,12 @@ def test_bottom_halves_wait_for_their_enable(guest):
     guest.call(body)
 
 
-def test_a_disabled_tasklet_waits(guest):
+def test_a_disabled_tasklet_waits(guest: Any) -> None:
     k = guest.kernel
-    ran = []
+    ran: Any = []
     t = Tasklet(lambda data: ran.append(1))
 
-    def body():
+    def body() -> None:
         k.softirq.tasklet_disable(t)
         k.softirq.tasklet_schedule(t)
         k.sched.msleep(8)
@@ -159,11 +162,11 @@ def test_a_disabled_tasklet_waits(guest):
     assert guest.findings == []
 
 
-def test_a_tasklet_that_reschedules_itself_does_not_starve_others(guest):
+def test_a_tasklet_that_reschedules_itself_does_not_starve_others(guest: Any) -> None:
     k = guest.kernel
-    rounds = []
+    rounds: Any = []
 
-    def again(data):
+    def again(data: Any) -> None:
         rounds.append(1)
         if len(rounds) < 50:
             k.softirq.tasklet_schedule(t)
@@ -171,7 +174,7 @@ def test_a_tasklet_that_reschedules_itself_does_not_starve_others(guest):
     t = Tasklet(again)
     k.irq.sysvec_install(0x40, lambda: k.softirq.tasklet_schedule(t), "t")
 
-    def body():
+    def body() -> None:
         take(guest, 0x40)
         assert len(rounds) == 10
         k.sched.msleep(4)
@@ -180,11 +183,11 @@ def test_a_tasklet_that_reschedules_itself_does_not_starve_others(guest):
     guest.call(body)
 
 
-def test_timers_fire_in_order_and_only_when_armed(guest):
+def test_timers_fire_in_order_and_only_when_armed(guest: Any) -> None:
     k = guest.kernel
-    fired = []
+    fired: Any = []
 
-    def body():
+    def body() -> None:
         now = k.timers.jiffies
         timers = {n: TimerList(lambda t: fired.append((t.data, k.timers.jiffies - now)), n) for n in (5, 2, 9, 7)}
         for n, timer in timers.items():
@@ -200,16 +203,16 @@ def test_timers_fire_in_order_and_only_when_armed(guest):
 
 
 @pytest.mark.parametrize("seed", range(50))
-def test_timers_are_monotone_under_any_schedule(make_guest, seed):
+def test_timers_are_monotone_under_any_schedule(make_guest: Any, seed: Any) -> None:
     guest = make_guest(2, policy=f"random:{seed}", ram=8 << 20)
     k = guest.kernel
     rng = k.random("timers")
-    fired = []
+    fired: Any = []
 
-    def body():
+    def body() -> None:
         now = k.timers.jiffies
 
-        def arm(cpu):
+        def arm(cpu: Any) -> None:
             for _ in range(12):
                 timer = TimerList(lambda t: fired.append((k.cpus.smp_processor_id(), t.expires, k.timers.jiffies)))
                 timer.expires = now + rng.randrange(1, 20)
@@ -227,13 +230,13 @@ def test_timers_are_monotone_under_any_schedule(make_guest, seed):
     assert guest.findings == []
 
 
-def test_a_better_clock_event_device_takes_over_and_gives_back(guest):
+def test_a_better_clock_event_device_takes_over_and_gives_back(guest: Any) -> None:
     k = guest.kernel
-    programmed = []
+    programmed: Any = []
     clock = guest.machine.clock
 
-    def device(name, rating):
-        def set_next_event(ticks):
+    def device(name: Any, rating: Any) -> Any:
+        def set_next_event(ticks: Any) -> Any:
             programmed.append((name, ticks))
             guest.machine.current_vp.set_local_timer(clock.now + ticks, 0x41)
             return 0
@@ -244,7 +247,7 @@ def test_a_better_clock_event_device_takes_over_and_gives_back(guest):
         k.irq.sysvec_install(0x41, lambda: k.cpus.cpus[0].tick.event_handler(k.cpus.cpus[0].tick), "timer")
         return dev
 
-    def body():
+    def body() -> None:
         lapic, stimer = device("lapic", 100), device("stimer0", 1000)
         k.timers.clockevents_config_and_register(lapic, 10_000_000, 1, 1 << 40)
         k.timers.clockevents_config_and_register(stimer, 10_000_000, 1, 1 << 40)
@@ -261,7 +264,7 @@ def test_a_better_clock_event_device_takes_over_and_gives_back(guest):
     guest.call(body)
 
 
-def test_jiffies_conversions(guest):
+def test_jiffies_conversions(guest: Any) -> None:
     t = guest.kernel.timers
     assert t.HZ == 250
     assert [t.msecs_to_jiffies(n) for n in (0, 1, 4, 5, 1000)] == [0, 1, 1, 2, 250]
@@ -271,15 +274,15 @@ def test_jiffies_conversions(guest):
 
 
 @pytest.mark.parametrize("hz", ["0", "20000"])
-def test_an_impossible_hz_is_named(make_guest, hz):
+def test_an_impossible_hz_is_named(make_guest: Any, hz: Any) -> None:
     with pytest.raises(ValueError, match=f"CONFIG_HZ={hz} is not between 1 and 10000"):
         make_guest(config={"HZ": hz})
 
 
-def test_misuse_of_timers_is_found(guest):
+def test_misuse_of_timers_is_found(guest: Any) -> None:
     k = guest.kernel
 
-    def body():
+    def body() -> None:
         timer = TimerList(lambda t: k.timers.del_timer_sync(t))
         timer.expires = k.timers.jiffies + 1
         k.timers.add_timer(timer)
@@ -290,14 +293,14 @@ def test_misuse_of_timers_is_found(guest):
     assert guest.findings == ["timer", "timer"]
 
 
-def test_calls_reach_other_cpus_in_their_interrupt(guest):
+def test_calls_reach_other_cpus_in_their_interrupt(guest: Any) -> None:
     k = guest.kernel
-    seen = []
+    seen: Any = []
 
-    def note(tag):
+    def note(tag: Any) -> None:
         seen.append((tag, k.cpus.smp_processor_id(), k.sched.in_hardirq()))
 
-    def body():
+    def body() -> None:
         assert k.cpus.smp_call_function_single(1, note, "single") == 0
         assert k.cpus.smp_call_function_single(0, note, "self") == 0
         assert k.cpus.smp_call_function_single(5, note, "none") == -6
@@ -309,17 +312,18 @@ def test_calls_reach_other_cpus_in_their_interrupt(guest):
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_calls_all_run_under_any_schedule(make_guest, seed):
+def test_calls_all_run_under_any_schedule(make_guest: Any, seed: Any) -> None:
     guest = make_guest(4, policy=f"random:{seed}", ram=8 << 20)
     k = guest.kernel
-    seen, done = [], []
+    seen: Any = []
+    done: Any = []
 
-    def caller(cpu):
+    def caller(cpu: Any) -> None:
         for n in range(4):
             k.cpus.on_each_cpu(lambda n=n: seen.append((cpu, n, k.cpus.smp_processor_id())))
         done.append(cpu)
 
-    def body():
+    def body() -> None:
         for cpu in range(4):
             k.sched.kthread_run(caller, cpu, name=f"c{cpu}", cpu=cpu)
         while len(done) < 4:

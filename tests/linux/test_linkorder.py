@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 import pytest
 
 from hvkernel.linux.initcall import LEVELS, Initcalls
 from hvkernel.linux.linkorder import link_rank
 
 
-def in_order(*paths):
+def in_order(*paths: Any) -> Any:
     return sorted(paths, key=link_rank) == list(paths)
 
 
-def test_drivers_come_in_the_order_of_their_makefile():
+def test_drivers_come_in_the_order_of_their_makefile() -> None:
     # The order of registration in a real log (WSL2, all built in): hv_pci, hv_storvsc, hv_netvsc, hyperv_keyboard,
     # hv_utils, hv_balloon, hv_sock.
     assert in_order(
@@ -35,26 +38,26 @@ def test_drivers_come_in_the_order_of_their_makefile():
     )
 
 
-def test_gpu_and_framebuffer():
+def test_gpu_and_framebuffer() -> None:
     assert in_order(
         "drivers/video/fbdev/hyperv_fb.o", "drivers/gpu/drm/hyperv/hyperv_drm_drv.o", "drivers/uio/uio_hv_generic.o"
     )
 
 
-def test_what_is_not_listed_comes_last_by_name():
+def test_what_is_not_listed_comes_last_by_name() -> None:
     assert in_order(
         "drivers/hv/vmbus_drv.o", "drivers/hv/aaa.o", "drivers/hv/bbb.o", "drivers/zzz/x.o", "net/x.o", "zzz/x.o"
     )
 
 
 @pytest.mark.parametrize("path", ["drivers/hv/vmbus_drv.c", "/drivers/x.o", "", "x"])
-def test_a_path_that_is_no_object_file_is_named(path):
+def test_a_path_that_is_no_object_file_is_named(path: Any) -> None:
     with pytest.raises(ValueError, match="is not a relative path"):
         link_rank(path)
 
 
-def test_initcalls_run_by_level_then_link_order_then_registration():
-    ran = []
+def test_initcalls_run_by_level_then_link_order_then_registration() -> None:
+    ran: Any = []
     calls = Initcalls(lambda call, result: None)
     for level, path, name in [
         ("device", "drivers/hv/hv_util.o", "utils"),
@@ -66,7 +69,7 @@ def test_initcalls_run_by_level_then_link_order_then_registration():
         ("device", "drivers/scsi/storvsc_drv.o", "storvsc2"),
         ("subsys_sync", "a/b.o", "sync"),
     ]:
-        calls.add(level, path, lambda name=name: ran.append(name), name)
+        calls.add(level, path, partial(ran.append, name), name)
     calls.run("early", "early")
     assert ran == ["early"]
     calls.run("pure", "late_sync")
@@ -74,17 +77,17 @@ def test_initcalls_run_by_level_then_link_order_then_registration():
     assert [name for name, _ in calls.done] == ran
 
 
-def test_an_unknown_level_is_named():
+def test_an_unknown_level_is_named() -> None:
     with pytest.raises(ValueError, match="'moduel' is none of early, pure"):
         Initcalls(lambda call, result: None).add("moduel", "a/b.o", lambda: 0, "f")
 
 
-def test_levels_are_the_kernel_s():
+def test_levels_are_the_kernel_s() -> None:
     assert len(LEVELS) == 17
     assert LEVELS.index("fs") < LEVELS.index("rootfs") < LEVELS.index("device")
 
 
-def test_an_initcall_that_leaves_preemption_off_is_a_finding(make_guest):
+def test_an_initcall_that_leaves_preemption_off_is_a_finding(make_guest: Any) -> None:
     guest = make_guest()
     k = guest.kernel
     k.initcall.add("late", "z/z.o", k.sched.preempt_disable, "leaky_init")

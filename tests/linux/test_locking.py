@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from hvkernel.machine import MachineStuck
 
 
-def test_a_spinlock_raises_the_preempt_count_and_irqsave_closes_interrupts(guest):
+def test_a_spinlock_raises_the_preempt_count_and_irqsave_closes_interrupts(guest: Any) -> None:
     k = guest.kernel
     lock = k.locking.spin_lock_init("l")
 
-    def body():
+    def body() -> None:
         with lock:
             assert k.sched.preempt_count() == 1
             assert lock.locked()
@@ -32,19 +34,19 @@ def test_a_spinlock_raises_the_preempt_count_and_irqsave_closes_interrupts(guest
 
 
 @pytest.mark.parametrize("seed", range(50))
-def test_a_spinlock_and_a_mutex_exclude_under_any_schedule(make_guest, seed):
+def test_a_spinlock_and_a_mutex_exclude_under_any_schedule(make_guest: Any, seed: Any) -> None:
     guest = make_guest(3, policy=f"random:{seed}", ram=8 << 20)
     k = guest.kernel
     spin, mutex = k.locking.spin_lock_init("s"), k.locking.mutex_init("m")
     inside = {"spin": 0, "mutex": 0}
     most = {"spin": 0, "mutex": 0}
-    done = []
+    done: Any = []
 
-    def enter(kind):
+    def enter(kind: Any) -> None:
         inside[kind] += 1
         most[kind] = max(most[kind], inside[kind])
 
-    def contender(n):
+    def contender(n: Any) -> None:
         for _ in range(4):
             with spin:
                 enter("spin")
@@ -56,7 +58,7 @@ def test_a_spinlock_and_a_mutex_exclude_under_any_schedule(make_guest, seed):
                 inside["mutex"] -= 1
         done.append(n)
 
-    def body():
+    def body() -> None:
         for n in range(3):
             k.sched.kthread_run(contender, n, name=f"c{n}", cpu=n)
         while len(done) < 3:
@@ -67,12 +69,12 @@ def test_a_spinlock_and_a_mutex_exclude_under_any_schedule(make_guest, seed):
     assert guest.findings == []
 
 
-def test_taking_a_spinlock_twice_is_a_panic(make_guest):
+def test_taking_a_spinlock_twice_is_a_panic(make_guest: Any) -> None:
     guest = make_guest()
     k = guest.kernel
     lock = k.locking.spin_lock_init("l")
 
-    def body():
+    def body() -> None:
         lock.lock()
         lock.lock()
 
@@ -83,12 +85,12 @@ def test_taking_a_spinlock_twice_is_a_panic(make_guest):
     assert k.outcome.reason == "spinlock recursion: l"
 
 
-def test_taking_a_mutex_twice_hangs_with_a_message(make_guest):
+def test_taking_a_mutex_twice_hangs_with_a_message(make_guest: Any) -> None:
     guest = make_guest()
     k = guest.kernel
     mutex = k.locking.mutex_init("m")
 
-    def body():
+    def body() -> None:
         mutex.lock()
         mutex.lock()
 
@@ -98,23 +100,23 @@ def test_taking_a_mutex_twice_hangs_with_a_message(make_guest):
     assert "INFO: task test blocked on mutex m, which it holds itself" in guest.lines
 
 
-def test_unlocking_what_is_not_held_is_found(guest):
+def test_unlocking_what_is_not_held_is_found(guest: Any) -> None:
     k = guest.kernel
     guest.call(k.locking.spin_lock_init("s").unlock)
     guest.call(k.locking.mutex_init("m").unlock)
     assert guest.findings == ["bad-unlock", "bad-unlock"]
 
 
-def test_an_inversion_is_found_without_a_deadlock_and_once(guest):
+def test_an_inversion_is_found_without_a_deadlock_and_once(guest: Any) -> None:
     k = guest.kernel
     a, b, c = (k.locking.spin_lock_init(name) for name in "abc")
 
-    def nest(*locks):
+    def nest(*locks: Any) -> None:
         if locks:
             with locks[0]:
                 nest(*locks[1:])
 
-    def body():
+    def body() -> None:
         nest(a, b)
         nest(b, c)
         nest(a, c)
@@ -130,18 +132,18 @@ def test_an_inversion_is_found_without_a_deadlock_and_once(guest):
     assert "a --> b --> c" in text or "a --> c" in text
 
 
-def test_locks_of_an_interrupt_are_not_ordered_after_those_of_the_task_below(guest):
+def test_locks_of_an_interrupt_are_not_ordered_after_those_of_the_task_below(guest: Any) -> None:
     """The interrupted task may hold anything: that is no order between the two."""
     k = guest.kernel
     task, irq = k.locking.spin_lock_init("task"), k.locking.spin_lock_init("irq")
 
-    def handler():
+    def handler() -> None:
         with irq:
             pass
 
     k.irq.sysvec_install(0x40, handler, "test")
 
-    def body():
+    def body() -> None:
         with task:
             guest.machine.current_vp.raise_irq(0x40)
             guest.machine.preempt()
@@ -152,11 +154,11 @@ def test_locks_of_an_interrupt_are_not_ordered_after_those_of_the_task_below(gue
     assert guest.findings == []
 
 
-def test_mutexes_are_checked_across_a_sleep(guest):
+def test_mutexes_are_checked_across_a_sleep(guest: Any) -> None:
     k = guest.kernel
     a, b = k.locking.mutex_init("a"), k.locking.mutex_init("b")
 
-    def body():
+    def body() -> None:
         with a:
             k.sched.msleep(1)
             with b:
@@ -168,17 +170,17 @@ def test_mutexes_are_checked_across_a_sleep(guest):
     assert guest.findings == ["lock-order"]
 
 
-def test_a_lock_of_hardirqs_must_not_be_held_with_interrupts_on(guest):
+def test_a_lock_of_hardirqs_must_not_be_held_with_interrupts_on(guest: Any) -> None:
     k = guest.kernel
     lock = k.locking.spin_lock_init("l")
 
-    def handler():
+    def handler() -> None:
         with lock:
             pass
 
     k.irq.sysvec_install(0x40, handler, "test")
 
-    def body():
+    def body() -> None:
         with lock:
             pass
         guest.machine.current_vp.raise_irq(0x40)
@@ -188,11 +190,11 @@ def test_a_lock_of_hardirqs_must_not_be_held_with_interrupts_on(guest):
     assert guest.findings == ["inconsistent-lock-state"]
 
 
-def test_trylock(guest):
+def test_trylock(guest: Any) -> None:
     k = guest.kernel
     spin, mutex = k.locking.spin_lock_init("s"), k.locking.mutex_init("m")
 
-    def body():
+    def body() -> None:
         assert spin.trylock()
         assert not spin.trylock()
         spin.unlock()
@@ -205,17 +207,17 @@ def test_trylock(guest):
     assert guest.findings == []
 
 
-def test_a_grace_period_waits_for_readers(guest):
+def test_a_grace_period_waits_for_readers(guest: Any) -> None:
     k = guest.kernel
-    log = []
+    log: Any = []
 
-    def reader():
+    def reader() -> None:
         k.locking.rcu_read_lock()
         k.sched.udelay(300)
         log.append("read")
         k.locking.rcu_read_unlock()
 
-    def body():
+    def body() -> None:
         k.sched.kthread_run(reader, name="reader", cpu=1)
         k.sched.udelay(10)
         k.locking.synchronize_rcu()

@@ -7,6 +7,7 @@ import random
 import struct
 import zlib
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -22,11 +23,11 @@ LINUX = UUID("0fc63daf-8483-4772-8e79-3d69d8477de4")
 ESP = UUID("c12a7328-f81f-11d2-ba4b-00a0c93ec93b")
 
 
-def parse(image, name="sda", block=512, **kind):
+def parse(image: Any, name: Any = "sda", block: Any = 512, **kind: Any) -> Any:
     return check_partition(name, len(image) // 512, block, lambda n: bytes(image[n * 512 : (n + 1) * 512]), **kind)
 
 
-def gpt(parts, size=8 * MIB, block=512, disk=DISK):
+def gpt(parts: Any, size: Any = 8 * MIB, block: Any = 512, disk: Any = DISK) -> Any:
     """A disk with a valid GPT. ``parts``: (first LBA, last LBA, type, uuid)."""
     image = bytearray(size)
     last = size // block - 1
@@ -61,7 +62,7 @@ def gpt(parts, size=8 * MIB, block=512, disk=DISK):
     return image
 
 
-def mbr(records, size=8 * MIB, signature=0x12345678):
+def mbr(records: Any, size: Any = 8 * MIB, signature: Any = 0x12345678) -> Any:
     """``records``: (slot, boot, type, start, sectors)."""
     image = bytearray(size)
     image[0x1B8:0x1BC] = struct.pack("<I", signature)
@@ -75,7 +76,7 @@ def mbr(records, size=8 * MIB, signature=0x12345678):
 PARTS = [(2048, 4095, ESP, UUID(int=1)), (4096, 8191, LINUX, UUID(int=2))]
 
 
-def test_gpt_names_and_uuids():
+def test_gpt_names_and_uuids() -> None:
     found = parse(gpt(PARTS))
     assert found.text == " sda1 sda2"
     assert found.parts == {
@@ -85,22 +86,22 @@ def test_gpt_names_and_uuids():
     assert found.warnings == []
 
 
-def test_a_name_that_ends_in_a_digit_gets_a_p():
+def test_a_name_that_ends_in_a_digit_gets_a_p() -> None:
     assert parse(gpt(PARTS), name="nvme0n1").text == " nvme0n1p1 nvme0n1p2"
 
 
-def test_gaps_in_the_table_keep_their_numbers():
+def test_gaps_in_the_table_keep_their_numbers() -> None:
     empty = (0, 0, UUID(int=0), UUID(int=0))
     assert parse(gpt([PARTS[0], empty, empty, PARTS[1]])).text == " sda1 sda4"
 
 
-def test_gpt_with_blocks_of_4096_bytes():
+def test_gpt_with_blocks_of_4096_bytes() -> None:
     image = gpt([(16, 255, LINUX, UUID(int=3))], block=4096)
     assert parse(image, block=4096).parts[1][:2] == (128, 1920)
 
 
 @pytest.mark.parametrize("what", ["signature", "crc", "size", "my_lba", "usable", "entries", "mbr"])
-def test_a_gpt_with_one_bad_field_is_not_believed(what):
+def test_a_gpt_with_one_bad_field_is_not_believed(what: Any) -> None:
     image = gpt(PARTS)
     offsets = {
         "signature": 512,
@@ -116,7 +117,7 @@ def test_a_gpt_with_one_bad_field_is_not_believed(what):
     assert found is None or found.text == " sda1"
 
 
-def test_a_broken_alternate_is_reported_and_the_primary_used():
+def test_a_broken_alternate_is_reported_and_the_primary_used() -> None:
     image = gpt(PARTS)
     image[-512] ^= 0xFF
     found = parse(image)
@@ -124,17 +125,17 @@ def test_a_broken_alternate_is_reported_and_the_primary_used():
     assert found.warnings == ["Alternate GPT is invalid, using primary GPT."]
 
 
-def test_a_disk_that_has_grown_says_so():
+def test_a_disk_that_has_grown_says_so() -> None:
     image = gpt(PARTS) + bytearray(MIB)
     assert "GPT:Primary header thinks Alt. header is not at the end of the disk." in parse(image).warnings
     assert parse(image).warnings[-1] == "GPT: Use GNU Parted to correct GPT errors."
 
 
-def test_partitions_that_leave_the_disk_are_left_out():
+def test_partitions_that_leave_the_disk_are_left_out() -> None:
     assert parse(gpt([PARTS[0], (4096, 1 << 40, LINUX, UUID(int=2))])).text == " sda1"
 
 
-def test_msdos_primary_and_logical_partitions():
+def test_msdos_primary_and_logical_partitions() -> None:
     image = mbr([(1, 0x80, 0x83, 2048, 2048), (2, 0, 0x05, 4096, 8192)])
     for base, nxt in ((4096, 2048), (6144, 0)):
         sector = bytearray(mbr([(1, 0, 0x83, 64, 1000)], size=512, signature=0))
@@ -151,7 +152,7 @@ def test_msdos_primary_and_logical_partitions():
     }
 
 
-def test_an_extended_chain_that_is_a_loop_ends():
+def test_an_extended_chain_that_is_a_loop_ends() -> None:
     image = mbr([(1, 0, 0x05, 2048, 4096)])
     sector = bytearray(512)
     sector[0x1BE : 0x1BE + 16] = struct.pack("<B3sB3sII", 0, b"", 0x05, b"", 0, 4096)
@@ -160,7 +161,7 @@ def test_an_extended_chain_that_is_a_loop_ends():
     assert parse(image).text == " sda1 < >"
 
 
-def test_a_chain_with_data_in_every_link_stops_at_255():
+def test_a_chain_with_data_in_every_link_stops_at_255() -> None:
     image = mbr([(1, 0, 0x05, 2048, 4096)])
     sector = bytearray(512)
     sector[0x1BE : 0x1BE + 16] = struct.pack("<B3sB3sII", 0, b"", 0x83, b"", 1, 8)
@@ -170,7 +171,7 @@ def test_a_chain_with_data_in_every_link_stops_at_255():
     assert max(parse(image).parts) == 255
 
 
-def test_a_fat_without_table_is_a_disk_without_partitions():
+def test_a_fat_without_table_is_a_disk_without_partitions() -> None:
     image = bytearray(MIB)
     image[14:16], image[16], image[21] = b"\1\0", 2, 0xF8
     image[0x1BE] = 0x42
@@ -180,32 +181,32 @@ def test_a_fat_without_table_is_a_disk_without_partitions():
     assert parse(image) is None
 
 
-def test_a_protective_mbr_is_not_a_dos_table():
+def test_a_protective_mbr_is_not_a_dos_table() -> None:
     image = gpt(PARTS)
     image[512] = 0
     assert parse(image) is None
     assert parse(image, efi=False).text == " sda1"
 
 
-def test_configuration_rules_parsers_out():
+def test_configuration_rules_parsers_out() -> None:
     assert parse(gpt(PARTS), efi=False, msdos=False) is None
     assert parse(mbr([(1, 0, 0x83, 64, 64)]), msdos=False) is None
 
 
-def test_blank_and_tiny_disks():
+def test_blank_and_tiny_disks() -> None:
     assert parse(bytearray(MIB)) is None
     assert parse(bytearray(512)) is None
 
 
-def test_a_device_that_fails_is_an_error():
-    def broken(sector):
+def test_a_device_that_fails_is_an_error() -> None:
+    def broken(sector: int) -> bytes:
         raise OSError(5, "no")
 
     with pytest.raises(OSError, match="sector 0 cannot be read"):
         check_partition("sda", 100, 512, broken)
 
 
-def test_a_table_beyond_the_end_is_an_error():
+def test_a_table_beyond_the_end_is_an_error() -> None:
     image = gpt(PARTS)
     struct.pack_into("<Q", image, 512 + 72, 16383)
     header = bytearray(image[512 : 512 + 92])
@@ -217,7 +218,7 @@ def test_a_table_beyond_the_end_is_an_error():
 
 @settings(max_examples=200, deadline=None)
 @given(st.integers(0, 2**32), st.integers(1, 40))
-def test_hostile_tables_never_raise_anything_else(seed, flips):
+def test_hostile_tables_never_raise_anything_else(seed: Any, flips: Any) -> None:
     rng = random.Random(seed)
     image = gpt(PARTS, size=MIB) if seed % 2 else mbr([(1, 0, 0x05, 1, 1500), (2, 0, 0x83, 2, 4)], size=MIB)
     for _ in range(flips):
@@ -232,7 +233,7 @@ def test_hostile_tables_never_raise_anything_else(seed, flips):
 
 
 @pytest.mark.parametrize(("name", "text"), [("gpt", " sda1 sda2"), ("dos", " sda1 sda2 < sda5 sda6 >")])
-def test_images_of_sfdisk(name, text):
+def test_images_of_sfdisk(name: Any, text: Any) -> None:
     """What the parser finds is what sfdisk itself says of its image."""
     found = parse(zlib.decompress((DATA / f"{name}.img.zlib").read_bytes()))
     assert found.text == text
@@ -248,7 +249,7 @@ def test_images_of_sfdisk(name, text):
         assert row.split(" ")[0].endswith(str(number))
 
 
-def test_the_disk_prints_its_partitions_and_cuts_what_leaves_it(make_guest, fake_hba):
+def test_the_disk_prints_its_partitions_and_cuts_what_leaves_it(make_guest: Any, fake_hba: Any) -> None:
     from hvkernel.api.guest.device import Device
 
     guest = make_guest(config={"SCSI": "y", "BLK_DEV_SD": "y", "SCSI_SCAN_ASYNC": "y"})
@@ -257,7 +258,7 @@ def test_the_disk_prints_its_partitions_and_cuts_what_leaves_it(make_guest, fake
     disk = mbr([(1, 0, 0x83, 64, 100), (2, 0, 0x83, 2000, 100), (3, 0, 0x83, 5000, 10)], size=MIB)
     hba = fake_hba(guest, {(0, 0, 0): disk})
 
-    def body():
+    def body() -> None:
         k.initcall.run("subsys", "late")
         k.scsi.scsi_add_host(hba.host, Device("parent"))
         k.scsi.scsi_scan_host(hba.host)

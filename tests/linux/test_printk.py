@@ -8,7 +8,7 @@ from hvkernel.api.guest.device import BusType, Device, DeviceDriver
 from hvkernel.linux.printk import LogLine, Printk
 
 
-def test_a_line_renders_as_dmesg_shows_it():
+def test_a_line_renders_as_dmesg_shows_it() -> None:
     assert LogLine(0, 6, "a").render() == "[    0.000000] a"
     assert (
         LogLine(1_355_868_999, 6, "hv_vmbus: Vmbus version:4.0").render()
@@ -17,7 +17,7 @@ def test_a_line_renders_as_dmesg_shows_it():
     assert LogLine(123456 * 10**9 + 7000, 6, "b").render() == "[123456.000007] b"
 
 
-def test_prefixed_views_share_the_log_and_do_not_touch_dev_lines():
+def test_prefixed_views_share_the_log_and_do_not_touch_dev_lines() -> None:
     now = [0]
     pr = Printk(lambda: now[0])
     mine = pr.prefixed("hv_vmbus: ")
@@ -28,7 +28,7 @@ def test_prefixed_views_share_the_log_and_do_not_touch_dev_lines():
     assert pr.log == [(0, 6, "hv_vmbus: one"), (5000, 6, " x: two"), (5000, 3, "three")]
 
 
-def test_device_lines_name_the_driver_else_the_bus():
+def test_device_lines_name_the_driver_else_the_bus() -> None:
     pr = Printk(lambda: 0)
     bus = BusType("vmbus")
     dev = Device("1:0", bus=bus)
@@ -38,7 +38,7 @@ def test_device_lines_name_the_driver_else_the_bus():
     assert [line.text for line in pr.log] == ["vmbus 1:0: unbound", "hv_storvsc 1:0: bound"]
 
 
-def test_debug_lines_are_dropped_unless_asked_for():
+def test_debug_lines_are_dropped_unless_asked_for() -> None:
     quiet, loud = Printk(lambda: 0), Printk(lambda: 0, debug=True)
     for pr in (quiet, loud):
         pr.pr_debug("x")
@@ -47,7 +47,7 @@ def test_debug_lines_are_dropped_unless_asked_for():
     assert len(loud.log) == 2
 
 
-def test_every_function_has_its_level():
+def test_every_function_has_its_level() -> None:
     pr = Printk(lambda: 0, debug=True)
     names = ["emerg", "alert", "crit", "err", "warn", "notice", "info", "debug"]
     for name in names:
@@ -55,12 +55,12 @@ def test_every_function_has_its_level():
     assert [(line.level, line.text) for line in pr.log] == list(enumerate(names))
 
 
-def test_a_level_outside_the_scale_is_named():
+def test_a_level_outside_the_scale_is_named() -> None:
     with pytest.raises(ValueError, match="level 8 is outside"):
         Printk(lambda: 0).printk(8, "x")
 
 
-def test_several_lines_get_one_stamp_each():
+def test_several_lines_get_one_stamp_each() -> None:
     pr = Printk(lambda: 42)
     pr.pr_info("a\nb")
     assert pr.render() == "[    0.000000] a\n[    0.000000] b\n"

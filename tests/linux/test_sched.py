@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from hvkernel.api.guest.sched import Completion, WaitQueueHead
@@ -9,21 +11,21 @@ from hvkernel.api.guest.sched import Completion, WaitQueueHead
 SEEDS = range(50)
 
 
-def spawn_all(guest, body):
+def spawn_all(guest: Any, body: Any) -> Any:
     """Run ``body`` as a guest task on CPU 0."""
     return guest.call(body)
 
 
-def test_a_completion_lets_one_pass_each_time(guest):
+def test_a_completion_lets_one_pass_each_time(guest: Any) -> None:
     k = guest.kernel
     x = Completion()
-    passed = []
+    passed: Any = []
 
-    def waiter(n):
+    def waiter(n: Any) -> None:
         k.sched.wait_for_completion(x)
         passed.append(n)
 
-    def body():
+    def body() -> None:
         for n in range(3):
             k.sched.kthread_run(waiter, n, name=f"w{n}")
         k.sched.msleep(1)
@@ -42,11 +44,11 @@ def test_a_completion_lets_one_pass_each_time(guest):
     spawn_all(guest, body)
 
 
-def test_a_completion_before_the_wait_is_kept(guest):
+def test_a_completion_before_the_wait_is_kept(guest: Any) -> None:
     k = guest.kernel
     x = Completion()
 
-    def body():
+    def body() -> Any:
         k.sched.complete(x)
         k.sched.wait_for_completion(x)
         return k.sched.wait_for_completion_timeout(x, 5)
@@ -54,11 +56,11 @@ def test_a_completion_before_the_wait_is_kept(guest):
     assert spawn_all(guest, body) == 0
 
 
-def test_a_timeout_takes_its_time_and_leaves_no_waiter(guest):
+def test_a_timeout_takes_its_time_and_leaves_no_waiter(guest: Any) -> None:
     k = guest.kernel
     x = Completion()
 
-    def body():
+    def body() -> None:
         start = k.timers.jiffies
         assert k.sched.wait_for_completion_timeout(x, 10) == 0
         assert 10 <= k.timers.jiffies - start <= 11
@@ -68,11 +70,11 @@ def test_a_timeout_takes_its_time_and_leaves_no_waiter(guest):
     spawn_all(guest, body)
 
 
-def test_what_is_left_of_the_timeout_is_returned(guest):
+def test_what_is_left_of_the_timeout_is_returned(guest: Any) -> None:
     k = guest.kernel
     x = Completion()
 
-    def body():
+    def body() -> None:
         k.sched.kthread_run(lambda: (k.sched.msleep(40), k.sched.complete(x)), name="late")
         left = k.sched.wait_for_completion_timeout(x, 100)
         assert 85 <= left <= 90
@@ -80,18 +82,18 @@ def test_what_is_left_of_the_timeout_is_returned(guest):
     spawn_all(guest, body)
 
 
-def test_wait_event_looks_at_its_condition(guest):
+def test_wait_event_looks_at_its_condition(guest: Any) -> None:
     k = guest.kernel
     wq = WaitQueueHead()
-    box = []
+    box: Any = []
 
-    def poke():
+    def poke() -> None:
         for n in range(3):
             k.sched.msleep(4)
             box.append(n)
             k.sched.wake_up(wq)
 
-    def body():
+    def body() -> None:
         k.sched.kthread_run(poke, name="poke", cpu=1)
         k.sched.wait_event(wq, lambda: len(box) == 3)
         assert k.sched.wait_event_timeout(wq, lambda: len(box) == 4, 3) == 0
@@ -100,10 +102,10 @@ def test_wait_event_looks_at_its_condition(guest):
     spawn_all(guest, body)
 
 
-def test_schedule_timeout_can_be_cut_short(guest):
+def test_schedule_timeout_can_be_cut_short(guest: Any) -> None:
     k = guest.kernel
 
-    def body():
+    def body() -> None:
         me = guest.machine.current
         k.sched.kthread_run(lambda: (k.sched.msleep(20), k.sched.wake_up_process(me)), name="waker")
         left = k.sched.schedule_timeout(1000)
@@ -116,10 +118,10 @@ def test_schedule_timeout_can_be_cut_short(guest):
 
 
 @pytest.mark.parametrize("msecs", [1, 4, 20, 999])
-def test_msleep_is_never_short_and_at_most_two_ticks_long(guest, msecs):
+def test_msleep_is_never_short_and_at_most_two_ticks_long(guest: Any, msecs: Any) -> None:
     k = guest.kernel
 
-    def body():
+    def body() -> Any:
         start = guest.machine.clock.now
         k.sched.msleep(msecs)
         return (guest.machine.clock.now - start) / 10_000
@@ -127,11 +129,11 @@ def test_msleep_is_never_short_and_at_most_two_ticks_long(guest, msecs):
     assert msecs <= spawn_all(guest, body) <= msecs + 8.2
 
 
-def test_udelay_keeps_the_cpu(guest):
+def test_udelay_keeps_the_cpu(guest: Any) -> None:
     k = guest.kernel
-    ran = []
+    ran: Any = []
 
-    def body():
+    def body() -> None:
         k.sched.kthread_run(lambda: ran.append(1), name="other")
         start = guest.machine.clock.now
         k.sched.udelay(50)
@@ -143,21 +145,21 @@ def test_udelay_keeps_the_cpu(guest):
     spawn_all(guest, body)
 
 
-def test_usleep_range_refuses_an_empty_range(guest):
+def test_usleep_range_refuses_an_empty_range(guest: Any) -> None:
     with pytest.raises(ValueError, match=r"usleep_range\(5, 4\)"):
         guest.call(guest.kernel.sched.usleep_range, 5, 4)
 
 
-def test_threads_stop_when_told(guest):
+def test_threads_stop_when_told(guest: Any) -> None:
     k = guest.kernel
-    rounds = []
+    rounds: Any = []
 
-    def thread():
+    def thread() -> None:
         while not k.sched.kthread_should_stop():
             rounds.append(1)
             k.sched.msleep(4)
 
-    def body():
+    def body() -> Any:
         t = k.sched.kthread_run(thread, name="t")
         k.sched.msleep(20)
         k.sched.kthread_stop(t)
@@ -167,10 +169,10 @@ def test_threads_stop_when_told(guest):
     assert rounds
 
 
-def test_sleeping_with_a_spinlock_held_is_the_kernel_s_bug(guest):
+def test_sleeping_with_a_spinlock_held_is_the_kernel_s_bug(guest: Any) -> None:
     k = guest.kernel
 
-    def body():
+    def body() -> None:
         with k.locking.spin_lock_init("l"):
             k.sched.msleep(1)
 
@@ -181,10 +183,10 @@ def test_sleeping_with_a_spinlock_held_is_the_kernel_s_bug(guest):
     assert any("msleep" in frame for frame in guest.machine.findings[0].where)
 
 
-def test_might_sleep_with_interrupts_off_is_found_once_per_place(guest):
+def test_might_sleep_with_interrupts_off_is_found_once_per_place(guest: Any) -> None:
     k = guest.kernel
 
-    def body():
+    def body() -> None:
         for _ in range(3):
             flags = k.irq.local_irq_save()
             k.sched.might_sleep()
@@ -194,32 +196,34 @@ def test_might_sleep_with_interrupts_off_is_found_once_per_place(guest):
     assert guest.findings == ["sleep-in-atomic"]
 
 
-def test_preempt_enable_without_disable_is_found(guest):
+def test_preempt_enable_without_disable_is_found(guest: Any) -> None:
     guest.call(guest.kernel.sched.preempt_enable)
     assert guest.findings == ["preempt-imbalance"]
     assert guest.kernel.cpus.cpus[0].preempt_count == 0
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_no_wakeup_is_lost_under_any_schedule(make_guest, seed):
+def test_no_wakeup_is_lost_under_any_schedule(make_guest: Any, seed: Any) -> None:
     """Producers and consumers over a completion and a wait queue: as many pass as were let."""
     guest = make_guest(3, policy=f"random:{seed}", ram=8 << 20)
     k = guest.kernel
     x, wq = Completion(), WaitQueueHead()
-    items, taken, finished = [], [], []
+    items: Any = []
+    taken: Any = []
+    finished: Any = []
 
-    def consumer(n):
+    def consumer(n: Any) -> None:
         for _ in range(5):
             k.sched.wait_for_completion(x)
             taken.append(n)
         finished.append(n)
 
-    def queue_reader():
+    def queue_reader() -> None:
         for n in range(10):
             k.sched.wait_event(wq, lambda n=n: len(items) > n)
         finished.append("reader")
 
-    def producer(count):
+    def producer(count: Any) -> None:
         for n in range(count):
             k.sched.complete(x)
             items.append(n)
@@ -227,7 +231,7 @@ def test_no_wakeup_is_lost_under_any_schedule(make_guest, seed):
             if n % 3 == 0:
                 k.sched.udelay(1)
 
-    def body():
+    def body() -> None:
         k.sched.kthread_run(queue_reader, name="reader", cpu=0)
         for n in range(3):
             k.sched.kthread_run(consumer, n, name=f"c{n}", cpu=n)
@@ -245,16 +249,16 @@ def test_no_wakeup_is_lost_under_any_schedule(make_guest, seed):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_timeout_and_a_completion_that_race_never_both_win(make_guest, seed):
+def test_a_timeout_and_a_completion_that_race_never_both_win(make_guest: Any, seed: Any) -> None:
     guest = make_guest(2, policy=f"random:{seed}", ram=8 << 20)
     k = guest.kernel
-    results = []
+    results: Any = []
 
-    def body():
+    def body() -> None:
         for n in range(6):
             x = Completion()
 
-            def late(x=x, n=n):
+            def late(x: Any = x, n: Any = n) -> None:
                 k.sched.usleep_range(7000 + n * 500, 7000 + n * 500)
                 k.sched.complete(x)
 

@@ -4,26 +4,35 @@ from __future__ import annotations
 
 import hashlib
 import random
+from typing import Any
 
 import pytest
 
 from hvkernel.api.guest.block import BlockError
 from hvkernel.api.guest.device import Device
-from hvkernel.api.guest.scsi import HostByte
 from hvkernel.linux import scsi_proto as proto
 
 SCSI = {"SCSI": "y", "BLK_DEV_SD": "y", "BLK_DEV_SR": "y", "CHR_DEV_SG": "n", "SCSI_SCAN_ASYNC": "y"}
 MIB = 1 << 20
 
 
-def start(make_guest, fake_hba, disks, *, config=None, sg=False, guest_options=None, **options):
+def start(
+    make_guest: Any,
+    fake_hba: Any,
+    disks: Any,
+    *,
+    config: Any = None,
+    sg: Any = False,
+    guest_options: Any = None,
+    **options: Any,
+) -> Any:
     """A guest with SCSI running and its host scanned."""
     guest = make_guest(config={**SCSI, **(config or {})}, **(guest_options or {}))
     k = guest.kernel
     k.link()
     hba = fake_hba(guest, disks, **options)
 
-    def body():
+    def body() -> None:
         k.initcall.run("subsys", "late")
         parent = Device("parent")
         assert k.scsi.scsi_add_host(hba.host, parent) == 0
@@ -34,11 +43,11 @@ def start(make_guest, fake_hba, disks, *, config=None, sg=False, guest_options=N
     return guest, hba
 
 
-def text_of(guest):
+def text_of(guest: Any) -> Any:
     return [line for line in guest.lines if "clocksource" not in line]
 
 
-def test_a_scan_prints_the_lines_of_the_real_log_in_their_order(make_guest, fake_hba):
+def test_a_scan_prints_the_lines_of_the_real_log_in_their_order(make_guest: Any, fake_hba: Any) -> None:
     guest, _ = start(make_guest, fake_hba, {(0, 0, 0): bytearray(64 * MIB)})
     assert text_of(guest) == [
         "SCSI subsystem initialized",
@@ -54,7 +63,7 @@ def test_a_scan_prints_the_lines_of_the_real_log_in_their_order(make_guest, fake
     assert guest.findings == []
 
 
-def test_levels_are_those_of_the_source(make_guest, fake_hba):
+def test_levels_are_those_of_the_source(make_guest: Any, fake_hba: Any) -> None:
     guest, _ = start(make_guest, fake_hba, {(0, 0, 0): bytearray(MIB)})
     levels = {line.text.split("] ")[-1].split(":")[0]: line.level for line in guest.kernel.printk.log}
     assert levels["Write Protect is off"] == 5
@@ -62,7 +71,7 @@ def test_levels_are_those_of_the_source(make_guest, fake_hba):
     assert levels["Attached SCSI disk"] == 5
 
 
-def test_all_units_of_report_luns_are_found_and_get_their_names(make_guest, fake_hba):
+def test_all_units_of_report_luns_are_found_and_get_their_names(make_guest: Any, fake_hba: Any) -> None:
     disks = {(0, 0, lun): bytearray(MIB) for lun in (0, 1, 7, 63)}
     guest, hba = start(make_guest, fake_hba, disks)
     assert [d.name for d in guest.kernel.block.disks] == ["sda", "sdb", "sdc", "sdd"]
@@ -71,7 +80,7 @@ def test_all_units_of_report_luns_are_found_and_get_their_names(make_guest, fake
     assert [cdb[0] for name, cdb in hba.log if name == "0:0:1:0"] == [proto.INQUIRY]
 
 
-def test_disks_of_the_first_host_are_seen_first_though_it_answers_last(make_guest, fake_hba):
+def test_disks_of_the_first_host_are_seen_first_though_it_answers_last(make_guest: Any, fake_hba: Any) -> None:
     guest = make_guest(config=SCSI)
     k = guest.kernel
     k.link()
@@ -80,7 +89,7 @@ def test_disks_of_the_first_host_are_seen_first_though_it_answers_last(make_gues
     answer = slow.answer
     slow.answer = lambda work: (k.sched.msleep(20), answer(work))
 
-    def body():
+    def body() -> None:
         k.initcall.run("subsys", "late")
         for hba in (slow, fast):
             k.scsi.scsi_add_host(hba.host, Device("parent"))
@@ -93,13 +102,13 @@ def test_disks_of_the_first_host_are_seen_first_though_it_answers_last(make_gues
     assert [d.capacity for d in sorted(k.block.disks, key=lambda d: d.name)] == [2048, 4096]
 
 
-def test_without_async_scan_the_caller_sees_the_devices_at_once(make_guest, fake_hba):
+def test_without_async_scan_the_caller_sees_the_devices_at_once(make_guest: Any, fake_hba: Any) -> None:
     guest = make_guest(config={**SCSI, "SCSI_SCAN_ASYNC": "n"})
     k = guest.kernel
     k.link()
     hba = fake_hba(guest, {(0, 0, 0): bytearray(MIB)})
 
-    def body():
+    def body() -> Any:
         k.initcall.run("subsys", "late")
         k.scsi.scsi_add_host(hba.host, Device("parent"))
         k.scsi.scsi_scan_host(hba.host)
@@ -109,7 +118,9 @@ def test_without_async_scan_the_caller_sees_the_devices_at_once(make_guest, fake
 
 
 @pytest.mark.parametrize("page_size", [4096, 16384, 65536])
-def test_what_is_read_is_what_is_on_the_disk_and_what_is_written_gets_there(make_guest, fake_hba, page_size):
+def test_what_is_read_is_what_is_on_the_disk_and_what_is_written_gets_there(
+    make_guest: Any, fake_hba: Any, page_size: Any
+) -> None:
     data = bytearray(random.Random(page_size).randbytes(4 * MIB))
     guest, hba = start(make_guest, fake_hba, {(0, 0, 0): data}, guest_options={"page_size": page_size})
     k = guest.kernel
@@ -124,13 +135,13 @@ def test_what_is_read_is_what_is_on_the_disk_and_what_is_written_gets_there(make
     assert guest.findings == []
 
 
-def test_nothing_is_left_allocated_after_a_scan_and_a_read(make_guest, fake_hba):
+def test_nothing_is_left_allocated_after_a_scan_and_a_read(make_guest: Any, fake_hba: Any) -> None:
     guest, _ = start(make_guest, fake_hba, {(0, 0, 0): bytearray(MIB)})
     guest.call(guest.kernel.block.read, guest.kernel.block.lookup("sda"), 0, 8)
     assert guest.kernel.mm.leaks() == []
 
 
-def test_blocks_of_4096_bytes(make_guest, fake_hba):
+def test_blocks_of_4096_bytes(make_guest: Any, fake_hba: Any) -> None:
     data = bytearray(random.Random(1).randbytes(MIB))
     guest, _ = start(make_guest, fake_hba, {(0, 0, 0): data}, block=4096, physical=0)
     disk = guest.kernel.block.lookup("sda")
@@ -141,14 +152,14 @@ def test_blocks_of_4096_bytes(make_guest, fake_hba):
         guest.call(guest.kernel.block.read, disk, 1, 1)
 
 
-def test_reading_past_the_end_names_the_limit(make_guest, fake_hba):
+def test_reading_past_the_end_names_the_limit(make_guest: Any, fake_hba: Any) -> None:
     guest, _ = start(make_guest, fake_hba, {(0, 0, 0): bytearray(MIB)})
     disk = guest.kernel.block.lookup("sda")
     with pytest.raises(BlockError, match="beyond end of device: sectors 2047 to 2049, limit 2048"):
         guest.call(guest.kernel.block.read, disk, 2047, 2)
 
 
-def test_a_failed_read_is_reported_as_the_kernel_does(make_guest, fake_hba):
+def test_a_failed_read_is_reported_as_the_kernel_does(make_guest: Any, fake_hba: Any) -> None:
     guest, hba = start(make_guest, fake_hba, {(0, 0, 0): bytearray(MIB)})
     hba.fail[proto.READ_10] = (2, bytes([0x70, 0, 3, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0x11, 0, 0, 0, 0, 0]))
     with pytest.raises(BlockError, match="sector 8 failed: Unrecovered read error"):
@@ -161,7 +172,7 @@ def test_a_failed_read_is_reported_as_the_kernel_does(make_guest, fake_hba):
     assert tail[4].startswith("critical target error, dev sda, sector 8 op 0x0:(READ)")
 
 
-def test_a_write_protected_disk_refuses_writes(make_guest, fake_hba):
+def test_a_write_protected_disk_refuses_writes(make_guest: Any, fake_hba: Any) -> None:
     guest, _ = start(make_guest, fake_hba, {(0, 0, 0): bytearray(MIB)}, wp=0x90)
     assert "sd 0:0:0:0: [sda] Write Protect is on" in guest.lines
     assert "sd 0:0:0:0: [sda] Write cache: disabled, read cache: enabled, supports DPO and FUA" in guest.lines
@@ -169,7 +180,7 @@ def test_a_write_protected_disk_refuses_writes(make_guest, fake_hba):
         guest.call(guest.kernel.block.write, guest.kernel.block.lookup("sda"), 0, bytes(512))
 
 
-def test_a_busy_driver_is_asked_again(make_guest, fake_hba):
+def test_a_busy_driver_is_asked_again(make_guest: Any, fake_hba: Any) -> None:
     guest, hba = start(make_guest, fake_hba, {(0, 0, 0): bytearray(MIB)})
     hba.busy = 3
     before = guest.machine.clock.now
@@ -177,21 +188,21 @@ def test_a_busy_driver_is_asked_again(make_guest, fake_hba):
     assert guest.machine.clock.now - before >= 3 * 30_000
 
 
-def test_commands_wait_for_a_place_when_the_host_is_full(make_guest, fake_hba):
+def test_commands_wait_for_a_place_when_the_host_is_full(make_guest: Any, fake_hba: Any) -> None:
     guest, hba = start(make_guest, fake_hba, {(0, 0, 0): bytearray(MIB)}, can_queue=2)
     k = guest.kernel
     disk = k.block.lookup("sda")
-    most = []
+    most: Any = []
     queue = hba.template.queuecommand
 
-    def watch(host, cmd):
+    def watch(host: Any, cmd: Any) -> Any:
         most.append(len(host.inflight))
         return queue(host, cmd)
 
     hba.template.queuecommand = watch
-    done = []
+    done: Any = []
 
-    def body():
+    def body() -> None:
         for n in range(8):
             k.sched.kthread_run(lambda n=n: done.append(k.block.read(disk, n, 1)), name=f"reader{n}", cpu=n % 2)
         while len(done) < 8:
@@ -202,7 +213,7 @@ def test_commands_wait_for_a_place_when_the_host_is_full(make_guest, fake_hba):
     assert len(done) == 8
 
 
-def test_a_timed_out_command_without_handler_fails(make_guest, fake_hba):
+def test_a_timed_out_command_without_handler_fails(make_guest: Any, fake_hba: Any) -> None:
     guest, hba = start(make_guest, fake_hba, {(0, 0, 0): bytearray(MIB)})
     hba.swallow.add(proto.READ_10)
     before = guest.machine.clock.now
@@ -212,18 +223,18 @@ def test_a_timed_out_command_without_handler_fails(make_guest, fake_hba):
     assert "scsi-timeout" in guest.findings
 
 
-def test_a_handler_can_ask_for_more_time(make_guest, fake_hba):
+def test_a_handler_can_ask_for_more_time(make_guest: Any, fake_hba: Any) -> None:
     guest, hba = start(make_guest, fake_hba, {(0, 0, 0): bytearray(MIB)}, eh=True)
     hba.swallow.add(proto.READ_10)
     k = guest.kernel
 
-    def late():
+    def late() -> None:
         k.sched.msleep(70_000)
         cmd = next(iter(hba.host.inflight.values()))
         cmd.result = 0
         k.scsi.scsi_done(cmd)
 
-    def body():
+    def body() -> Any:
         k.sched.kthread_run(late, name="late")
         return k.block.read(k.block.lookup("sda"), 0, 1)
 
@@ -231,13 +242,13 @@ def test_a_handler_can_ask_for_more_time(make_guest, fake_hba):
     assert hba.timed_out == 2
 
 
-def test_a_second_completion_is_a_finding(make_guest, fake_hba):
+def test_a_second_completion_is_a_finding(make_guest: Any, fake_hba: Any) -> None:
     guest, hba = start(make_guest, fake_hba, {(0, 0, 0): bytearray(MIB)})
     k = guest.kernel
-    seen = []
+    seen: Any = []
     answer = hba.answer
 
-    def twice(work):
+    def twice(work: Any) -> None:
         answer(work)
         seen.append(work.data)
 
@@ -248,7 +259,7 @@ def test_a_second_completion_is_a_finding(make_guest, fake_hba):
     assert guest.findings == ["scsi-double-completion"]
 
 
-def test_removing_the_host_takes_disk_and_devices(make_guest, fake_hba):
+def test_removing_the_host_takes_disk_and_devices(make_guest: Any, fake_hba: Any) -> None:
     guest, hba = start(make_guest, fake_hba, {(0, 0, 0): bytearray(MIB), (0, 0, 1): bytearray(MIB)})
     k = guest.kernel
     guest.call(k.scsi.scsi_remove_host, hba.host)
@@ -258,7 +269,7 @@ def test_removing_the_host_takes_disk_and_devices(make_guest, fake_hba):
     assert "sd 0:0:0:0: [sda] Synchronizing SCSI cache" in guest.lines
 
 
-def test_a_name_that_is_free_again_is_used_again(make_guest, fake_hba):
+def test_a_name_that_is_free_again_is_used_again(make_guest: Any, fake_hba: Any) -> None:
     guest, hba = start(make_guest, fake_hba, {(0, 0, 0): bytearray(MIB), (0, 0, 1): bytearray(MIB)})
     k = guest.kernel
     guest.call(k.scsi.scsi_remove_device, hba.host.devices[0])
@@ -267,13 +278,13 @@ def test_a_name_that_is_free_again_is_used_again(make_guest, fake_hba):
     assert [d.name for d in k.block.disks] == ["sdb", "sda"]
 
 
-def test_a_cdrom_is_named(make_guest, fake_hba):
+def test_a_cdrom_is_named(make_guest: Any, fake_hba: Any) -> None:
     guest, _ = start(make_guest, fake_hba, {(0, 0, 0): bytearray(MIB)}, type=5)
     assert "sr 0:0:0:0: [sr0] scsi-1 drive" in guest.lines
     assert guest.kernel.block.disks == ()
 
 
-def test_generic_devices_are_numbered(make_guest, fake_hba):
+def test_generic_devices_are_numbered(make_guest: Any, fake_hba: Any) -> None:
     disks = {(0, 0, 0): bytearray(MIB), (0, 0, 1): bytearray(MIB)}
     guest, _ = start(make_guest, fake_hba, disks, config={"CHR_DEV_SG": "y"})
     generic = [line for line in guest.lines if "generic" in line]
@@ -294,36 +305,36 @@ def test_generic_devices_are_numbered(make_guest, fake_hba):
         (1, 512, "512 B", "512 B"),
     ],
 )
-def test_sizes_are_those_of_real_logs(blocks, size, decimal, binary):
+def test_sizes_are_those_of_real_logs(blocks: Any, size: Any, decimal: Any, binary: Any) -> None:
     assert proto.string_get_size(blocks, size, False) == decimal
     assert proto.string_get_size(blocks, size, True) == binary
 
 
-def test_luns_survive_their_wire_format():
+def test_luns_survive_their_wire_format() -> None:
     for lun in (0, 1, 255, 256, 0x4001, 0x1234_5678):
         assert proto.scsilun_to_int(proto.int_to_scsilun(lun)) == lun
 
 
 @pytest.mark.parametrize("raw", [b"", b"\x00", b"\x70", b"\x72\x05", b"\x7f" * 3])
-def test_hostile_sense_data_is_never_an_error(raw):
+def test_hostile_sense_data_is_never_an_error(raw: Any) -> None:
     sense = proto.normalize_sense(raw)
     assert sense is None or 0 <= sense.key < 16
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_random_schedules_read_the_same_bytes(make_guest, fake_hba, seed):
+def test_random_schedules_read_the_same_bytes(make_guest: Any, fake_hba: Any, seed: Any) -> None:
     data = bytearray(random.Random(seed).randbytes(MIB // 4))
     guest, _ = start(
         make_guest, fake_hba, {(0, 0, 0): data, (0, 1, 0): bytearray(MIB)}, guest_options={"policy": f"random:{seed}"}
     )
     k = guest.kernel
     disk = next(d for d in k.block.disks if d.capacity == len(data) // 512)
-    out = {}
+    out: Any = {}
 
-    def reader(n):
+    def reader(n: Any) -> None:
         out[n] = k.block.read(disk, n * 16, 16)
 
-    def body():
+    def body() -> None:
         for n in range(6):
             k.sched.kthread_run(reader, n, name=f"r{n}", cpu=n % 2)
         while len(out) < 6:
@@ -334,8 +345,7 @@ def test_random_schedules_read_the_same_bytes(make_guest, fake_hba, seed):
     assert guest.findings == []
 
 
-def test_a_missing_target_is_no_error(make_guest, fake_hba):
+def test_a_missing_target_is_no_error(make_guest: Any, fake_hba: Any) -> None:
     guest, hba = start(make_guest, fake_hba, {})
     assert hba.host.devices == []
-    assert HostByte.DID_BAD_TARGET == 4
     assert not [line for line in guest.lines if "sd " in line]

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from hvkernel.api.guest.sched import Completion, DelayedWork, Work
 
 
-def test_a_pending_work_is_not_queued_twice(guest):
+def test_a_pending_work_is_not_queued_twice(guest: Any) -> None:
     k = guest.kernel
-    runs = []
+    runs: Any = []
     work = Work(lambda w: runs.append(w.data), 7)
 
-    def body():
+    def body() -> None:
         assert k.workqueue.schedule_work(work)
         assert not k.workqueue.schedule_work(work)
         k.workqueue.flush_work(work)
@@ -25,11 +27,11 @@ def test_a_pending_work_is_not_queued_twice(guest):
     assert runs == [7, 7]
 
 
-def test_work_runs_on_the_cpu_it_was_queued_on(guest):
+def test_work_runs_on_the_cpu_it_was_queued_on(guest: Any) -> None:
     k = guest.kernel
-    seen = {}
+    seen: Any = {}
 
-    def body():
+    def body() -> None:
         for cpu in (0, 1):
             k.workqueue.queue_work_on(
                 cpu, k.workqueue.system_wq, Work(lambda w: seen.__setitem__(w.data, k.cpus.smp_processor_id()), cpu)
@@ -42,12 +44,14 @@ def test_work_runs_on_the_cpu_it_was_queued_on(guest):
 
 
 @pytest.mark.parametrize("seed", range(50))
-def test_an_ordered_queue_keeps_its_order_under_any_schedule(make_guest, seed):
+def test_an_ordered_queue_keeps_its_order_under_any_schedule(make_guest: Any, seed: Any) -> None:
     guest = make_guest(3, policy=f"random:{seed}", ram=8 << 20)
     k = guest.kernel
-    queued, ran, inside = [], [], []
+    queued: Any = []
+    ran: Any = []
+    inside: Any = []
 
-    def fn(work):
+    def fn(work: Any) -> None:
         inside.append(work.data)
         assert len(inside) == 1
         if work.data[1] % 2:
@@ -55,10 +59,10 @@ def test_an_ordered_queue_keeps_its_order_under_any_schedule(make_guest, seed):
         ran.append(work.data)
         inside.pop()
 
-    def body():
+    def body() -> None:
         wq = k.workqueue.alloc_ordered_workqueue("ordered")
 
-        def queuer(cpu):
+        def queuer(cpu: Any) -> None:
             for n in range(6):
                 work = Work(fn, (cpu, n))
                 # Nothing may come between the two lines: queueing is no preemption point.
@@ -78,12 +82,12 @@ def test_an_ordered_queue_keeps_its_order_under_any_schedule(make_guest, seed):
     assert guest.findings == []
 
 
-def test_a_bound_pool_lets_another_worker_run_when_one_blocks(guest):
+def test_a_bound_pool_lets_another_worker_run_when_one_blocks(guest: Any) -> None:
     k = guest.kernel
     x = Completion()
-    log = []
+    log: Any = []
 
-    def body():
+    def body() -> None:
         k.workqueue.schedule_work(
             Work(lambda w: (log.append("blocks"), k.sched.wait_for_completion(x), log.append("woken")))
         )
@@ -94,17 +98,18 @@ def test_a_bound_pool_lets_another_worker_run_when_one_blocks(guest):
     assert log == ["blocks", "second", "woken"]
 
 
-def test_max_active_limits_a_cpu(guest):
+def test_max_active_limits_a_cpu(guest: Any) -> None:
     k = guest.kernel
-    inside, most = [], []
+    inside: Any = []
+    most: Any = []
 
-    def fn(work):
+    def fn(work: Any) -> None:
         inside.append(1)
         most.append(len(inside))
         k.sched.msleep(4)
         inside.pop()
 
-    def body():
+    def body() -> None:
         wq = k.workqueue.alloc_workqueue("two", max_active=2)
         for _ in range(6):
             k.workqueue.queue_work(wq, Work(fn))
@@ -115,11 +120,13 @@ def test_max_active_limits_a_cpu(guest):
     assert len(most) == 6
 
 
-def test_an_item_is_never_run_by_two_workers(guest):
+def test_an_item_is_never_run_by_two_workers(guest: Any) -> None:
     k = guest.kernel
-    inside, most, runs = [], [], []
+    inside: Any = []
+    most: Any = []
+    runs: Any = []
 
-    def fn(work):
+    def fn(work: Any) -> None:
         inside.append(1)
         most.append(len(inside))
         k.sched.msleep(8)
@@ -128,7 +135,7 @@ def test_an_item_is_never_run_by_two_workers(guest):
 
     work = Work(fn)
 
-    def body():
+    def body() -> None:
         k.workqueue.schedule_work_on(0, work)
         k.sched.msleep(2)
         assert k.workqueue.schedule_work_on(1, work)
@@ -139,12 +146,12 @@ def test_an_item_is_never_run_by_two_workers(guest):
     assert runs == [0, 0]
 
 
-def test_flushing_waits_for_what_was_queued_before_only(guest):
+def test_flushing_waits_for_what_was_queued_before_only(guest: Any) -> None:
     k = guest.kernel
     x = Completion()
-    log = []
+    log: Any = []
 
-    def body():
+    def body() -> None:
         wq = k.workqueue.alloc_workqueue("w")
         k.workqueue.queue_work(wq, Work(lambda w: (k.sched.msleep(20), log.append("first"))))
         later = k.sched.kthread_run(
@@ -160,13 +167,13 @@ def test_flushing_waits_for_what_was_queued_before_only(guest):
     assert log == ["first", "flushed"]
 
 
-def test_cancelling(guest):
+def test_cancelling(guest: Any) -> None:
     k = guest.kernel
-    ran = []
+    ran: Any = []
     slow = Work(lambda w: (k.sched.msleep(20), ran.append("slow")))
     idle = Work(lambda w: ran.append("idle"))
 
-    def body():
+    def body() -> None:
         wq = k.workqueue.alloc_ordered_workqueue("o")
         k.workqueue.queue_work(wq, slow)
         k.workqueue.queue_work(wq, idle)
@@ -184,12 +191,12 @@ def test_cancelling(guest):
     assert guest.findings == []
 
 
-def test_delays_are_kept_and_can_be_changed(guest):
+def test_delays_are_kept_and_can_be_changed(guest: Any) -> None:
     k = guest.kernel
-    ran = []
+    ran: Any = []
     work = DelayedWork(lambda w: ran.append(k.timers.jiffies))
 
-    def body():
+    def body() -> None:
         wq = k.workqueue.system_wq
         start = k.timers.jiffies
         assert k.workqueue.queue_delayed_work(wq, work, 10)
@@ -210,11 +217,11 @@ def test_delays_are_kept_and_can_be_changed(guest):
     assert len(ran) == 2
 
 
-def test_a_delay_on_another_cpu_runs_there(guest):
+def test_a_delay_on_another_cpu_runs_there(guest: Any) -> None:
     k = guest.kernel
-    where = []
+    where: Any = []
 
-    def body():
+    def body() -> None:
         k.workqueue.queue_delayed_work_on(
             1, k.workqueue.system_wq, DelayedWork(lambda w: where.append(k.cpus.smp_processor_id())), 2
         )
@@ -224,10 +231,10 @@ def test_a_delay_on_another_cpu_runs_there(guest):
     assert where == [1]
 
 
-def test_a_work_that_leaks_a_preempt_count_is_found(guest):
+def test_a_work_that_leaks_a_preempt_count_is_found(guest: Any) -> None:
     k = guest.kernel
 
-    def body():
+    def body() -> None:
         work = Work(lambda w: k.sched.preempt_disable())
         k.workqueue.schedule_work(work)
         k.workqueue.flush_work(work)
@@ -237,10 +244,10 @@ def test_a_work_that_leaks_a_preempt_count_is_found(guest):
     assert "workqueue leaked atomic: kworker/0:0" in guest.machine.findings[0].text
 
 
-def test_queueing_on_a_destroyed_queue_is_found(guest):
+def test_queueing_on_a_destroyed_queue_is_found(guest: Any) -> None:
     k = guest.kernel
 
-    def body():
+    def body() -> None:
         wq = k.workqueue.alloc_workqueue("gone")
         k.workqueue.destroy_workqueue(wq)
         k.workqueue.queue_work(wq, Work(lambda w: None))
@@ -249,16 +256,16 @@ def test_queueing_on_a_destroyed_queue_is_found(guest):
     assert guest.findings == ["workqueue"]
 
 
-def test_limits_of_max_active_are_named(guest):
+def test_limits_of_max_active_are_named(guest: Any) -> None:
     with pytest.raises(ValueError, match="max_active 513 is not between 0 and 512"):
         guest.kernel.workqueue.alloc_workqueue("w", max_active=513)
 
 
-def test_async_functions_are_waited_for(guest):
+def test_async_functions_are_waited_for(guest: Any) -> None:
     k = guest.kernel
-    ran = []
+    ran: Any = []
 
-    def body():
+    def body() -> None:
         for n in range(3):
             k.async_.async_schedule(lambda n=n: (k.sched.msleep(4 * n), ran.append(n)), f"a{n}")
         k.async_.async_synchronize_full()

@@ -119,7 +119,7 @@ class Program:
             if vp.started:
                 assert not vp._lane.queue
                 assert vp._lane.running is None
-                assert vp.irq_enabled or not vp.pending_irqs or vp._lane.idle is None
+                assert not (vp.irq_enabled and vp.pending_irqs)
         assert not machine._host_lane.queue
         for task in machine.tasks:
             assert task.state == "blocked" or (task.vp is not None and not task.vp.started), task

@@ -270,6 +270,11 @@ class HostArm64:
         version = acpi.AcpiMadtGicVersion.ACPI_MADT_GIC_VERSION_V3
         return body + gicd(first, 0, 0, GICD_BASE, 0, version, bytes(3)).pack()
 
+    @property
+    def srat_revision(self) -> int:
+        """``SRAT ... (v03``."""
+        return 3
+
     def srat_processor(self, hw_id: int, uid: int, node: int) -> bytes:
         """A GICC affinity entry."""
         gicc = acpi.AcpiSratGiccAffinity

@@ -373,6 +373,11 @@ class HostX86:
         size = acpi.AcpiMadtLocalX2apic.SIZE
         return acpi.AcpiMadtLocalX2apic(head(kind.ACPI_MADT_TYPE_LOCAL_X2APIC, size), 0, hw_id, flags, uid).pack()
 
+    @property
+    def srat_revision(self) -> int:
+        """``SRAT ... (v02``."""
+        return 2
+
     def srat_processor(self, hw_id: int, uid: int, node: int) -> bytes:
         """A local APIC affinity entry, the x2APIC one where the id needs it."""
         head, kind, on = acpi.AcpiSubtableHeader, acpi.AcpiSratType, acpi.ACPI_SRAT_CPU_ENABLED

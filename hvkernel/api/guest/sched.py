@@ -43,7 +43,7 @@ class Work:
 
     __slots__ = ("data", "func", "pending", "pool", "running", "seq", "wq")
 
-    def __init__(self, func: Callable[[Work], None], data: Any = None) -> None:
+    def __init__(self, func: Callable[[Work], object], data: Any = None) -> None:
         self.func = func
         self.data = data
         self.pending = False
@@ -60,7 +60,7 @@ class DelayedWork(Work):
 
     __slots__ = ("cpu", "timer")
 
-    def __init__(self, func: Callable[[Work], None], data: Any = None) -> None:
+    def __init__(self, func: Callable[[Work], object], data: Any = None) -> None:
         super().__init__(func, data)
         self.timer: TimerList | None = None
         self.cpu: int | None = None
@@ -114,7 +114,7 @@ class WorkqueueApi(Protocol):
     def schedule_work(self, work: Work) -> bool: ...
     def schedule_work_on(self, cpu: int, work: Work) -> bool: ...
 
-    def schedule_on_each_cpu(self, func: Callable[[Work], None]) -> int:
+    def schedule_on_each_cpu(self, func: Callable[[Work], object]) -> int:
         """Run ``func`` in a worker of every online CPU and wait for all of them."""
         ...
 

@@ -393,6 +393,11 @@ class ArchHost(Protocol):
         """Body of the MADT, after the header."""
         ...
 
+    @property
+    def srat_revision(self) -> int:
+        """Revision of the SRAT, as published logs have it."""
+        ...
+
     def srat_processor(self, hw_id: int, uid: int, node: int) -> bytes:
         """The SRAT entry that ties a processor to a node."""
         ...

@@ -9,7 +9,9 @@ import pytest
 
 from hvkernel.abi.guids import HV_SCSI_GUID
 from hvkernel.abi.wire import Guid
-from hvkernel.api.host import Offer, StorageUnit
+from hvkernel.api.host import Offer, Packet, StorageUnit
+from hvkernel.host.vmbus.buffers import GpaBuffer
+from hvkernel.machine.faults import PageFault
 from hvkernel_storvsc.vsp import StorageController, parse_version
 from hvkernel_storvsc.vsp_protocol import TRANSITIONS, State
 from hvkernel_storvsc.wire import VstorPacketOperation as Op
@@ -67,6 +69,7 @@ def test_sub_channels_exist_from_5_1_on(rig: Any, spoken: str, channels: int, fl
 
 def test_more_sub_channels_than_there_are_is_refused(rig: Any) -> None:
     guest = rig.guest(subchannels=2).start()
+    assert guest.operation(SUB_CHANNELS, struct.pack("<H", 2)).status == 0
     assert guest.operation(SUB_CHANNELS, struct.pack("<H", 3)).status == INVALID_PARAMETER
     assert guest.services.findings == [("storvsp-subchannels", "scsi0: 3 asked for, 2 are the limit")]
 
@@ -233,3 +236,30 @@ def test_wrong_parameters_are_named(rig: Any) -> None:
         with pytest.raises(ValueError, match=rf"protocols: '{text}' is not MAJOR.MINOR"):
             parse_version(text)
     assert StorageController.__name__ == "StorageController"
+
+
+def test_memory_that_the_host_may_not_reach_fails_the_command(rig: Any) -> None:
+    guest = rig.disk()
+    before = guest.device.units[0, 0, 0].image.pread(4096, 0)
+    hole = GpaBuffer(guest.memory.host, [(1024, 0, (0x7FFF,))])
+    for opcode, data_in in ((0x28, 1), (0x2A, 0)):
+        head = struct.pack("<HBBBBBBBBBBI", 52, 0, 0, 0, 0, 0, 0, 10, 20, data_in, 0, 1024)
+        body = head + struct.pack(">BBIBHB", opcode, 0, 0, 0, 2, 0) + bytes(26)
+        guest.channel.completions.clear()
+        with pytest.raises(PageFault):
+            guest.device.on_packet(guest.channel, Packet(6, 1, 5, struct.pack("<III", SRB, 1, 0) + body, hole))
+        ((tid, answer),) = guest.channel.completions
+        assert (tid, answer[8:12]) == (5, struct.pack("<I", 0xC0000001))
+        assert (answer[14], answer[15]) == (4, 2), "an error without sense data"
+    assert guest.device.units[0, 0, 0].image.pread(4096, 0) == before
+    assert guest.command(struct.pack(">BBIBHB", 0x28, 0, 0, 0, 2, 0), room=1024)[0].scsi == 0
+
+
+@pytest.mark.parametrize(("bytes_", "request_"), [(35, "short"), (52, "data")])
+def test_a_request_that_cannot_be_looked_at_is_an_error(rig: Any, bytes_: int, request_: str) -> None:
+    guest = rig.disk()
+    body = struct.pack("<HBBBBBBBBBBI", 52, 0, 0, 0, 0, 0, 0, 10, 20, 1, 0, 512) + bytes(36)
+    answer = guest.send(struct.pack("<III", SRB, 1, 0) + body[:bytes_])
+    assert answer is not None
+    assert (answer.status, answer.srb, answer.scsi) == (INVALID_PARAMETER, 4, 2)
+    assert [kind for kind, _ in guest.services.findings] == [f"storvsp-{request_}"]
