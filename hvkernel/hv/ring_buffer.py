@@ -20,7 +20,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from hvkernel.abi.ring import (
     VMBUS_DATA_PACKET_FLAG_COMPLETION_REQUESTED,
@@ -350,8 +350,8 @@ class RingBuffer:
             raise ValueError(f"hv_ringbuffer_init: page_cnt {page_cnt} is below 2 (control page and data)")
         per_page = self.page_size >> HV_HYP_PAGE_SHIFT
         first = gpa >> HV_HYP_PAGE_SHIFT
-        control = [HvPfn(page) for page in range(first, first + per_page)]
-        data = [HvPfn(page) for page in range(first + per_page, first + per_page * page_cnt)]
+        control = cast("list[HvPfn]", list(range(first, first + per_page)))
+        data = cast("list[HvPfn]", list(range(first + per_page, first + per_page * page_cnt)))
         ring = self._memory.guest.vmap(control + data + data)
         ring_info.ring_buffer = ring
         ring.store32(READ_INDEX, 0)

@@ -33,6 +33,9 @@ INQ_TIMEOUT: Final = 20
 REPORT_LUNS_SIZE: Final = (511 + 1) * 8
 SCSI_VPD_LIST_SIZE: Final = 36
 """Source: drivers/scsi/scsi.c."""
+_PRINTABLE: Final = bytes(n if 0x20 <= n <= 0x7E else 0x20 for n in range(256))
+"""Maps what an inquiry string may not hold to a blank."""
+
 VPD_KEPT: Final = frozenset({0x00, 0x80, 0x83, 0x89, 0xB0, 0xB1, 0xB2})
 
 
@@ -335,9 +338,6 @@ def _sanitize(data: bytes) -> bytes:
     """scsi_sanitize_inquiry_string() on vendor, model and revision: printable, blank after a NUL."""
     out = bytearray(data.ljust(36, b"\0"))
     for start, end in ((8, 16), (16, 32), (32, 36)):
-        ended = False
-        for i in range(start, end):
-            ended = ended or out[i] == 0
-            if ended or not 0x20 <= out[i] <= 0x7E:
-                out[i] = 0x20
+        text = out[start:end].partition(b"\0")[0]
+        out[start:end] = text.translate(_PRINTABLE).ljust(end - start)
     return bytes(out)

@@ -33,6 +33,8 @@ _GUEST_NO_WRITE: Final = 0x10
 _HOST_NO_READ: Final = 0x20
 _HOST_NO_WRITE: Final = 0x40
 _DEAD: Final = 0x80
+_LIVE_AGAIN: Final = bytes(n & ~_DEAD & 0xFF for n in range(256))
+_NOW_DEAD: Final = bytes(n | _DEAD for n in range(256))
 
 _DENY: Final = MappingProxyType(
     {
@@ -169,10 +171,14 @@ class Memory:
 
         :raises ValueError: pages outside the address space.
         """
-        if live:
-            self._and_flags(hvpfn, pages, ~_DEAD)
+        if pages == 1 and 0 <= hvpfn < len(self._flags):
+            if live:
+                self._flags[hvpfn] &= ~_DEAD & 0xFF
+            else:
+                self._flags[hvpfn] |= _DEAD
         else:
-            self._or_flags(hvpfn, pages, _DEAD)
+            where = self._range(hvpfn, pages)
+            self._flags[where] = self._flags[where].translate(_LIVE_AGAIN if live else _NOW_DEAD)
 
     def is_live(self, hvpfn: HvPfn) -> bool:
         """False if page `hvpfn` is marked as not in use."""
@@ -297,10 +303,11 @@ class Memory:
         if last >= len(flags):
             outside = max(gpa, len(flags) << HV_HYP_PAGE_SHIFT)
             raise PageFault(outside, write, "no RAM here", side)
-        if flags.count(0, first, last + 1) == last + 1 - first:
-            return
         deny = _DENY[side, write]
-        if first == last and not flags[first] & (deny | _DEAD):
+        if first == last:
+            if not flags[first] & (deny | _DEAD):
+                return
+        elif flags.count(0, first, last + 1) == last + 1 - first:
             return
         dead = -1
         for page in range(first, last + 1):

@@ -15,13 +15,15 @@ if TYPE_CHECKING:
 
 def _run_ends(hvpfns: Sequence[HvPfn]) -> list[int]:
     """For each page of a mapping, the offset at which its run of neighbouring pages ends."""
-    ends: list[int] = []
-    end = len(hvpfns)
-    for at in range(len(hvpfns) - 1, -1, -1):
-        if at + 1 < len(hvpfns) and hvpfns[at] + 1 != hvpfns[at + 1]:
-            end = at + 1
-        ends.append(end << HV_HYP_PAGE_SHIFT)
-    ends.reverse()
+    ends = [0] * len(hvpfns)
+    end = len(ends) << HV_HYP_PAGE_SHIFT
+    following = hvpfns[-1] + 1
+    for at in range(len(ends) - 1, -1, -1):
+        hvpfn = hvpfns[at]
+        if hvpfn + 1 != following:
+            end = (at + 1) << HV_HYP_PAGE_SHIFT
+        ends[at] = end
+        following = hvpfn
     return ends
 
 
@@ -51,11 +53,14 @@ class Vmap:
     def __init__(self, memory: Memory, side: Side, hvpfns: Sequence[HvPfn]) -> None:
         if not len(hvpfns):
             raise ValueError("hvpfns: empty; a mapping needs at least one page")
+        flags = memory._flags
+        pages = len(flags)
         for hvpfn in hvpfns:
-            memory._check(hvpfn << HV_HYP_PAGE_SHIFT, 1, False, side)
+            if not 0 <= hvpfn < pages or flags[hvpfn]:
+                memory._check(hvpfn << HV_HYP_PAGE_SHIFT, 1, False, side)
         self._memory = memory
         self._door: Accessor = memory.guest if side == "guest" else memory.host
-        self._flags = memory._flags
+        self._flags = flags
         self._map = memory._map
         self._m16, self._m32, self._m64 = memory._words
         self._bases: list[int] = [hvpfn << HV_HYP_PAGE_SHIFT for hvpfn in hvpfns]
