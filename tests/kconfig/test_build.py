@@ -168,7 +168,7 @@ def test_selectors_from_outside_take_their_value_from_the_file_else_from_always(
         ({}, "", "n"),
     ):
         data = Data("6.1", "x86", text, text.count("\n", 0, text.index("# Outside:")) + 1, always)
-        monkeypatch.setattr("hvkernel.kconfig.build.load_data", lambda release, arch, data=data: data)
+        monkeypatch.setattr("hvkernel.kconfig.trees.load_data", lambda release, arch, data=data: data)
         build = evaluate(f"CONFIG_SMP=y\n{written}", arch="x86")
         assert build.value("IN") == value, (always, written)
         assert build.modelled == ("X86", "IN")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hvkernel.kconfig import evaluate, parse_config
+from hvkernel.kconfig import KconfigTrees, evaluate, parse_config
 
 TABLES = [f"{release}-{arch}" for release in ("5.15", "6.1", "6.6", "6.12", "6.18") for arch in ("x86", "arm64")]
 KNOWN = {
@@ -33,6 +33,7 @@ def test_overlays_come_out_as_olddefconfig_makes_them(
     symbols = recorded["symbols"]
     parsed = {name: parse_config(text + "# CONFIG_UNUSED is not set\n", name=name) for name, text in texts.items()}
     plugins = storvsc_kconfig(release)
+    trees = KconfigTrees()
     wrong: list[str] = []
     for base, overlay, changed in [*([name, {}, {}] for name in bases if name), *recorded["cases"]]:
         wanted = {**bases[base], **changed}
@@ -41,7 +42,7 @@ def test_overlays_come_out_as_olddefconfig_makes_them(
         numbers = {name: len(file.lines) + 99_999 + i for i, name in enumerate(overlay)}
         gone = {name: file.lines[name] for name, value in overlay.items() if file.values.get(name) == "y" != value}
         file = replace(file, values={**file.values, **overlay}, lines={**file.lines, **numbers}, withdrawn=gone)
-        build = evaluate(file, arch=arch, release=release, plugin_kconfigs=plugins)
+        build = evaluate(file, arch=arch, release=release, plugin_kconfigs=plugins, trees=trees)
         differing = {
             symbol: (wanted.get(symbol, "n"), build.value(symbol))
             for symbol in symbols

@@ -137,6 +137,10 @@ class Clocksources(Protocol):
         """Let sched_clock() be ``read_ns() `` (paravirt_set_sched_clock, sched_clock_register)."""
         ...
 
+    def sched_clock_register(self, read: Callable[[], int], bits: int, rate: int) -> None:
+        """The generic sched_clock: a counter of ``bits`` bits at ``rate`` Hz. Prints its line."""
+        ...
+
     def sched_clock(self) -> int:
         """Nanoseconds since boot, as printk and the scheduler use them."""
         ...

@@ -220,6 +220,9 @@ class ServerChannel:
     def _do_tell_device(self) -> None:
         self.device.close(self)
 
+    def _do_let_go_gpadls(self) -> None:
+        self._server.gpadls.let_go(self.relid)
+
     def _do_drop_gpadls(self) -> None:
         self._server.gpadls.drop(self.relid)
 

@@ -29,7 +29,20 @@ _BODY_BYTES: Final = abi.VmbusChannelGpadlBody.SIZE
 class Gpadl:
     """One GPADL. Its steps are :data:`hvkernel.host.vmbus.tables.GPADL`'s."""
 
-    __slots__ = ("_bus", "byte_count", "count", "data", "handle", "pages", "ranges", "relid", "state", "vp", "wanted")
+    __slots__ = (
+        "_bus",
+        "byte_count",
+        "count",
+        "data",
+        "handle",
+        "pages",
+        "ranges",
+        "relid",
+        "shared",
+        "state",
+        "vp",
+        "wanted",
+    )
 
     def __init__(self, bus: Bus, relid: int, handle: int, wanted: int, count: int, vp: int) -> None:
         self._bus = bus
@@ -44,6 +57,8 @@ class Gpadl:
         self.pages = 0
         self.byte_count = 0
         self.state = GpadlState.ASSEMBLING
+        self.shared = False
+        """Whether the host uses the memory."""
 
     def __str__(self) -> str:
         return f"GPADL {self.handle:#x} of relid {self.relid}"
@@ -89,9 +104,16 @@ class Gpadl:
 
     def _do_share(self) -> None:
         self._bus.share(f"gpadl {self.handle:#x}", self.relid, self.pfns, self.vp)
+        self.shared = True
 
     def _do_unshare(self) -> None:
-        self._bus.unshare(f"gpadl {self.handle:#x}", self.relid)
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Stop using the memory; the GPADL stays what it is."""
+        if self.shared:
+            self._bus.unshare(f"gpadl {self.handle:#x}", self.relid)
+        self.shared = False
 
     def _do_created(self) -> None:
         self._bus.post(
@@ -232,6 +254,16 @@ class GpadlTable:
                 del self._assembling[gpadl.handle]
             gpadl.step(GpadlEvent.DROP)
             self._forget_if_gone(gpadl)
+
+    def let_go(self, relid: int) -> None:
+        """Stop using the memory of a channel that is being rescinded; its GPADLs stay known until they are torn down.
+
+        A guest may take the memory back as soon as it sees the rescind: Linux tears no GPADL of a rescinded channel
+        down (drivers/hv/channel.c vmbus_teardown_gpadl).
+        """
+        for key, gpadl in self._table.items():
+            if key[0] == relid:
+                gpadl.let_go()
 
     def _forget_if_gone(self, gpadl: Gpadl) -> None:
         if gpadl.state is GpadlState.GONE:

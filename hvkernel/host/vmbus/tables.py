@@ -128,7 +128,7 @@ CHANNEL: Final[Mapping[ChannelState, Mapping[ChannelEvent, Row[ChannelState]]]] 
         ChannelState.OFFERED: MappingProxyType(
             {
                 ChannelEvent.OPENCHANNEL: (ChannelState.OPENING, ("map_rings",)),
-                ChannelEvent.RESCIND: (ChannelState.RESCINDED, ("post_rescind",)),
+                ChannelEvent.RESCIND: (ChannelState.RESCINDED, ("let_go_gpadls", "post_rescind")),
                 ChannelEvent.RELID_RELEASED: (ChannelState.UNOFFERED, ("drop_gpadls", "free_relid")),
                 ChannelEvent.DISCONNECT: (ChannelState.UNOFFERED, ("drop_gpadls", "free_relid")),
             }
@@ -145,7 +145,7 @@ CHANNEL: Final[Mapping[ChannelState, Mapping[ChannelEvent, Row[ChannelState]]]] 
                 ChannelEvent.MODIFYCHANNEL: (ChannelState.OPEN, ("retarget", "modify_response")),
                 ChannelEvent.RESCIND: (
                     ChannelState.RESCINDED,
-                    ("stop", "unmap_rings", "tell_device", "post_rescind"),
+                    ("stop", "unmap_rings", "tell_device", "let_go_gpadls", "post_rescind"),
                 ),
                 ChannelEvent.DISCONNECT: (
                     ChannelState.UNOFFERED,

@@ -447,6 +447,7 @@ def test_a_rescinded_controller_takes_its_disks_with_it(boots: Boots) -> None:
     assert guest.controller.state is State.BEGIN
     assert all(host.hostt.name != "storvsc_host_t" or not host.devices for host in guest.kernel.scsi.hosts)
     assert guest.lines("BUG") == []
+    assert [f.kind for f in guest.session.machine.findings if f.side == "guest"] == [], "rings freed, no longer shared"
 
 
 def test_the_same_seed_gives_the_same_run(boots: Boots) -> None:
