@@ -301,6 +301,12 @@ class HostProfile(Model):
         classes = device_classes()
         return self._made(self.gen1, classes), self._made(self.gen2, classes)
 
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> HostProfile:
+        """Return a copy, with other values for some fields; its offers follow from these."""
+        copy = super().model_copy(update=update, deep=deep)
+        copy.__dict__.pop("_offers", None)
+        return copy
+
     def _made(self, kinds: tuple[str, ...], classes: Mapping[str, DeviceClass]) -> tuple[Device, ...]:
         seen: dict[str, int] = {}
         out = []
