@@ -45,6 +45,10 @@ class Workshop:
             profile = self._profiles[name] = load_profile(name, where=where)
         return profile
 
+    def adopt(self, profile: HostProfile) -> None:
+        """Let VMs name a profile that is no file of ours, such as a changed copy of one."""
+        self._profiles[profile.name] = profile
+
     def release(self, version: str) -> KernelRelease:
         """Return a kernel release; see :func:`hvkernel.config.releases.load_release`."""
         release = self._releases.get(version)

@@ -181,7 +181,8 @@ class Acpi(Model):
     """The same for generation 2."""
     bios_version: str = ""
     """SMBIOS type 0 version of generation 1."""
-    bios_date: str = ""
+    bios_date: Annotated[str, Field(pattern=r"^(\d\d/\d\d/\d{4})?$")] = ""
+    """``MM/DD/YYYY``. Generation 1 has one."""
     uefi_version: str = ""
     uefi_date: str = ""
     direct_boot: bool = False
@@ -275,6 +276,8 @@ class HostProfile(Model):
         for generation in (1, 2):
             if bool(self.kinds(generation)) != (generation in self.generations):
                 raise ValueError(f"gen{generation} must list devices exactly if generation {generation} exists")
+        if 1 in self.generations and not self.acpi.bios_date:
+            raise ValueError("acpi: generation 1 has a bios_date")
         return self
 
     def listed_cpus(self, generation: int) -> int:
@@ -297,6 +300,12 @@ class HostProfile(Model):
         """The offers of both generations, put together once."""
         classes = device_classes()
         return self._made(self.gen1, classes), self._made(self.gen2, classes)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> HostProfile:
+        """Return a copy, with other values for some fields; its offers follow from these."""
+        copy = super().model_copy(update=update, deep=deep)
+        copy.__dict__.pop("_offers", None)
+        return copy
 
     def _made(self, kinds: tuple[str, ...], classes: Mapping[str, DeviceClass]) -> tuple[Device, ...]:
         seen: dict[str, int] = {}

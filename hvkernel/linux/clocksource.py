@@ -202,8 +202,11 @@ class Clocksources:
         self._gtod_offset = self.sched_clock() - self._monotonic_ns()
 
     def sched_clock_init_late(self) -> int:
-        """late_initcall where HAVE_UNSTABLE_SCHED_CLOCK. Source: kernel/sched/clock.c:sched_clock_init_late."""
-        if self._stable:
+        """late_initcall of kernels whose sched_clock may be unstable: those that do not use the generic one.
+
+        Source: kernel/sched/clock.c:sched_clock_init_late (HAVE_UNSTABLE_SCHED_CLOCK).
+        """
+        if self._stable and not self._sched_clock_rate and self._sched_clock is not None:
             gtod, raw = self._monotonic_ns(), self.sched_clock()
             offset = gtod + self._gtod_offset - raw
             self._printk.pr_info(f"sched_clock: Marking stable ({gtod}, {self._gtod_offset})->({raw}, {offset})")

@@ -18,8 +18,7 @@ def register(kernel: Kernel) -> None:
     add("subsys", "drivers/acpi/bus.o", lambda: _acpi_init(kernel), "acpi_init")
     add("fs", "kernel/time/clocksource.o", cs.clocksource_done_booting, "clocksource_done_booting")
     add("rootfs", "init/initramfs.o", kernel.init.populate_rootfs, "populate_rootfs")
-    if kernel.config.y("HAVE_UNSTABLE_SCHED_CLOCK"):
-        add("late", "kernel/sched/build_utility.o", cs.sched_clock_init_late, "sched_clock_init_late")
+    add("late", "kernel/sched/build_utility.o", cs.sched_clock_init_late, "sched_clock_init_late")
     scsi_objects.register(kernel)
 
 

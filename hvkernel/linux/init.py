@@ -72,6 +72,7 @@ class Init:
         k.cpuhp.boot_cpu_hotplug_init()
         pr.pr_notice(self.banner())
         pr.pr_info(f"Command line: {k.cmdline.text}")
+        k.reboot.setup()
         dmi = k.firmware.dmi_setup(k.mm.memory)
         if dmi is not None:
             pr.pr_info(f"DMI: {dmi.line()}")

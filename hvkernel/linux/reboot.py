@@ -43,6 +43,14 @@ class Reboot:
         self.ended = ""
         """``restart``, ``halt`` or ``power_off`` once the kernel has ended itself so."""
 
+    def setup(self) -> None:
+        """``panic=`` and ``oops=panic``, with their defaults from the configuration. Source: kernel/panic.c."""
+        config, cmdline = self._kernel.config, self._kernel.cmdline
+        text = config.value("PANIC_TIMEOUT")
+        default = int(text) if text.removeprefix("-").isdigit() else 0
+        self.panic_timeout = cmdline.integer("panic", default)
+        self.panic_on_oops = cmdline.get("oops") == "panic" or config.y("PANIC_ON_OOPS")
+
     def kmsg_dump_register(self, dump: Callable[[int], None]) -> int:
         """``dump(reason)`` is called on panic and on shutdown."""
         self._dumpers.append(dump)
@@ -76,13 +84,13 @@ class Reboot:
         self.kmsg_dump(KMSG_DUMP_PANIC)
         if self.crash_kexec_post_notifiers and self.crash_kexec is not None:
             self.crash_kexec()
+        kernel.finish("panic", text)
         if self.panic_timeout:
             if self.panic_timeout > 0:
                 kernel.printk.pr_emerg(f"Rebooting in {self.panic_timeout} seconds..")
                 kernel.sched.mdelay(self.panic_timeout * 1000)
             self.emergency_restart()
         kernel.printk.pr_emerg(f"---[ end Kernel panic - not syncing: {text} ]---")
-        kernel.finish("panic", text)
         kernel.cpus.halt()
         raise AssertionError("a halted CPU went on")
 

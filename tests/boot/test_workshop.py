@@ -55,3 +55,13 @@ def test_a_profile_and_its_offers_are_read_once() -> None:
     assert workshop.profile("ws2022", "--host") is profile
     assert profile.devices(2) is profile.devices(2)
     assert workshop.release("6.1.192") is workshop.release("6.1.192")
+
+
+def test_an_adopted_profile_is_found_by_its_name_and_offers_its_own_devices() -> None:
+    plugins = load()
+    azure = plugins.workshop.profile("azure-gen2", "--host")
+    count = len(azure.devices(2))
+    plugins.workshop.adopt(azure.model_copy(update={"name": "wide", "gen2": (*azure.gen2, "scsi", "scsi")}))
+    report = boot(read_request(host="wide"), plugins)
+    assert (report.outcome, report.host.profile, len(report.devices)) == ("up", "wide", count + 2)
+    assert len(azure.devices(2)) == count

@@ -261,6 +261,26 @@ def test_panic_tells_notifiers_and_dumpers_and_stops_the_others(make_guest: Any)
     assert [c.online for c in k.cpus.cpus] == [False, True, False]
 
 
+@pytest.mark.parametrize(
+    ("line", "last", "ended"),
+    [
+        (b"panic=-1", "Kernel panic - not syncing: x", "restart"),
+        (b"panic=5", "Rebooting in 5 seconds..", "restart"),
+        (b"panic=0", "---[ end Kernel panic - not syncing: x ]---", ""),
+    ],
+)
+def test_panic_restarts_as_told(make_guest: Any, line: bytes, last: str, ended: str) -> None:
+    guest = make_guest(command_line=line, config={"PANIC_TIMEOUT": "7"})
+    k = guest.kernel
+    k.reboot.setup()
+    guest.machine.spawn(k.guard, k.reboot.panic, "x", name="p")
+    assert k.run(10**9).state == "panic"
+    guest.machine.run(limit=10**8)
+    assert guest.lines[-1] == last
+    assert k.reboot.ended == ended
+    assert k.outcome.state == "panic"
+
+
 def test_a_fault_in_a_task_is_an_oops_that_ends_only_the_task(make_guest: Any) -> None:
     guest = make_guest()
     k = guest.kernel

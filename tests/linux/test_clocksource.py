@@ -131,6 +131,7 @@ def test_the_generic_sched_clock_line_of_arm64() -> None:
     counter[0] += 25_000_000
     assert cs.sched_clock() == pytest.approx(10**9, abs=50)
     cs.sched_clock_register(lambda: 0, 32, 1_000)
+    cs.sched_clock_init_late()
     assert len(pr.log) == 1
 
 

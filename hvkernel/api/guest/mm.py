@@ -24,7 +24,7 @@ class Page:
         self.size = size
         """Bytes."""
         self.highmem = highmem
-        """True when a 32-bit kernel has no permanent mapping of it (:meth:`Mm.page_address` is None)."""
+        """True when a 32-bit kernel has no permanent mapping of it (page_address() is NULL)."""
         self.caller = caller
         """Where it was allocated; shown by the leak report."""
         self.freed = False

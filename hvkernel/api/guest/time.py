@@ -134,7 +134,11 @@ class Clocksources(Protocol):
     def clocksource_mark_unstable(self, cs: Clocksource) -> None: ...
 
     def set_sched_clock(self, read_ns: Callable[[], int]) -> None:
-        """Let sched_clock() be ``read_ns() `` (paravirt_set_sched_clock, sched_clock_register)."""
+        """Let sched_clock() be ``read_ns()`` (paravirt_set_sched_clock, sched_clock_register)."""
+        ...
+
+    def sched_clock_register(self, read: Callable[[], int], bits: int, rate: int) -> None:
+        """The generic sched_clock: a counter of ``bits`` bits at ``rate`` Hz. Prints its line."""
         ...
 
     def sched_clock(self) -> int:

@@ -10,7 +10,7 @@ import struct
 from typing import TYPE_CHECKING, Final
 
 from hvkernel.api.guest.smp import CpuhpState
-from hvkernel.api.guest.time import CLOCK_EVT_FEAT_ONESHOT, NSEC_PER_SEC, ClockEventDevice, Clocksource
+from hvkernel.api.guest.time import CLOCK_EVT_FEAT_ONESHOT, ClockEventDevice, Clocksource
 from hvkernel_arm64.guest.state import DEFAULT_COUNTER_HZ, UNITS_PER_SECOND
 
 if TYPE_CHECKING:
@@ -27,26 +27,6 @@ MIN_DELTA: Final = 0xF
 def counter_width(rate: int) -> int:
     """Return the bits of the counter at ``rate`` Hz."""
     return min(max((MIN_ROLLOVER_SECS * rate - 1).bit_length(), 56), 64)
-
-
-def sched_clock_line(bits: int, rate: int) -> str:
-    """Format what sched_clock_register() prints (kernel/time/sched_clock.c)."""
-    accumulator = 32 - ((3600 * rate) >> 32).bit_length()
-    shift = 32
-    mult = 0
-    while shift > 0:
-        mult = ((NSEC_PER_SEC << shift) + rate // 2) // rate
-        if mult >> accumulator == 0:
-            break
-        shift -= 1
-    cycles = min(((1 << 64) - 1) // mult, (1 << bits) - 1)
-    wrap = (cycles * mult & (1 << 64) - 1) >> shift >> 1
-    shown, unit = rate, " "
-    if rate >= 4_000_000:
-        shown, unit = (rate + 500_000) // 1_000_000, "M"
-    elif rate >= 4_000:
-        shown, unit = (rate + 500) // 1_000, "k"
-    return f"sched_clock: {bits} bits at {shown}{unit}Hz, resolution {mult >> shift}ns, wraps every {wrap}ns"
 
 
 def arch_timer_init(a: Arm64State) -> None:
@@ -73,9 +53,7 @@ def arch_timer_init(a: Arm64State) -> None:
     )
     bits = counter_width(rate)
     kernel.clocksource.clocksource_register_hz(Clocksource("arch_sys_counter", 400, a.cntvct, (1 << bits) - 1), rate)
-    epoch = a.cntvct()
-    kernel.clocksource.set_sched_clock(lambda: (a.cntvct() - epoch) * NSEC_PER_SEC // rate)
-    kernel.printk.pr_info(sched_clock_line(bits, rate))
+    kernel.clocksource.sched_clock_register(a.cntvct, bits, rate)
 
 
 def _clock_event(a: Arm64State, cpu: int) -> ClockEventDevice:
