@@ -331,13 +331,14 @@ class Scan:
         return (length + 4, got.data) if length else None
 
 
+_PRINTABLE: Final = bytes(n if 0x20 <= n <= 0x7E else 0x20 for n in range(256))
+
+
 def _sanitize(data: bytes) -> bytes:
     """scsi_sanitize_inquiry_string() on vendor, model and revision: printable, blank after a NUL."""
-    out = bytearray(data.ljust(36, b"\0"))
+    data = data.ljust(36, b"\0")
+    parts = [data[:8]]
     for start, end in ((8, 16), (16, 32), (32, 36)):
-        ended = False
-        for i in range(start, end):
-            ended = ended or out[i] == 0
-            if ended or not 0x20 <= out[i] <= 0x7E:
-                out[i] = 0x20
-    return bytes(out)
+        text = data[start:end].split(b"\0", 1)[0].translate(_PRINTABLE)
+        parts.append(text.ljust(end - start))
+    return b"".join((*parts, data[36:]))
