@@ -181,7 +181,8 @@ class Acpi(Model):
     """The same for generation 2."""
     bios_version: str = ""
     """SMBIOS type 0 version of generation 1."""
-    bios_date: str = ""
+    bios_date: Annotated[str, Field(pattern=r"^(\d\d/\d\d/\d{4})?$")] = ""
+    """``MM/DD/YYYY``. Generation 1 has one."""
     uefi_version: str = ""
     uefi_date: str = ""
     direct_boot: bool = False
@@ -275,6 +276,8 @@ class HostProfile(Model):
         for generation in (1, 2):
             if bool(self.kinds(generation)) != (generation in self.generations):
                 raise ValueError(f"gen{generation} must list devices exactly if generation {generation} exists")
+        if 1 in self.generations and not self.acpi.bios_date:
+            raise ValueError("acpi: generation 1 has a bios_date")
         return self
 
     def listed_cpus(self, generation: int) -> int:

@@ -118,13 +118,14 @@ def build_firmware(host: Host, command_line: bytes) -> acpi.Acpi:
         low_mmio=profile.memory.low_mmio,
     )
     arch_tables = host.arch.extra_tables()
-    fixed = acpi.build_tables(host.arch, shape, _srat_memory(host), profile.memory.high_mmio)
+    direct, bios = profile.acpi.direct_boot, host.generation == 1
+    style = acpi.bios_style(profile.acpi.bios_date) if bios else acpi.Style()
+    fixed = acpi.build_tables(host.arch, shape, _srat_memory(host), profile.memory.high_mmio, style)
     need = sum(_pages(len(data)) for _, data in fixed) + 4 * _PAGE
     top = machine.memory.ram[0][1]
     if top < 16 * _1M + need:
         raise ValueError(f"{top} bytes of low RAM are too few for the firmware's tables")
     layout = _Layout(host)
-    direct, bios = profile.acpi.direct_boot, host.generation == 1
     nvs = fixed[:1]
     if direct:
         base, rsdp_at = _1M, 0xE_0000
@@ -140,10 +141,15 @@ def build_firmware(host: Host, command_line: bytes) -> acpi.Acpi:
     else:
         layout.place(top - 0x2000, nvs)
     dsdt, facs = layout.tables[b"DSDT"][0], layout.tables[b"FACS"][0]
-    end = layout.place(end, [(b"FACP", acpi.fadt(host.arch, host.generation, dsdt, facs))])
-    listed = [layout.tables[s][0] for s in (b"FACP", *arch_tables, b"APIC", b"SRAT")]
-    end = layout.place(end, [(b"XSDT", acpi.xsdt(listed))])
-    root = layout.put(rsdp_at, acpi.rsdp(layout.tables[b"XSDT"][0]))
+    end = layout.place(end, [(b"FACP", acpi.fadt(host.arch, host.generation, dsdt, facs, style))])
+    order = (b"FACP", *arch_tables, *((b"SRAT", b"APIC") if bios else (b"APIC", b"SRAT")))
+    listed = [layout.tables[s][0] for s in order]
+    if bios:
+        layout.place(end, [(b"RSDT", acpi.rsdt(listed, style))])
+        root = layout.put(rsdp_at, acpi.rsdp_1(end))
+    else:
+        layout.place(end, [(b"XSDT", acpi.xsdt(listed))])
+        root = layout.put(rsdp_at, acpi.rsdp(end))
     entry = 0
     if direct:
         memory_map = _direct_map(top)

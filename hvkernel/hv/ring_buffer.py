@@ -425,14 +425,16 @@ class RingBuffer:
             total += len(part)
         rqst_id = VMBUS_NO_RQSTOR
         with lock.irqsave():
-            if hv_get_bytes_to_write(rbi) <= total:
+            read_loc = ring.load32(READ_INDEX)
+            old_write = ring.load32(WRITE_INDEX)
+            room = rbi.ring_datasize - (old_write - read_loc) if old_write >= read_loc else read_loc - old_write
+            if room & _U32 <= total:
                 channel.out_full_total += 1
                 if not channel.out_full_flag:
                     channel.out_full_first += 1
                     channel.out_full_flag = True
                 return -EAGAIN, 0
             channel.out_full_flag = False
-            old_write = ring.load32(WRITE_INDEX)
             start = rbi.data_offset + old_write
             if rbi.bulk is not None:
                 rbi.bulk.put(old_write, kv_list)

@@ -33,9 +33,6 @@ INQ_TIMEOUT: Final = 20
 REPORT_LUNS_SIZE: Final = (511 + 1) * 8
 SCSI_VPD_LIST_SIZE: Final = 36
 """Source: drivers/scsi/scsi.c."""
-_PRINTABLE: Final = bytes(n if 0x20 <= n <= 0x7E else 0x20 for n in range(256))
-"""Maps what an inquiry string may not hold to a blank."""
-
 VPD_KEPT: Final = frozenset({0x00, 0x80, 0x83, 0x89, 0xB0, 0xB1, 0xB2})
 
 
@@ -334,10 +331,14 @@ class Scan:
         return (length + 4, got.data) if length else None
 
 
+_PRINTABLE: Final = bytes(n if 0x20 <= n <= 0x7E else 0x20 for n in range(256))
+
+
 def _sanitize(data: bytes) -> bytes:
     """scsi_sanitize_inquiry_string() on vendor, model and revision: printable, blank after a NUL."""
-    out = bytearray(data.ljust(36, b"\0"))
+    data = data.ljust(36, b"\0")
+    parts = [data[:8]]
     for start, end in ((8, 16), (16, 32), (32, 36)):
-        text = out[start:end].partition(b"\0")[0]
-        out[start:end] = text.translate(_PRINTABLE).ljust(end - start)
-    return bytes(out)
+        text = data[start:end].split(b"\0", 1)[0].translate(_PRINTABLE)
+        parts.append(text.ljust(end - start))
+    return b"".join((*parts, data[36:]))

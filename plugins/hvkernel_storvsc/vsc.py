@@ -308,7 +308,7 @@ class Storvsc:
         stor_device = hv_get_drvdata(device)
         return self.vmbus.vmbus_sendpacket(
             device.channel,
-            stor_device.outgoing(request.vstor_packet),
+            stor_device.cut(request.vstor_packet.pack()),
             address,
             VmbusPacketType.VM_PKT_DATA_INBAND,
             VMBUS_DATA_PACKET_FLAG_COMPLETION_REQUESTED,

@@ -6,6 +6,7 @@ The structures of the driver are here too. Where the kernel passes a request's a
 
 from __future__ import annotations
 
+import struct
 from bisect import bisect_left, insort
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
@@ -47,7 +48,6 @@ from .wire import (
     SRB_STATUS_SUCCESS,
     STORVSC_LOGGING_ERROR,
     STORVSC_LOGGING_WARN,
-    STORVSC_SENSE_BUFFER_SIZE,
     VMSTOR_PROTO_VERSION_WIN8,
     StorvscRequestType,
     VmscsiRequest,
@@ -90,8 +90,8 @@ class StorvscCmdRequest:
     """``struct storvsc_cmd_request``: a command on its way, or the request of the initialisation."""
 
     __slots__ = (
-        "cmd", "data_transfer_length", "device", "length", "payload", "payload_sz", "scsi_status", "srb_status",
-        "vstor_packet", "wait_event",
+        "cmd", "data_transfer_length", "device", "length", "packet", "payload", "payload_sz", "scsi_status",
+        "srb_status", "vstor_packet", "wait_event",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -103,8 +103,10 @@ class StorvscCmdRequest:
         self.payload_sz = 0
         self.length = 0
         """Bytes of *payload* (range.len)."""
+        self.packet = b""
+        """The vstor_packet of a command, as it is sent."""
         self.vstor_packet: VstorPacket = NO_PACKET
-        """What was sent, or for the start-up what came back."""
+        """That of the start-up: what was sent, then what came back."""
         self.scsi_status = 0
         self.srb_status = 0
         self.data_transfer_length = 0
@@ -138,10 +140,9 @@ class StorvscDevice:
         self.vmscsi_size_delta = 0
         """Bytes that packets are shorter by on hosts before Windows 8."""
 
-    def outgoing(self, packet: VstorPacket) -> bytes:
+    def cut(self, packet: bytes) -> bytes:
         """The packet as long as the host knows it."""
-        data = packet.pack()
-        return data[: len(data) - self.vmscsi_size_delta] if self.vmscsi_size_delta else data
+        return packet[: -self.vmscsi_size_delta] if self.vmscsi_size_delta else packet
 
     def add_cpu(self, cpu: int) -> None:
         """cpumask_set_cpu(cpu, &alloced_cpus)."""
@@ -197,6 +198,17 @@ class Ratelimit:
         return False
 
 
+EXECUTE_SRB: Final = struct.Struct("<IIIHBBBBBBBBBBI20sHBBIII")
+"""A VstorPacket with a VmscsiRequest, the CDB in the place of the sense data. A test holds it against both."""
+REQUEST_SIZE: Final = VmscsiRequest.SIZE
+VSTOR_OPERATION_EXECUTE_SRB: Final = int(VstorPacketOperation.VSTOR_OPERATION_EXECUTE_SRB)
+WRITE_TYPE: Final = int(StorvscRequestType.WRITE_TYPE)
+READ_TYPE: Final = int(StorvscRequestType.READ_TYPE)
+UNKNOWN_TYPE: Final = int(StorvscRequestType.UNKNOWN_TYPE)
+VM_PKT_DATA_INBAND: Final = int(VmbusPacketType.VM_PKT_DATA_INBAND)
+DMA_TO_DEVICE: Final = int(DmaDirection.DMA_TO_DEVICE)
+DMA_FROM_DEVICE: Final = int(DmaDirection.DMA_FROM_DEVICE)
+DMA_NONE: Final = int(DmaDirection.DMA_NONE)
 NO_SRB: Final = VmscsiRequest.unpack(bytes(VmscsiRequest.SIZE))
 NO_PACKET: Final = VstorPacket.unpack(bytes(VstorPacket.SIZE))
 
@@ -255,44 +267,45 @@ def storvsc_queuecommand(s: Storvsc, host: ScsiHost, scmnd: ScsiCmnd) -> int:
         srb_flags |= SRB_FLAGS_QUEUE_ACTION_ENABLE | SRB_FLAGS_NO_QUEUE_FREEZE
         queue_tag, queue_action = SP_UNTAGGED, SRB_SIMPLE_TAG_REQUEST
     direction = scmnd.sc_data_direction
-    if direction == DmaDirection.DMA_TO_DEVICE:
-        data_in = StorvscRequestType.WRITE_TYPE
+    if direction == DMA_TO_DEVICE:
+        data_in = WRITE_TYPE
         srb_flags |= SRB_FLAGS_DATA_OUT
-    elif direction == DmaDirection.DMA_FROM_DEVICE:
-        data_in = StorvscRequestType.READ_TYPE
+    elif direction == DMA_FROM_DEVICE:
+        data_in = READ_TYPE
         srb_flags |= SRB_FLAGS_DATA_IN
-    elif direction == DmaDirection.DMA_NONE:
-        data_in = StorvscRequestType.UNKNOWN_TYPE
+    elif direction == DMA_NONE:
+        data_in = UNKNOWN_TYPE
         srb_flags |= SRB_FLAGS_NO_DATA_TRANSFER
     else:
         s.kernel.printk.pr_warn(f"Unexpected data direction: {int(direction)}")
         return -EINVAL
     _build_payload(request, scmnd)
-    request.vstor_packet = VstorPacket(
-        operation=VstorPacketOperation.VSTOR_OPERATION_EXECUTE_SRB,
-        flags=REQUEST_COMPLETION_FLAG,
-        status=0,
-        vm_srb=VmscsiRequest(
-            length=VmscsiRequest.SIZE,
-            srb_status=0,
-            scsi_status=0,
-            port_number=host_dev.port & 0xFF,
-            path_id=device.channel & 0xFF,
-            target_id=device.id & 0xFF,
-            lun=device.lun & 0xFF,
-            cdb_length=len(scmnd.cmnd),
-            sense_info_length=s.sense_buffer_size,
-            data_in=data_in,
-            reserved=0,
-            data_transfer_length=request.length,
-            sense_data=scmnd.cmnd.ljust(STORVSC_SENSE_BUFFER_SIZE, b"\0"),
-            reserve=0,
-            queue_tag=queue_tag,
-            queue_action=queue_action,
-            srb_flags=srb_flags,
-            time_out_value=60,
-            queue_sort_ey=0,
-        ),
+    cdb = scmnd.cmnd
+    stor_device: StorvscDevice | None = hv_get_drvdata(host_dev.dev)
+    delta = stor_device.vmscsi_size_delta if stor_device is not None else 0
+    request.packet = EXECUTE_SRB.pack(
+        VSTOR_OPERATION_EXECUTE_SRB,
+        REQUEST_COMPLETION_FLAG,
+        0,
+        REQUEST_SIZE - delta,
+        0,
+        0,
+        host_dev.port & 0xFF,
+        device.channel & 0xFF,
+        device.id & 0xFF,
+        device.lun & 0xFF,
+        len(cdb),
+        s.sense_buffer_size,
+        data_in,
+        0,
+        request.length,
+        cdb,
+        0,
+        queue_tag,
+        queue_action,
+        srb_flags,
+        60,
+        0,
     )
     ret = storvsc_do_io(s, host_dev.dev, request, s.kernel.cpus.get_cpu())
     s.kernel.cpus.put_cpu()
@@ -327,7 +340,7 @@ def storvsc_do_io(s: Storvsc, device: HvDevice, request: StorvscCmdRequest, q_nu
         return -ENODEV
     request.device = device
     channel = _outgoing_channel(s, stor_device, q_num)
-    packet = stor_device.outgoing(request.vstor_packet)
+    packet = stor_device.cut(request.packet)
     assert request.cmd is not None
     address = request.cmd.tag + 1
     if request.payload is not None and request.length:
@@ -337,7 +350,7 @@ def storvsc_do_io(s: Storvsc, device: HvDevice, request: StorvscCmdRequest, q_nu
             channel,
             packet,
             address,
-            VmbusPacketType.VM_PKT_DATA_INBAND,
+            VM_PKT_DATA_INBAND,
             VMBUS_DATA_PACKET_FLAG_COMPLETION_REQUESTED,
         )
     if ret == 0:
@@ -487,5 +500,6 @@ def storvsc_handle_error(
 def _queue_scan(s: Storvsc, request: StorvscCmdRequest, host: ScsiHost, function: Any) -> None:
     host_dev: HvHostDevice = host.hostdata
     assert host_dev.handle_error_wq is not None
-    vm_srb = request.vstor_packet.vm_srb
-    s.kernel.workqueue.queue_work(host_dev.handle_error_wq, Work(function, (host, vm_srb.target_id, vm_srb.lun)))
+    assert request.cmd is not None
+    sdev = request.cmd.device
+    s.kernel.workqueue.queue_work(host_dev.handle_error_wq, Work(function, (host, sdev.id & 0xFF, sdev.lun & 0xFF)))

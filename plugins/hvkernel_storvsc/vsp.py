@@ -57,6 +57,8 @@ MAX_TRANSFER_BYTES: Final = 0x40000
 """Bytes of one command (OpenVMM storvsp: ChannelProperties.max_transfer_bytes)."""
 OPERATIONS: Final = MappingProxyType({int(operation): operation for operation in Op})
 HEADER: Final = struct.Struct("<III")
+REQUEST: Final = struct.Struct("<5xBBB2xBxI16s")
+"""What is looked at of a VmscsiRequest: path, target, lun, data_in, data_transfer_length, CDB."""
 REQUEST_MIN: Final = 36
 """Bytes of the request of hosts before Windows 8; its later fields are optional."""
 REQUEST_MAX: Final = VmscsiRequest.SIZE
@@ -238,17 +240,15 @@ class StorageController:
         if len(body) < REQUEST_MIN:
             self._record("short", f"request of {len(body)} bytes, it has at least {REQUEST_MIN}")
             return STATUS_INVALID_PARAMETER, FAILED
-        request = VmscsiRequest.unpack(body.ljust(REQUEST_MAX, b"\0"))
-        available = packet.buffer.byte_count if packet.buffer is not None else 0
-        ranges = len(packet.buffer.ranges) if packet.buffer is not None else 0
-        if ranges > 1 or request.data_transfer_length > available:
-            self._record(
-                "data", f"{request.data_transfer_length} bytes to move, {available} bytes of memory in {ranges} ranges"
-            )
+        path, target, lun, data_in, length, cdb = REQUEST.unpack_from(body)
+        buffer = packet.buffer
+        available = buffer.byte_count if buffer is not None else 0
+        if length > available or (buffer is not None and len(buffer.ranges) > 1):
+            ranges = len(buffer.ranges) if buffer is not None else 0
+            self._record("data", f"{length} bytes to move, {available} bytes of memory in {ranges} ranges")
             return STATUS_INVALID_PARAMETER, FAILED
-        path = 0 if self.ide else request.path_id
-        command = Command(request.cdb, packet.buffer, request.data_transfer_length, request.data_in == 1)
-        outcome = self._dispatch(path, request.target_id, request.lun, command)
+        command = Command(cdb, buffer, length, data_in == 1)
+        outcome = self._dispatch(0 if self.ide else path, target, lun, command)
         if outcome.srb == scsi.SRB_SUCCESS:
             return STATUS_SUCCESS, DONE_BEFORE + outcome.transferred.to_bytes(4, "little") + DONE_AFTER
         return _nt_status(outcome), _response(outcome)

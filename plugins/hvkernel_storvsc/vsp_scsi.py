@@ -77,9 +77,9 @@ SENSE_SIZE: Final = 18
 """Bytes of fixed format sense data."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Outcome:
-    """How a command ended: SCSI status, SRB status without flags, sense data, bytes moved."""
+    """How a command ended: SCSI status, SRB status without flags, sense data, bytes moved. Not changed once made."""
 
     status: int = GOOD
     srb: int = SRB_SUCCESS
@@ -110,9 +110,9 @@ def sense_data(key: int, code: tuple[int, int]) -> bytes:
     return bytes(data)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Command:
-    """One command: its CDB, and the guest memory it may move data through."""
+    """One command: its CDB, and the guest memory it may move data through. Not changed once made."""
 
     cdb: bytes
     """16 bytes."""

@@ -150,3 +150,19 @@ def test_a_profile_is_frozen() -> None:
 def test_the_committed_words_say_where_they_come_from() -> None:
     for path in LOGS.glob("*.txt"):
         assert re.match(r"# source: .+", path.read_text()), path
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"default_generation": 2}, "default_generation must be one of generations"),
+        ({"gen2": ("nic",)}, "gen2 must list devices exactly if generation 2 exists"),
+        ({"acpi": {}}, "acpi: generation 1 has a bios_date"),
+        ({"acpi": {"bios_date": "2018-12-07"}}, "String should match pattern"),
+    ],
+)
+def test_a_profile_that_contradicts_itself_is_refused(change: dict[str, object], message: str) -> None:
+    data = load_profile("azure-gen1").model_dump()
+    assert HostProfile.model_validate(data).name == "azure-gen1"
+    with pytest.raises(ValueError, match=message):
+        HostProfile.model_validate({**data, **change})

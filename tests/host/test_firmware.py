@@ -50,9 +50,11 @@ def walk(host: Host) -> dict[bytes, bytes]:
     """Find every table as a guest does, from the root pointer on, checking each checksum."""
     root = read(host, host.machine.firmware.rsdp, acpi.AcpiTableRsdp.SIZE)
     assert sum(root[:20]) & 0xFF == 0
-    assert sum(root) & 0xFF == 0
     pointer = acpi.AcpiTableRsdp.unpack(root)
-    assert (pointer.signature, pointer.oem_id, pointer.revision) == (b"RSD PTR ", b"VRTUAL", 2)
+    bios = host.generation == 1
+    assert pointer.signature == b"RSD PTR "
+    assert (pointer.oem_id, pointer.revision) == ((b"ACPIAM", 0) if bios else (b"VRTUAL", 2))
+    assert bios or sum(root) & 0xFF == 0
     found: dict[bytes, bytes] = {}
 
     def take(gpa: int) -> bytes:
@@ -62,13 +64,14 @@ def walk(host: Host) -> dict[bytes, bytes]:
         found[header.signature] = table
         return table
 
-    xsdt = take(pointer.xsdt_physical_address)
-    for at in range(acpi.AcpiTableHeader.SIZE, len(xsdt), 8):
-        take(unpack_from("<Q", xsdt, at)[0])
-    fadt = acpi.AcpiTableFadt.unpack(found[b"FACP"])
-    assert fadt.dsdt == fadt.Xdsdt
-    take(fadt.Xdsdt)
-    assert read(host, fadt.Xfacs, 4) == b"FACS"
+    table = take(pointer.rsdt_physical_address if bios else pointer.xsdt_physical_address)
+    width, form = (4, "<I") if bios else (8, "<Q")
+    for at in range(acpi.AcpiTableHeader.SIZE, len(table), width):
+        take(unpack_from(form, table, at)[0])
+    fadt = acpi.AcpiTableFadt.unpack(found[b"FACP"].ljust(acpi.AcpiTableFadt.SIZE, b"\0"))
+    assert (fadt.Xdsdt, fadt.Xfacs) == ((0, 0) if bios else (fadt.dsdt, fadt.facs))
+    take(fadt.dsdt)
+    assert read(host, fadt.facs, 4) == b"FACS"
     return found
 
 
@@ -76,9 +79,11 @@ def walk(host: Host) -> dict[bytes, bytes]:
 def test_the_tables_can_be_walked(build: Build, name: str, generation: int) -> None:
     host = build(name, generation)
     tables = walk(host)
-    assert {b"XSDT", b"FACP", b"DSDT", b"APIC", b"SRAT"} <= set(tables)
-    assert len(tables[b"FACP"]) == 0x114, "as every log has it"
-    assert tables[b"FACP"][8] == 6
+    assert {b"FACP", b"DSDT", b"APIC", b"SRAT"} <= set(tables)
+    # "FACP ... 000114 (v06" with UEFI, "000081 (v02" with the BIOS, as every log has it
+    assert (len(tables[b"FACP"]), tables[b"FACP"][8]) == ((0x81, 2) if generation == 1 else (0x114, 6))
+    if generation == 1:
+        return
     fadt = acpi.AcpiTableFadt.unpack(tables[b"FACP"])
     assert fadt.hypervisor_id.to_bytes(8, "little") == b"MsHyperV"
 
@@ -152,6 +157,22 @@ def test_the_root_table_lists_the_tables_as_real_ones_do(build: Build) -> None:
         assert tables[b"SRAT"][8] == revision
 
 
+def test_the_tables_of_the_bios_carry_its_date(build: Build) -> None:
+    # "FACP 0x... 000081 (v02 VRTUAL MICROSFT 12001807 MSFT 00000097)", "APIC ... 000452 (v01", "SRAT ... (v02 VRTUAL
+    # MICROSFT 00000001 MSFT 00000001)", "DSDT ... (v01 MSFTVM MSFTVM02 00000002 INTL 02002026)" (BIOS of 12/07/2018)
+    tables = walk(build("azure-gen1", 1))
+    assert list(tables) == [b"RSDT", b"FACP", b"WAET", b"SRAT", b"APIC", b"DSDT"]
+    seen = {name: acpi.AcpiTableHeader.unpack(data) for name, data in tables.items()}
+    for name, revision in ((b"RSDT", 1), (b"FACP", 2), (b"WAET", 1), (b"APIC", 1)):
+        assert (seen[name].revision, seen[name].oem_table_id) == (revision, b"MICROSFT")
+        assert (seen[name].oem_revision, seen[name].asl_compiler_revision) == (0x12001807, 0x97)
+    assert (seen[b"SRAT"].revision, seen[b"SRAT"].oem_revision, seen[b"SRAT"].asl_compiler_revision) == (2, 1, 1)
+    dsdt = seen[b"DSDT"]
+    assert (dsdt.revision, dsdt.oem_revision) == (1, 2)
+    assert (dsdt.asl_compiler_id, dsdt.asl_compiler_revision) == (b"INTL", 0x02002026)
+    assert len(walk(build("ws2016", 1))[b"APIC"]) == 0x452
+
+
 def test_the_frame_buffer_of_generation_1_is_the_video_adapters(build: Build) -> None:
     # "pci 0000:00:08.0: BAR 0 [mem 0xf8000000-0xfbffffff]"
     assert build("azure-gen1", 1).machine.firmware.framebuffer == (0xF800_0000, 0x400_0000)
@@ -215,7 +236,7 @@ def windows(dsdt: bytes) -> list[tuple[int, int]]:
 def test_the_dsdt_gives_the_bus_its_windows(build: Build, name: str, generation: int) -> None:
     host = build(name, generation)
     dsdt = walk(host)[b"DSDT"]
-    assert dsdt[10:24] == b"MSFTVMDSDT01\0\0"
+    assert dsdt[10:24] == (b"MSFTVMMSFTVM02" if generation == 1 else b"MSFTVMDSDT01\0\0")
     assert windows(dsdt) == [host.profile.memory.low_mmio, host.profile.memory.high_mmio]
     assert dsdt.count(b"_HID\x0dVMBUS\0") == 1
     assert (b"ACPI0004" in dsdt) == (generation == 2)

@@ -348,7 +348,10 @@ class HostX86:
     # firmware
 
     def madt(self, shape: FirmwareShape) -> bytes:
-        """Local APICs, I/O APIC, interrupt source override for the SCI, NMI on LINT1: as every log has it."""
+        """Local APICs, I/O APIC, interrupt source override for the SCI, NMI on LINT1: as every log has it.
+
+        Generation 1 has the 8254's interrupt overridden too, and one NMI entry for all processors.
+        """
         body = pack("<II", APIC_BASE, acpi.ACPI_MADT_PCAT_COMPAT if shape.generation == 1 else 0)
         uid = 0
         for uid, (hw_id, _) in enumerate(shape.processors, 1):
@@ -359,10 +362,14 @@ class HostX86:
         kind = acpi.AcpiMadtType
         head = acpi.AcpiSubtableHeader
         ioapic, override, nmi = acpi.AcpiMadtIoApic, acpi.AcpiMadtInterruptOverride, acpi.AcpiMadtLocalApicNmi
-        io_id = len(shape.processors) & 0xFF
+        legacy = shape.generation == 1
+        io_id = 0 if legacy else len(shape.processors) & 0xFF
         body += ioapic(head(kind.ACPI_MADT_TYPE_IO_APIC, ioapic.SIZE), io_id, 0, _IOAPIC_BASE, 0).pack()
-        body += override(head(kind.ACPI_MADT_TYPE_INTERRUPT_OVERRIDE, override.SIZE), 0, _SCI, _SCI, 0x000D).pack()
-        return body + nmi(head(kind.ACPI_MADT_TYPE_LOCAL_APIC_NMI, nmi.SIZE), 1, 0, 1).pack()
+        source = head(kind.ACPI_MADT_TYPE_INTERRUPT_OVERRIDE, override.SIZE)
+        if legacy:
+            body += override(source, 0, 0, 2, 0).pack()
+        body += override(source, 0, _SCI, _SCI, 0x000D).pack()
+        return body + nmi(head(kind.ACPI_MADT_TYPE_LOCAL_APIC_NMI, nmi.SIZE), 0xFF if legacy else 1, 0, 1).pack()
 
     @staticmethod
     def _processor(uid: int, hw_id: int, flags: int) -> bytes:

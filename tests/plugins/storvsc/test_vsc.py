@@ -38,6 +38,17 @@ def test_sizes_on_the_wire() -> None:
     assert STORVSC_MAX_PKT_SIZE == VmpacketDescriptor.SIZE + VstorPacket.SIZE
 
 
+def test_the_packed_request_is_the_declared_structure() -> None:
+    values: list[Any] = list(range(1, 23))
+    values[15] = bytes(range(100, 120))
+    packet = VstorPacket.unpack(vsc_io.EXECUTE_SRB.pack(*values))
+    srb = packet.vm_srb
+    assert vsc_io.EXECUTE_SRB.size == VstorPacket.SIZE
+    assert (packet.operation, packet.flags, packet.status) == (1, 2, 3)
+    fields = [getattr(srb, field.name) for field in VmscsiRequest.FIELDS if not field.overlay]
+    assert fields == values[3:]
+
+
 @pytest.mark.parametrize(
     ("sense", "codes"),
     [
@@ -171,8 +182,8 @@ def test_storvsc_handle_error(
     world = World((0,))
     request = vsc_io.StorvscCmdRequest()
     request.srb_status = srb
-    request.vstor_packet = VstorPacket(operation=3, flags=1, status=0, vm_srb=vsc_io.NO_SRB.replace(target_id=1, lun=7))
-    scmnd: Any = SimpleNamespace(cmnd=bytes([opcode]), result=0x02)
+    scmnd: Any = SimpleNamespace(cmnd=bytes([opcode]), result=0x02, device=SimpleNamespace(id=1, lun=7))
+    request.cmd = scmnd
     vsc_io.storvsc_handle_error(world.driver, request, scmnd, world.host, *codes)
     assert scmnd.result == 0x02 | host_byte << 16
     assert [queued.func.__name__ for queued in world.works] == ([work] if work else [])
