@@ -120,8 +120,8 @@ def test_no_module_level_mutable_state(path: Path) -> None:
         assert not mutable, (
             f"{path}:{node.lineno}: {targets} is mutable; freeze it (tuple, frozenset, MappingProxyType)"
         )
-    for node in own(path):
-        assert not isinstance(node, ast.Global), f"{path}:{getattr(node, 'lineno', 0)}: global"
+    for inner in own(path):
+        assert not isinstance(inner, ast.Global), f"{path}:{getattr(inner, 'lineno', 0)}: global"
 
 
 @pytest.mark.parametrize("path", sources("hvkernel", "arch", "plugins"), ids=name_of)

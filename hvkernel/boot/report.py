@@ -47,7 +47,7 @@ def build_report(session: Session) -> BootReport:
         kernel=kernel_info(build),
         host=HostInfo(
             profile=session.host.profile.name,
-            generation=session.host.generation,  # type: ignore[arg-type] # checked when it was settled
+            generation=session.host.generation,
             build=session.host.profile.build.text,
         ),
         vmbus=VmbusInfo(version=f"{version >> 16}.{version & 0xFFFF}" if version else None),

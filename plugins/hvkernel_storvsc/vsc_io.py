@@ -48,7 +48,6 @@ from .wire import (
     SRB_STATUS_SUCCESS,
     STORVSC_LOGGING_ERROR,
     STORVSC_LOGGING_WARN,
-    STORVSC_SENSE_BUFFER_SIZE,
     VMSTOR_PROTO_VERSION_WIN8,
     StorvscRequestType,
     VmscsiRequest,
@@ -282,11 +281,13 @@ def storvsc_queuecommand(s: Storvsc, host: ScsiHost, scmnd: ScsiCmnd) -> int:
         return -EINVAL
     _build_payload(request, scmnd)
     cdb = scmnd.cmnd
+    stor_device: StorvscDevice | None = hv_get_drvdata(host_dev.dev)
+    delta = stor_device.vmscsi_size_delta if stor_device is not None else 0
     request.packet = EXECUTE_SRB.pack(
         VSTOR_OPERATION_EXECUTE_SRB,
         REQUEST_COMPLETION_FLAG,
         0,
-        REQUEST_SIZE,
+        REQUEST_SIZE - delta,
         0,
         0,
         host_dev.port & 0xFF,
@@ -294,7 +295,7 @@ def storvsc_queuecommand(s: Storvsc, host: ScsiHost, scmnd: ScsiCmnd) -> int:
         device.id & 0xFF,
         device.lun & 0xFF,
         len(cdb),
-        STORVSC_SENSE_BUFFER_SIZE,
+        s.sense_buffer_size,
         data_in,
         0,
         request.length,

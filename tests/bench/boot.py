@@ -22,6 +22,7 @@ from hvkernel.boot.request import BootRequest, read_request
 from hvkernel.boot.session import Session, compose
 from hvkernel.host.vmbus import worker
 from hvkernel.host.vmbus.channel import ServerChannel
+from hvkernel.host.vmbus.packets import parse_packet
 
 PHASES = ("compose", "boot", "report", "close")
 BUDGET_MS = 20.0
@@ -69,7 +70,7 @@ def counts(request: BootRequest, plugins: Plugins) -> str:
         return call
 
     with (
-        patch.object(worker, "parse_packet", counted("in", worker.parse_packet)),
+        patch.object(worker, "parse_packet", counted("in", parse_packet)),
         patch.object(ServerChannel, "_send", counted("out", ServerChannel._send)),
         session_of(request, plugins) as session,
     ):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,10 @@ def composed(request: BootRequest) -> Session:
     return session
 
 
+def ended(session: Session) -> bool:
+    return session.kernel.outcome is not None
+
+
 def test_two_interleaved_guests_do_not_disturb_each_other(config: Any) -> None:
     solo = [boot(request).to_json() for request in requests(config)]
     sessions = [composed(request) for request in requests(config)]
@@ -71,7 +76,7 @@ def test_two_interleaved_guests_do_not_disturb_each_other(config: Any) -> None:
         while any(session.kernel.outcome is None for session in sessions):
             for session in sessions:
                 if session.kernel.outcome is None:
-                    session.machine.run(lambda s=session: s.kernel.outcome is not None, steps=50)
+                    session.machine.run(partial(ended, session), steps=50)
                     slices += 1
         together = [session.report().to_json() for session in sessions]
     finally:

@@ -259,6 +259,26 @@ def test_the_newest_version_of_both_is_used(
     assert guest.controller.protocol == f"{version >> 8}.{version & 0xFF}"
 
 
+def test_a_kernel_of_2021_speaks_short_to_a_host_of_2009(boots: Boots) -> None:
+    guest = boots("wsl2-5.15.54-Microsoft-config-wsl", host="ws2008r2", boot=False)
+    seen: list[tuple[int, bytes]] = []
+    real = vsp.StorageController.on_packet
+
+    def on_packet(self: vsp.StorageController, channel: Any, packet: Any) -> None:
+        if packet.payload[0] == 3:
+            seen.append((len(packet.payload), packet.payload))
+        real(self, channel, packet)
+
+    boots.monkeypatch.setattr(vsp.StorageController, "on_packet", on_packet)
+    guest.session.boot()
+    assert guest.kernel.outcome.state == "up", guest.log[-5:]
+    assert guest.controller.version == 0x402
+    assert {size for size, _ in seen} == {48}
+    assert {struct.unpack_from("<H", payload, 12)[0] for _, payload in seen} == {36}
+    assert {payload[12 + 9] for _, payload in seen} == {18}
+    assert guest.sha256() == hashlib.sha256(guest.path.read_bytes()).hexdigest()
+
+
 def test_a_host_without_a_common_version(boots: Boots) -> None:
     guest = boots(parameters={"protocols": ("2.0", "4.2")})
     assert guest.kernel.outcome.state == "hung"
