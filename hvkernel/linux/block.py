@@ -6,7 +6,7 @@ kernel's does.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from hvkernel.api.guest.block import BlockError, Gendisk, Partition
 from hvkernel.linux import partitions
@@ -16,7 +16,7 @@ from hvkernel.linux.printk import KERN_INFO, KERN_WARNING
 if TYPE_CHECKING:
     from hvkernel.linux.kernel import Kernel
 
-SECTOR: int = 512
+SECTOR: Final = 512
 
 
 class BlockDriver(Protocol):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from hvkernel.api.guest.device import Resource
 
-IORESOURCE_MEM = 0x200
-IORESOURCE_BUSY = 0x80000000
+IORESOURCE_MEM: Final = 0x200
+IORESOURCE_BUSY: Final = 0x80000000
 
 
 class IoResources:

@@ -3,7 +3,7 @@ read."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from hvkernel.api.guest.device import BusType, DeviceDriver
 from hvkernel.api.guest.scsi import ScsiDevice
@@ -14,7 +14,7 @@ from hvkernel.linux.printk import KERN_DEBUG, KERN_INFO, KERN_NOTICE
 if TYPE_CHECKING:
     from hvkernel.linux.kernel import Kernel
 
-LOAD_MECHANISMS = ("caddy", "tray", "pop-up", "", "changer", "cartridge changer", "", "")
+LOAD_MECHANISMS: Final = ("caddy", "tray", "pop-up", "", "changer", "cartridge changer", "", "")
 """Source: sr.c:get_capabilities."""
 
 
