@@ -44,6 +44,8 @@ class Cpus:
         self.nr_cpu_ids = 1
         self._nodes = 1
         self._node_of_hw: dict[int, int] = {}
+        self._node_masks: dict[int, tuple[int, ...]] = {}
+        """Of :meth:`cpumask_of_node`, as far as somebody asked since :meth:`setup`."""
 
     # numbering -------------------------------------------------------------------------------------------------
 
@@ -83,6 +85,7 @@ class Cpus:
         self.present = present
         self.nr_cpu_ids = len(self.cpus)
         self._nodes = len({cpu.node for cpu in self.cpus})
+        self._node_masks.clear()
 
     # masks -----------------------------------------------------------------------------------------------------
 
@@ -138,7 +141,10 @@ class Cpus:
 
     def cpumask_of_node(self, node: int) -> Sequence[int]:
         """Possible CPUs of ``node``, ascending."""
-        return [cpu.cpu for cpu in self.cpus if cpu.node == node]
+        mask = self._node_masks.get(node)
+        if mask is None:
+            mask = self._node_masks[node] = tuple(cpu.cpu for cpu in self.cpus if cpu.node == node)
+        return mask
 
     def nr_node_ids(self) -> int:
         """How many nodes have CPUs."""
