@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import subprocess
 import sys
@@ -54,9 +55,15 @@ def command(as_json: bool, boots: int, ring: bool) -> None:
 
     request, plugins = read_request(), load()
     boot(request, plugins)
-    began = perf_counter()
-    whole = [_clock(lambda: boot(request, plugins)) for _ in range(boots)]
-    per_second = boots / (perf_counter() - began)
+    # What is loaded by now stays: looking through it again and again for garbage is no part of a boot.
+    gc.collect()
+    gc.freeze()
+    try:
+        began = perf_counter()
+        whole = [_clock(lambda: boot(request, plugins)) for _ in range(boots)]
+        per_second = boots / (perf_counter() - began)
+    finally:
+        gc.unfreeze()
     times = [
         Times.of("hvkernel --version, process", [_clock(lambda: _process("--version")) for _ in range(PROCESS_RUNS)]),
         Times.of("hvkernel boot, process", [_clock(lambda: _process("boot")) for _ in range(PROCESS_RUNS)]),
