@@ -98,7 +98,10 @@ class Cpus:
         return cpu
 
     def smp_processor_id(self) -> int:
-        return self.this_cpu().cpu
+        """Number of :meth:`this_cpu`. :raises RuntimeError: when no guest code runs."""
+        vp = self._machine.current_vp
+        number: int = vp.guest.cpu if vp is not None else self.this_cpu().cpu
+        return number
 
     def get_cpu(self) -> int:
         """preempt_disable() and the CPU number."""
