@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -45,13 +45,17 @@ class PluginInfo:
 
 @dataclass(slots=True)
 class Plugins:
-    """The plugins of one guest: a pluggy manager of its own, and what went wrong in it."""
+    """Loaded plugins: a pluggy manager of their own, what went wrong in loading them, and what their boots share."""
 
     manager: pluggy.PluginManager
     infos: list[PluginInfo] = field(default_factory=list)
     faults: list[PluginFault] = field(default_factory=list)
     workshop: Workshop = field(default_factory=Workshop)
     """What the boots with these plugins share."""
+
+    def for_one_guest(self) -> Plugins:
+        """Return the same plugins with a list of faults of their own, so that one boot does not tell of another's."""
+        return replace(self, faults=list(self.faults))
 
     def call(self, hook: str, **arguments: Any) -> Iterator[tuple[PluginInfo, Any]]:
         """Call ``hook`` in every plugin that implements it, in the order of their names.
@@ -119,7 +123,7 @@ def _load_one(plugins: Plugins, entry: EntryPoint) -> None:
         return
     try:
         module = entry.load()
-    except Exception as error:  # an import runs a stranger's code
+    except (Exception, SystemExit) as error:  # an import runs a stranger's code
         refuse("import", f"{type(error).__name__}: {error}")
         return
     wanted = getattr(module, "HVKERNEL_CONTRACT", None)

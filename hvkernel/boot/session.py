@@ -129,8 +129,7 @@ def compose(
     :param vps: processors with numbers of the caller's choice; ``None`` numbers them alike everywhere.
     :raises InputError: an input is wrong.
     """
-    if plugins is None:
-        plugins = plugin_loading.load()
+    plugins = (plugin_loading.load() if plugins is None else plugins).for_one_guest()
     archs = {arch.name: arch for _, arch in plugins.call("hv_arch")}
     build = configure(request, plugins)
     if build.arch not in archs:

@@ -121,6 +121,13 @@ def test_a_hook_that_raises_is_named_and_the_guest_goes_on(
     assert f"plugin hvkernel-echo[hv_echo]: {hook}: RuntimeError: on purpose" in report.notes
 
 
+def test_a_boot_does_not_tell_of_the_faults_of_another(install: Install, config: Any) -> None:
+    plugins = install("__init__.py", "registry.register(", 'raise RuntimeError("on purpose"); registry.register(')
+    one, other = (run(config, plugins, "debian12-6.1.192-cloud-amd64", {}) for _ in range(2))
+    assert len([note for note in one.notes if "on purpose" in note]) == 1
+    assert one.to_json() == other.to_json()
+
+
 @pytest.mark.parametrize(
     ("file", "old", "what"),
     [

@@ -63,6 +63,7 @@ def test_in_tree_plugins_arrive_through_the_same_door() -> None:
         ("import nothing_of_that_name", "import", "ModuleNotFoundError: No module named 'nothing_of_that_name'"),
         ("def f(:", "import", "SyntaxError: "),
         ("raise KeyError('at import')", "import", "KeyError: 'at import'"),
+        ("raise SystemExit(3)", "import", "SystemExit: 3"),
         ("x = 1", "contract", 'HVKERNEL_CONTRACT is None; it must be a text like "1.0"'),
         ("HVKERNEL_CONTRACT = 1", "contract", 'HVKERNEL_CONTRACT is 1; it must be a text like "1.0"'),
         ("HVKERNEL_CONTRACT = '1.99'", "contract", "needs contract 1.99, this hvkernel has 1.0"),
