@@ -28,6 +28,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic as _typed_intrinsic
 
 intrinsic: Any = _typed_intrinsic
+literal_intrinsic: Any = _typed_intrinsic(prefer_literal=True)
 njit: Any = numba.njit
 raw_memcpy: Any = cgutils.raw_memcpy
 
@@ -47,6 +48,10 @@ INTERRUPT_MASK: Final = 8
 PENDING_SEND_SZ: Final = 12
 FEATURE_BITS: Final = 64
 DATA: Final = 4096
+
+SMALLEST_MOVE: Final = 8
+LARGEST_MOVE: Final = 256
+"""Payload bytes that the batch loops copy themselves; others go through memcpy."""
 
 MAX_PACKET: Final = 0xFFFF << 3
 """Largest packet: len8 is a u16."""
@@ -153,6 +158,50 @@ def memcpy(typingctx: Any, target: Any, source: Any, length: Any) -> Any:
     return types.void(types.int64, types.int64, types.int64), codegen
 
 
+@intrinsic
+def item32(typingctx: Any, address: Any, index: Any) -> Any:
+    """An item of an array of u32; unlike ``get32(address + 4 * index)`` LLVM can make a vector loop of it."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        place = builder.gep(_pointer(builder, args[0], 32), [args[1]])
+        return builder.zext(builder.load(place, align=4), ir.IntType(64))
+
+    return types.int64(types.int64, types.int64), codegen
+
+
+@literal_intrinsic
+def move_ends(typingctx: Any, target: Any, source: Any, length: Any, size: Any) -> Any:
+    """Copy the first and the last *size* (a literal) bytes; both are loaded before either is stored."""
+    width = size.literal_value
+    piece = ir.VectorType(ir.IntType(8), width).as_pointer()
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        last = builder.sub(args[2], ir.Constant(args[2].type, width))
+        places = (args[:2], (builder.add(args[0], last), builder.add(args[1], last)))
+        values = [builder.load(builder.inttoptr(place[1], piece), align=1) for place in places]
+        for place, value in zip(places, values, strict=True):
+            builder.store(value, builder.inttoptr(place[0], piece), align=1)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64, size), codegen
+
+
+@njit(nogil=True, error_model="numpy", forceinline=True)
+def move(target: int, source: int, length: int) -> None:
+    """Copy 8 to 256 bytes without a call, in pieces from both ends that may overlap in the middle."""
+    if length <= 16:
+        move_ends(target, source, length, 8)
+    elif length <= 32:
+        move_ends(target, source, length, 16)
+    else:
+        move_ends(target, source, length, 32)
+        if length > 64:
+            move_ends(target + 32, source + 32, length - 64, 32)
+            if length > 128:
+                move_ends(target + 64, source + 64, length - 128, 32)
+                move_ends(target + 96, source + 96, length - 192, 32)
+
+
 def _compiled(signature: Any) -> Any:
     """njit with the on-disk cache; without it where no cache directory can be written."""
 
@@ -183,83 +232,89 @@ def write_batch(state: int, source: int, capacity: int, lengths: int, count: int
     if write >= dsize or write & 7:
         return E_WRITE_INDEX
     used = 0
+    biggest = 0
     for i in range(count):
-        length = get32(lengths + 4 * i)
-        packet = ((length + 7) & ~7) + 24
-        if packet >= dsize or packet - 8 > MAX_PACKET:
-            return E_PACKET_TOO_BIG - 8 * i
-        if used + length > capacity:
-            return E_SRC_TOO_SMALL - 8 * i
-        used += packet - 24
+        padded = (item32(lengths, i) + 7) & -8
+        used += padded
+        biggest = max(biggest, padded)
+    if used > capacity or biggest + 24 >= dsize or biggest + 16 > MAX_PACKET:
+        used = 0
+        for i in range(count):
+            length = item32(lengths, i)
+            total = ((length + 7) & -8) + 24
+            if total >= dsize or total - 8 > MAX_PACKET:
+                return E_PACKET_TOO_BIG - 8 * i
+            if used + length > capacity:
+                return E_SRC_TOO_SMALL - 8 * i
+            used += total - 24
     read = load32_acquire(base + READ_INDEX)
     if read >= dsize:
         return E_READ_INDEX
-    if write >= read:
-        free = dsize - (write - read)
-    else:
-        free = read - write
+    head += (2 << 16) | (16 << 29)
     first = write
     done = 0
+    full = 0
     while done < count:
-        length = get32(lengths + 4 * done)
-        padded = (length + 7) & ~7
+        stop = read if read > write else dsize
+        while done < count:
+            length = item32(lengths, done)
+            padded = (length + 7) & -8
+            following = write + padded + 24
+            if length < SMALLEST_MOVE or length > LARGEST_MOVE or following >= stop:
+                break
+            at = data + write
+            put64(at, head + (padded << 29))
+            put64(at + 8, trans_id + done)
+            put64(at + 8 + padded, 0)
+            move(at + 16, source, length)
+            put64(at + 16 + padded, write << 32)
+            write = following
+            source += padded
+            done += 1
+        if done == count:
+            break
+        length = item32(lengths, done)
+        padded = (length + 7) & -8
         total = padded + 24
-        if free <= total:
+        if (dsize - write + read if write >= read else read - write) <= total:
             read = load32_acquire(base + READ_INDEX)
             if read >= dsize:
                 break
-            if write >= read:
-                free = dsize - (write - read)
-            else:
-                free = read - write
-            if free <= total:
-                put64(state + ST_FULL_TOTAL, get64(state + ST_FULL_TOTAL) + 1)
-                if get64(state + ST_FULL_FLAG) == 0:
-                    put64(state + ST_FULL_FIRST, get64(state + ST_FULL_FIRST) + 1)
-                    put64(state + ST_FULL_FLAG, 1)
+            if (dsize - write + read if write >= read else read - write) <= total:
+                full = 1
                 break
-        put64(state + ST_FULL_FLAG, 0)
-        at = data + write
-        put64(at, head | (2 << 16) | ((padded + 16) << 29))
-        if write + total <= dsize:
-            put64(at + 8, trans_id + done)
-            if length & 7:
-                put64(at + 8 + padded, 0)
-            memcpy(at + 16, source, length)
-            put64(at + 16 + padded, write << 32)
-            following = write + total
-            if following == dsize:
-                following = 0
+        put64(data + write, head + (padded << 29))
+        following = write + total
+        if following >= dsize:
+            following -= dsize
+        place = write + 8
+        if place == dsize:
+            place = 0
+        put64(data + place, trans_id + done)
+        place += 8
+        if place == dsize:
+            place = 0
+        last = place + padded
+        if last >= dsize:
+            last -= dsize
+        put64(data + last, write << 32)
+        if length & 7:
+            put64(data + (last if last else dsize) - 8, 0)
+        head_part = dsize - place
+        if head_part >= length:
+            memcpy(data + place, source, length)
         else:
-            place = write + 8
-            if place == dsize:
-                place = 0
-            put64(data + place, trans_id + done)
-            place += 8
-            if place == dsize:
-                place = 0
-            if length & 7:
-                last = place + padded - 8
-                if last >= dsize:
-                    last -= dsize
-                put64(data + last, 0)
-            head_part = dsize - place
-            if head_part >= length:
-                memcpy(data + place, source, length)
-            else:
-                memcpy(data + place, source, head_part)
-                memcpy(data, source + head_part, length - head_part)
-            place += padded
-            if place >= dsize:
-                place -= dsize
-            put64(data + place, write << 32)
-            following = place + 8
-            if following == dsize:
-                following = 0
+            memcpy(data + place, source, head_part)
+            memcpy(data, source + head_part, length - head_part)
         write = following
-        free -= total
         source += padded
         done += 1
+    if full:
+        put64(state + ST_FULL_TOTAL, get64(state + ST_FULL_TOTAL) + 1)
+        if done > 0 or get64(state + ST_FULL_FLAG) == 0:
+            put64(state + ST_FULL_FIRST, get64(state + ST_FULL_FIRST) + 1)
+    if done > 0 or full:
+        put64(state + ST_FULL_FLAG, full)
     if done > 0:
         store32_release(base + WRITE_INDEX, write)
         fence_seq_cst()
@@ -285,8 +340,33 @@ def read_batch(state: int, target: int, capacity: int, lengths: int, trans_ids: 
     write = load32_acquire(base + WRITE_INDEX)
     if write >= dsize:
         return E_WRITE_INDEX
+    largest = min(limit, LARGEST_MOVE + 16)
     done = 0
     while done < count:
+        stop = write if write >= priv else dsize - 1
+        while done < count:
+            at = data + priv
+            head = load64_relaxed(at)
+            length = (head >> 29) & 0x7FFF8
+            payload = length - 16
+            following = priv + length + 8
+            if (
+                length < SMALLEST_MOVE + 16
+                or length > largest
+                or head & 0xFFFF0000 != 2 << 16
+                or following > stop
+                or payload > capacity
+            ):
+                break
+            put64(trans_ids + 8 * done, get64(at + 8))
+            put32(lengths + 4 * done, payload)
+            move(target, at + 16, payload)
+            target += payload
+            capacity -= payload
+            priv = following
+            done += 1
+        if done == count:
+            break
         avail = write - priv if write >= priv else dsize - priv + write
         if avail < 16:
             write = load32_acquire(base + WRITE_INDEX)
@@ -298,10 +378,10 @@ def read_batch(state: int, target: int, capacity: int, lengths: int, trans_ids: 
         if avail > limit:
             avail = limit
         head = load64_relaxed(data + priv)
-        length = ((head >> 32) & 0xFFFF) << 3
-        offset = ((head >> 16) & 0xFFFF) << 3
+        length = (head >> 29) & 0x7FFF8
+        offset = (head >> 13) & 0x7FFF8
         if length < 16 or length > avail:
-            length = avail & ~7
+            length = avail & -8
         if offset < 16 or offset > length:
             offset = 16
         payload = length - offset
@@ -317,12 +397,12 @@ def read_batch(state: int, target: int, capacity: int, lengths: int, trans_ids: 
         place = priv + offset
         if place >= dsize:
             place -= dsize
-        first = dsize - place
-        if first >= payload:
+        head_part = dsize - place
+        if head_part >= payload:
             memcpy(target, data + place, payload)
         else:
-            memcpy(target, data + place, first)
-            memcpy(target + first, data, payload - first)
+            memcpy(target, data + place, head_part)
+            memcpy(target + head_part, data, payload - head_part)
         target += payload
         capacity -= payload
         priv += length + 8
