@@ -7,7 +7,8 @@ one); nothing here checks bounds of a caller's buffer or keeps it alive:
 :mod:`hvkernel.ring.ends` does. Intrinsics and kernels stay in one file on purpose, because numba's on-disk cache
 knows a function only by the time stamp of the file that defines it.
 
-State of an end: 16 words of 64 bits, see the ``ST_`` offsets. The control page's offsets are those of ``struct
+State of an end: 16 words of 64 bits, see the ``ST_`` offsets; the addresses of the caller's buffers are among them,
+because every argument of a call from Python costs time. The control page's offsets are those of ``struct
 hv_ring_buffer`` (include/linux/hyperv.h, Linux 6.1.192); the order of loads, stores and barriers is that of
 drivers/hv/ring_buffer.c, with one publication and one full barrier for a whole batch. The publication is a release
 store and a sequentially consistent fence: a sequentially consistent *store* alone would not order the loads behind it
@@ -40,6 +41,10 @@ ST_SIGNALS: Final = 32
 ST_FULL_TOTAL: Final = 40
 ST_FULL_FIRST: Final = 48
 ST_FULL_FLAG: Final = 56
+ST_BYTES: Final = 64
+ST_CAPACITY: Final = 72
+ST_LENGTHS: Final = 80
+ST_TRANS_IDS: Final = 88
 ST_WORDS: Final = 16
 
 WRITE_INDEX: Final = 0
@@ -218,15 +223,20 @@ def _compiled(signature: Any) -> Any:
 _i64: Final = types.int64
 
 
-@_compiled(_i64(_i64, _i64, _i64, _i64, _i64, _i64, _i64))
-def write_batch(state: int, source: int, capacity: int, lengths: int, count: int, trans_id: int, head: int) -> int:
+@_compiled(_i64(_i64, _i64, _i64, _i64))
+def write_batch(state: int, count: int, trans_id: int, head: int) -> int:
     """Write packets until *count* are in or the ring is full; publish and decide on the signal once.
+
+    The payloads are the ST_CAPACITY bytes at ST_BYTES, their lengths the u32 at ST_LENGTHS.
 
     :param head: descriptor type in bits 15:0 and flags in bits 63:48.
     :return: packets written, or an ``E_`` value (nothing written then).
     """
     base = get64(state + ST_BASE)
     dsize = get64(state + ST_DSIZE)
+    source = get64(state + ST_BYTES)
+    capacity = get64(state + ST_CAPACITY)
+    lengths = get64(state + ST_LENGTHS)
     data = base + DATA
     write = load32_relaxed(base + WRITE_INDEX)
     if write >= dsize or write & 7:
@@ -323,11 +333,13 @@ def write_batch(state: int, source: int, capacity: int, lengths: int, count: int
     return done
 
 
-@_compiled(_i64(_i64, _i64, _i64, _i64, _i64, _i64))
-def read_batch(state: int, target: int, capacity: int, lengths: int, trans_ids: int, count: int) -> int:
+@_compiled(_i64(_i64, _i64))
+def read_batch(state: int, count: int) -> int:
     """Copy out up to *count* packets' payloads at 8-aligned places; give their space back once.
 
-    The descriptor is read once, as one 64 bit load, and its length and offset are clamped like hv_pkt_iter_first does.
+    The ST_CAPACITY bytes at ST_BYTES receive the payloads, ST_LENGTHS (u32) and ST_TRANS_IDS (u64) the rest.
+    A descriptor is judged and used as one 64 bit load gave it (the first loop drops what it leaves to the second), and
+    its length and offset are clamped like hv_pkt_iter_first does.
     The private read index is the reader's own: the writer cannot move it.
 
     :return: packets read, or an ``E_`` value.
@@ -335,6 +347,10 @@ def read_batch(state: int, target: int, capacity: int, lengths: int, trans_ids: 
     base = get64(state + ST_BASE)
     dsize = get64(state + ST_DSIZE)
     limit = get64(state + ST_MAX_PKT)
+    target = get64(state + ST_BYTES)
+    capacity = get64(state + ST_CAPACITY)
+    lengths = get64(state + ST_LENGTHS)
+    trans_ids = get64(state + ST_TRANS_IDS)
     data = base + DATA
     priv = get64(state + ST_PRIV)
     write = load32_acquire(base + WRITE_INDEX)
@@ -469,25 +485,13 @@ def copy_batches(source: int, window: int, target: int, length: int, count: int,
     return rounds
 
 
-@_compiled(_i64(_i64, _i64, _i64, _i64, _i64, _i64, _i64, _i64, _i64, _i64, _i64))
-def round_trips(
-    writer: int,
-    reader: int,
-    source: int,
-    source_size: int,
-    lengths: int,
-    count: int,
-    target: int,
-    target_size: int,
-    lengths_out: int,
-    trans_ids: int,
-    rounds: int,
-) -> int:
+@_compiled(_i64(_i64, _i64, _i64, _i64))
+def round_trips(writer: int, reader: int, count: int, rounds: int) -> int:
     """Write a batch and read it back, *rounds* times; returns the packets moved (for measurements)."""
     moved = 0
     for i in range(rounds):
-        moved += write_batch(writer, source, source_size, lengths, count, i * count, 6)
-        read_batch(reader, target, target_size, lengths_out, trans_ids, count)
+        moved += write_batch(writer, count, i * count, 6)
+        read_batch(reader, count)
     return moved
 
 
