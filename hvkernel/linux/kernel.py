@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -23,7 +24,7 @@ from hvkernel.linux.init import Init
 from hvkernel.linux.initcall import Initcall, Initcalls
 from hvkernel.linux.ioport import IoResources
 from hvkernel.linux.irq import Irq
-from hvkernel.linux.linkorder import link_rank
+from hvkernel.linux.linkorder import LinkRank, link_rank
 from hvkernel.linux.locking import Locking
 from hvkernel.linux.mm import Mm, lowmem_end
 from hvkernel.linux.module import Modules
@@ -107,6 +108,8 @@ class Kernel:
         self.firmware = Firmware(machine.firmware)
         self.cmdline = CommandLine(machine.firmware.command_line)
         self._objects: list[KernelObject] = []
+        """In link order; :attr:`_ranks` has their sort keys."""
+        self._ranks: list[LinkRank] = []
         self._sealed = False
 
         self.symbols = Symbols()
@@ -181,15 +184,17 @@ class Kernel:
         """
         if self._sealed:
             raise RuntimeError(f"register_object({obj.name}): the kernel is linked already")
-        link_rank(obj.path)
+        rank = link_rank(obj.path)
         if any(other.name == obj.name for other in self._objects):
             raise ValueError(f"kernel object {obj.name} ({obj.path}) is registered twice")
-        self._objects.append(obj)
+        at = bisect_right(self._ranks, rank)
+        self._ranks.insert(at, rank)
+        self._objects.insert(at, obj)
 
     @property
     def objects(self) -> tuple[KernelObject, ...]:
         """Everything registered, in link order."""
-        return tuple(sorted(self._objects, key=lambda obj: link_rank(obj.path)))
+        return tuple(self._objects)
 
     def built(self, obj: KernelObject) -> str:
         """``y``, ``m`` or ``n``."""

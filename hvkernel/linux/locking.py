@@ -100,7 +100,8 @@ class SpinLock:
     def unlock(self) -> None:
         """spin_unlock()."""
         cpu = self.holder
-        if cpu is None or cpu is not self._kernel.cpus.this_cpu():
+        vp = self._machine.current_vp
+        if cpu is None or cpu is not (vp.guest if vp is not None else self._kernel.cpus.this_cpu()):
             self._kernel.finding("bad-unlock", f"BUG: bad unlock balance detected! {self.name} is not held here")
             return
         held = cpu.held
@@ -117,9 +118,7 @@ class SpinLock:
     def locked(self) -> bool:
         return self.holder is not None
 
-    def __enter__(self) -> SpinLock:
-        self.lock()
-        return self
+    __enter__ = lock
 
     def __exit__(self, *exc: object) -> None:
         self.unlock()
@@ -138,18 +137,16 @@ class _IrqSave:
 
     def __init__(self, lock: SpinLock) -> None:
         self._lock = lock
-        self._flags = False
-        self._vp: Any = None
 
-    def __enter__(self) -> SpinLock:
-        vp = self._lock._machine.current_vp
+    def __enter__(self) -> None:
+        lock = self._lock
+        vp = lock._machine.current_vp
         if vp is None:
-            raise RuntimeError(f"spin_lock_irqsave({self._lock.name}) outside guest code")
+            raise RuntimeError(f"spin_lock_irqsave({lock.name}) outside guest code")
         self._vp = vp
         self._flags = vp.irq_enabled
         vp.irq_enabled = False
-        self._lock.lock()
-        return self._lock
+        lock.lock()
 
     def __exit__(self, *exc: object) -> None:
         self._lock.unlock()

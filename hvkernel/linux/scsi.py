@@ -350,6 +350,8 @@ class Scsi:
     def _segments(self, pages: list[Page], size: int) -> list[ScatterSegment]:
         """One segment a page; neighbours are not joined, which no driver here can tell from joined ones."""
         page_size = self._kernel.mm.PAGE_SIZE
+        if size <= page_size:
+            return [ScatterSegment(pages[0], 0, size)] if size > 0 and pages else []
         out = []
         for page in pages:
             take = min(size, page_size)
@@ -362,23 +364,21 @@ class Scsi:
     def _dispatch(self, host: ScsiHost, cmd: ScsiCmnd) -> None:
         """Get a tag, hand the command to the driver, and again after a while when it says busy."""
         kernel = self._kernel
-        if host in self._blocked or len(host.inflight) >= host.can_queue:
+        inflight = host.inflight
+        if host in self._blocked or len(inflight) >= host.can_queue:
             kernel.sched.wait_event(
-                self._idle[host], lambda: host not in self._blocked and len(host.inflight) < host.can_queue
+                self._idle[host], lambda: host not in self._blocked and len(inflight) < host.can_queue
             )
         hwq = kernel.cpus.smp_processor_id() % host.nr_hw_queues
         free = self._tags[host].setdefault(hwq, [])
-        number = free.pop() if free else sum(1 for tag in host.inflight if tag >> 16 == hwq)
-        while hwq << 16 | number in host.inflight:
-            number += 1
-        cmd.hwq, cmd.tag = hwq, hwq << 16 | number
-        host.inflight[cmd.tag] = cmd
-        self._issued[cmd] = kernel.timers.jiffies
-        self._arm(host, cmd.timeout)
-        while True:
-            ret = host.hostt.queuecommand(host, cmd)
-            if not ret:
-                return
+        tag = hwq << 16 | (free.pop() if free else sum(1 for tag in inflight if tag >> 16 == hwq))
+        while tag in inflight:
+            tag += 1
+        cmd.hwq = hwq
+        cmd.tag = tag
+        inflight[tag] = cmd
+        self._arm(host, cmd)
+        while host.hostt.queuecommand(host, cmd):
             kernel.sched.msleep(SCSI_QUEUE_DELAY)
 
     def scsi_done(self, cmd: ScsiCmnd) -> None:
@@ -392,7 +392,8 @@ class Scsi:
         cmd.done = True
         del host.inflight[cmd.tag]
         self._issued.pop(cmd, None)
-        cmd.sense_buffer = cmd.sense_buffer[:SCSI_SENSE_BUFFERSIZE]
+        if cmd.sense_buffer:
+            cmd.sense_buffer = cmd.sense_buffer[:SCSI_SENSE_BUFFERSIZE]
         self._tags[host][cmd.hwq].append(cmd.tag & 0xFFFF)
         idle = self._idle.get(host)
         if idle is not None and idle.tasks:
@@ -406,14 +407,15 @@ class Scsi:
 
     # timeouts --------------------------------------------------------------------------------------------------
 
-    def _arm(self, host: ScsiHost, timeout: int) -> None:
+    def _arm(self, host: ScsiHost, cmd: ScsiCmnd) -> None:
         """One timer a host, as one a queue in blk-mq: it looks at everything in flight when it fires."""
         timers = self._kernel.timers
+        now = self._issued[cmd] = timers.jiffies
         timer = self._watch.get(host)
         if timer is None:
             timer = self._watch[host] = TimerList(self._timed_out, host)
-        expires = timers.jiffies + timeout
-        if not timers.timer_pending(timer) or expires < timer.expires:
+        expires = now + cmd.timeout
+        if timer.base is None or expires < timer.expires:
             timers.mod_timer(timer, expires)
 
     def _timed_out(self, timer: TimerList) -> None:

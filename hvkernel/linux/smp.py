@@ -98,11 +98,15 @@ class Cpus:
         return cpu
 
     def smp_processor_id(self) -> int:
-        return self.this_cpu().cpu
+        """Number of :meth:`this_cpu`. :raises RuntimeError: when no guest code runs."""
+        vp = self._machine.current_vp
+        number: int = vp.guest.cpu if vp is not None else self.this_cpu().cpu
+        return number
 
     def get_cpu(self) -> int:
         """preempt_disable() and the CPU number."""
-        cpu = self.this_cpu()
+        vp = self._machine.current_vp
+        cpu: Cpu = vp.guest if vp is not None else self.this_cpu()
         cpu.preempt_count += 1
         return cpu.cpu
 

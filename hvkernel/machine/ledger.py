@@ -74,9 +74,10 @@ class Ledger:
                 f"guest memory, which ends before page {self._pages:#x}"
             )
         entry = LedgerEntry(hvpfn << HV_HYP_PAGE_SHIFT, pages, via, key, since, cpu)
-        runs = self._runs.get((via, key))
+        name = (via, key)
+        runs = self._runs.get(name)
         if runs is None:
-            self._runs[via, key] = [(self._next, entry)]
+            self._runs[name] = [(self._next, entry)]
             self._next += 1
         else:
             order, last = runs[-1]
@@ -115,7 +116,7 @@ class Ledger:
         runs = self._runs.pop((via, key), None)
         if runs is None:
             raise LedgerError(f"revoke via {via!r} key {key!r}: nothing is shared under that name")
-        ended = tuple(entry for _, entry in runs)
+        ended = (runs[0][1],) if len(runs) == 1 else tuple([entry for _, entry in runs])
         self._unmark(ended)
         for fn in self._watchers:
             for entry in ended:
@@ -171,13 +172,19 @@ class Ledger:
     def _unmark(self, ended: tuple[LedgerEntry, ...]) -> None:
         """Count pages of shares less that are out of the list already."""
         marks = self._marks
+        full = False
         for entry in ended:
             first, pages = entry.gpa >> HV_HYP_PAGE_SHIFT, entry.pages
             if pages == 1:
                 if marks[first] < _MANY:
                     marks[first] -= 1
+                else:
+                    full = True
             else:
                 marks[first : first + pages] = marks[first : first + pages].translate(_LESS)
+                full = True
+        if not full:
+            return
         for entry in ended:
             first = entry.gpa >> HV_HYP_PAGE_SHIFT
             at = marks.find(_MANY, first, first + entry.pages)

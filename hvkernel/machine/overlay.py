@@ -189,6 +189,10 @@ class Overlays:
         return None if stack[-1] is overlay else stack[stack.index(overlay) + 1]
 
     def _read(self, overlay: Overlay, offset: int, n: int) -> bytes:
+        hvpfn = overlay.hvpfn
+        if hvpfn is not None and offset >= 0 <= n <= HV_HYP_PAGE_SIZE - offset and self._stacks[hvpfn][-1] is overlay:
+            start = (hvpfn << HV_HYP_PAGE_SHIFT) + offset
+            return self._memory._map[start : start + n]
         above = self._place(overlay, offset, n)
         if above is not None:
             return above._under[offset : offset + n]
@@ -196,12 +200,18 @@ class Overlays:
         return self._memory._map[start : start + n]
 
     def _write(self, overlay: Overlay, offset: int, data: bytes) -> None:
-        above = self._place(overlay, offset, len(data))
+        n = len(data)
+        hvpfn = overlay.hvpfn
+        if hvpfn is not None and 0 <= offset <= HV_HYP_PAGE_SIZE - n and self._stacks[hvpfn][-1] is overlay:
+            start = (hvpfn << HV_HYP_PAGE_SHIFT) + offset
+            self._memory._map[start : start + n] = data
+            return
+        above = self._place(overlay, offset, n)
         if above is not None:
-            above._under = above._under[:offset] + bytes(data) + above._under[offset + len(data) :]
+            above._under = above._under[:offset] + bytes(data) + above._under[offset + n :]
         else:
             start = overlay.gpa + offset
-            self._memory._map[start : start + len(data)] = data
+            self._memory._map[start : start + n] = data
 
 
 def _pack(codec: Struct, name: str, offset: int, v: int) -> bytes:

@@ -27,7 +27,7 @@ from . import vsp_scsi as scsi
 from .vsp_disk import HardDisk
 from .vsp_dvd import DvdDrive
 from .vsp_protocol import TRANSITIONS, State
-from .vsp_scsi import Command, LogicalUnit, Outcome
+from .vsp_scsi import Command, Handler, LogicalUnit, Outcome
 from .wire import (
     REQUEST_COMPLETION_FLAG,
     SRB_STATUS_AUTOSENSE_VALID,
@@ -64,6 +64,12 @@ REQUEST_MIN: Final = 36
 REQUEST_MAX: Final = VmscsiRequest.SIZE
 LUN_NOT_PRESENT: Final = 0x7F
 """Peripheral qualifier 3, type 31: nothing can be attached here (SPC-4 INQUIRY)."""
+NO_TARGET: Final = scsi.inquiry_data(LUN_NOT_PRESENT, 5, "Virtual Disk")
+NO_LUN: Final = NO_TARGET[:8] + bytes(28) + NO_TARGET[36:]
+"""INQUIRY data of LUN 0 and of another LUN that is not there."""
+COMPLETE_IO: Final = int(Op.VSTOR_OPERATION_COMPLETE_IO)
+EXECUTE_SRB: Final = Op.VSTOR_OPERATION_EXECUTE_SRB
+HEADER_SIZE: Final = HEADER.size
 
 
 def parse_version(text: str) -> int:
@@ -163,21 +169,20 @@ class StorageController:
     def on_packet(self, channel: Channel, packet: Packet) -> None:
         """Do one operation and complete it. A packet too short for its operation is recorded and fails."""
         payload = packet.payload
-        if len(payload) < HEADER.size:
-            self._record("short", f"{len(payload)} bytes, an operation needs {HEADER.size}")
+        if len(payload) < HEADER_SIZE:
+            self._record("short", f"{len(payload)} bytes, an operation needs {HEADER_SIZE}")
             return
         number, flags, _status = HEADER.unpack_from(payload)
         if not (packet.completion_requested and flags & REQUEST_COMPLETION_FLAG):
             self._record("no-completion", f"operation {number} does not ask for its completion")
-        body = payload[HEADER.size : HEADER.size + REQUEST_MAX]
+        body = payload[HEADER_SIZE : HEADER_SIZE + REQUEST_MAX]
         operation = OPERATIONS.get(number)
         if operation is None:
             self._record("operation", f"operation {number} is not known")
             self._complete(channel, packet, STATUS_INVALID_PARAMETER, b"", len(body))
             return
         following = TRANSITIONS.get((self.state, operation))
-        primary = channel.primary is channel
-        if following is None or not (primary or operation is Op.VSTOR_OPERATION_EXECUTE_SRB):
+        if following is None or not (operation is EXECUTE_SRB or channel.primary is channel):
             self._record("state", f"{operation.name} while it {self.state.value}")
             self._complete(channel, packet, STATUS_INVALID_DEVICE_STATE, b"", len(body))
             return
@@ -193,7 +198,7 @@ class StorageController:
 
     def _perform(self, channel: Channel, packet: Packet, operation: Op, body: bytes) -> tuple[int, bytes]:
         """(status, what the completion carries after its header) of a legal operation."""
-        if operation is Op.VSTOR_OPERATION_EXECUTE_SRB:
+        if operation is EXECUTE_SRB:
             return self._execute(packet, body)
         if operation is Op.VSTOR_OPERATION_QUERY_PROTOCOL_VERSION:
             return self._query_version(body)
@@ -231,7 +236,7 @@ class StorageController:
     def _complete(self, channel: Channel, packet: Packet, status: int, answer: bytes, size: int) -> None:
         """Send the completion, as long as the request was (Linux 6.1 sends 64 bytes before any version is agreed)."""
         if packet.completion_requested:
-            head = HEADER.pack(Op.VSTOR_OPERATION_COMPLETE_IO, 0, status)
+            head = HEADER.pack(COMPLETE_IO, 0, status)
             channel.complete(packet.trans_id, head + answer[:size].ljust(size, b"\0"))
 
     # commands
@@ -260,7 +265,7 @@ class StorageController:
         if unit is not None:
             return unit.execute(command)
         if command.cdb[0] == scsi.INQUIRY:
-            return scsi.run({scsi.INQUIRY: lambda asked: _absent(asked, lun)}, command)
+            return scsi.run(ABSENT_LUN if lun else ABSENT_TARGET, command)
         return Outcome(scsi.CHECK_CONDITION, scsi.SRB_INVALID_LUN)
 
     def _report_luns(self, path: int, target: int, command: Command) -> Outcome:
@@ -274,15 +279,17 @@ class StorageController:
         self.slot.services.record(f"storvsp-{kind}", f"{self.slot.name}: {text}")
 
 
-def _absent(command: Command, lun: int) -> int:
+def _absent(command: Command, data: bytes) -> int:
     """INQUIRY of a unit that is not there."""
     allocation = int.from_bytes(command.cdb[3:5], "big")
     if command.cdb[1] & 1 or command.cdb[2] or allocation < 5 or not command.data_in:
         raise scsi.illegal(scsi.INVALID_FIELD_IN_CDB)
-    data = bytearray(scsi.inquiry_data(LUN_NOT_PRESENT, 5, "Virtual Disk"))
-    if lun:
-        data[8:36] = bytes(28)
-    return command.answer(bytes(data), allocation)
+    return command.answer(data, allocation)
+
+
+ABSENT_TARGET: Final = MappingProxyType[int, Handler]({scsi.INQUIRY: lambda command: _absent(command, NO_TARGET)})
+ABSENT_LUN: Final = MappingProxyType[int, Handler]({scsi.INQUIRY: lambda command: _absent(command, NO_LUN)})
+"""What answers for a unit that is not there: for LUN 0, and for another LUN of a target."""
 
 
 def _nt_status(outcome: Outcome) -> int:

@@ -25,6 +25,7 @@ CACHING_PAGE: Final = 0x08
 ALL_PAGES: Final = 0x3F
 SAVED_VALUES: Final = 3
 CHANGEABLE_VALUES: Final = 1
+INQUIRY_DATA: Final = scsi.inquiry_data(0, 5, "Virtual Disk")
 ZEROES: Final = bytes(1 << 20)
 
 
@@ -112,7 +113,7 @@ class HardDisk:
             return command.answer(scsi.vpd_page(0, cdb[2], body), allocation)
         if cdb[2]:
             raise illegal(scsi.INVALID_FIELD_IN_CDB)
-        return command.answer(scsi.inquiry_data(0, 5, "Virtual Disk"), allocation)
+        return command.answer(INQUIRY_DATA, allocation)
 
     def _vpd(self, page: int) -> bytes | None:
         if page == 0x00:

@@ -6,7 +6,7 @@ which sense data follows OpenVMM's scsidisk and, for a drive without medium, a r
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -155,7 +155,7 @@ class LogicalUnit(Protocol):
         ...
 
 
-def run(handlers: dict[int, Handler], command: Command) -> Outcome:
+def run(handlers: Mapping[int, Handler], command: Command) -> Outcome:
     """Do a command by its operation code; an unknown one is refused with INVALID COMMAND OPERATION CODE."""
     handler = handlers.get(command.cdb[0])
     try:

@@ -107,7 +107,7 @@ class ScsiCmnd:
         self.sc_data_direction = direction
         self.sg = sg
         """scsi_sglist(); empty when the command moves no data."""
-        self.transfersize = sum(s.length for s in sg)
+        self.transfersize = sg[0].length if len(sg) == 1 else sum(s.length for s in sg)
         """scsi_bufflen(), bytes."""
         self.timeout = timeout
         """Jiffies until eh_timed_out is asked."""

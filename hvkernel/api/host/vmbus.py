@@ -98,9 +98,9 @@ class GuestBuffer(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Packet:
-    """One packet of the guest, checked and taken out of the ring."""
+    """One packet of the guest, checked and taken out of the ring. Not changed once made."""
 
     kind: int
     """``VmbusPacketType`` (include/linux/hyperv.h: enum vmbus_packet_type)."""

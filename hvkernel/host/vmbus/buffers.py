@@ -29,20 +29,22 @@ class GpaBuffer:
     def __init__(self, memory: HostMemory, ranges: Sequence[Range]) -> None:
         self._memory = memory
         self.ranges: Sequence[Range] = ranges
-        self.byte_count = sum(r[0] for r in ranges)
+        self.byte_count: int = ranges[0][0] if len(ranges) == 1 else sum(r[0] for r in ranges)
         self._pieces: list[tuple[int, int]] | None = None
 
     def _all(self) -> list[tuple[int, int]]:
         if self._pieces is None:
             pieces: list[tuple[int, int]] = []
+            end = -1
             for byte_count, byte_offset, pfns in self.ranges:
                 left, offset = byte_count, byte_offset
                 for pfn in pfns:
                     gpa, size = (pfn << 12) + offset, min(left, 4096 - offset)
-                    if pieces and sum(pieces[-1]) == gpa:
+                    if gpa == end:
                         pieces[-1] = (pieces[-1][0], pieces[-1][1] + size)
                     else:
                         pieces.append((gpa, size))
+                    end = gpa + size
                     left -= size
                     offset = 0
             self._pieces = pieces
@@ -75,6 +77,10 @@ class GpaBuffer:
 
     def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         """Put ``data`` at ``offset``."""
+        pieces = self._all()
+        if len(pieces) == 1 and offset >= 0 and 0 < len(data) <= self.byte_count - offset:
+            self._memory.write(pieces[0][0] + offset, data)
+            return
         view = memoryview(data)
         at = 0
         for gpa, take in self._span(offset, len(view)):
@@ -84,6 +90,11 @@ class GpaBuffer:
     @contextmanager
     def views(self, offset: int, size: int, *, writable: bool) -> Iterator[list[memoryview]]:
         """The pieces of ``size`` bytes from ``offset`` as memoryviews that live for one ``with`` block."""
+        view = self._memory.view
+        pieces = list(self._span(offset, size))
+        if len(pieces) == 1:
+            with view(*pieces[0], writable=writable) as one:
+                yield [one]
+            return
         with ExitStack() as stack:
-            view = self._memory.view
-            yield [stack.enter_context(view(gpa, take, writable=writable)) for gpa, take in self._span(offset, size)]
+            yield [stack.enter_context(view(gpa, take, writable=writable)) for gpa, take in pieces]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from hvkernel.abi import vmbus as abi
 from hvkernel.machine import HvPfn
@@ -52,7 +52,7 @@ class Bus:
 
     def share(self, via: str, key: Hashable, pfns: Iterable[int], vp: int) -> None:
         """Enter pages into the sharing ledger."""
-        self.ledger.share_pages((HvPfn(p) for p in pfns), via, key, self.machine.clock.now, vp)
+        self.ledger.share_pages(cast("Iterable[HvPfn]", pfns), via, key, self.machine.clock.now, vp)
 
     def unshare(self, via: str, key: Hashable) -> None:
         """Take pages out of the sharing ledger."""

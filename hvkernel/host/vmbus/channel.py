@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from hvkernel.abi import vmbus as abi
 from hvkernel.abi.ring import VmbusPacketType
@@ -29,6 +29,8 @@ __all__ = ["OpenRefused", "Rings", "ServerChannel"]
 
 _TARGET_VP_NONE: Final = 0xFFFF_FFFF
 """target_vp of an open that wants no interrupts (OpenVMM: VP_INDEX_DISABLE_INTERRUPT)."""
+
+_COMPLETION: Final = int(VmbusPacketType.VM_PKT_COMP)
 
 POLL_INTERVAL: Final = 100_000
 """How often a host without pending_send_sz looks for room, in 100 ns units. *unspecified*: 10 ms."""
@@ -318,7 +320,7 @@ class ServerChannel:
     def complete(self, trans_id: int, payload: bytes = b"", flags: int = 0) -> None:
         """Write or queue a completion; the host lets go of the request's GPA ranges first."""
         self.release(trans_id)
-        self._send(build_packet(VmbusPacketType.VM_PKT_COMP, payload, trans_id, flags))
+        self._send(build_packet(_COMPLETION, payload, trans_id, flags))
 
     def hold(self, trans_id: int, buffer: GuestBuffer) -> None:
         """Enter a request's pages into the ledger until it is completed."""
@@ -326,8 +328,9 @@ class ServerChannel:
             self._server.bus.record("tolerated", f"{self}: transaction id {trans_id:#x} is in flight twice")
             self.release(trans_id)
         bus = self._server.bus
+        is_ram = bus.machine.memory.is_ram
         # A page that is no memory of the guest faults when the device goes there; nothing of it is shared.
-        pfns = [pfn for _, _, pages in buffer.ranges for pfn in pages if bus.is_ram(pfn)]
+        pfns = [pfn for _, _, pages in buffer.ranges for pfn in cast("tuple[HvPfn, ...]", pages) if is_ram(pfn)]
         if pfns:
             self.inflight[trans_id] = True
             bus.share("gpa-range", (self.relid, trans_id), pfns, self.target_vp)
@@ -344,13 +347,14 @@ class ServerChannel:
                 "tolerated", f"{self}: the device sent {len(packet)} bytes after the close; dropped"
             )
             return
-        if not rings.outgoing.fits(len(packet)):
-            raise ValueError(f"{self}: a packet of {len(packet)} bytes never fits a ring of {rings.outgoing.size}")
+        outgoing = rings.outgoing
+        if not outgoing.fits(len(packet)):
+            raise ValueError(f"{self}: a packet of {len(packet)} bytes never fits a ring of {outgoing.size}")
         if self.queue:
             self.queue.append(packet)
             return
         try:
-            signal = rings.outgoing.write(packet)
+            signal = outgoing.write(packet)
         except RingCorrupt as error:
             self.corrupt(error)
             return

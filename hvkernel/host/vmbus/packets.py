@@ -21,6 +21,10 @@ _DESCRIPTOR: Final = struct.Struct("<HHHHQ")
 _TWO_U32: Final = struct.Struct("<II")
 _XFER: Final = struct.Struct("<HBBI")
 _COMPLETION_REQUESTED: Final = 1
+_INBAND: Final = int(VmbusPacketType.VM_PKT_DATA_INBAND)
+_COMP: Final = int(VmbusPacketType.VM_PKT_COMP)
+_GPA_DIRECT: Final = int(VmbusPacketType.VM_PKT_DATA_USING_GPA_DIRECT)
+_XFER_PAGES: Final = int(VmbusPacketType.VM_PKT_DATA_USING_XFER_PAGES)
 
 
 class BadPacket(Exception):
@@ -39,9 +43,9 @@ def parse_packet(raw: bytes, memory: HostMemory) -> Packet:
         raise BadPacket(f"packet flags {flags:#x}: only bit 0 (completion requested) is defined")
     start = offset8 * 8
     payload = raw[start : len8 * 8]
-    if kind in (VmbusPacketType.VM_PKT_DATA_INBAND, VmbusPacketType.VM_PKT_COMP):
+    if kind in (_INBAND, _COMP):
         return Packet(kind, flags, trans_id, payload)
-    if kind == VmbusPacketType.VM_PKT_DATA_USING_GPA_DIRECT:
+    if kind == _GPA_DIRECT:
         if start < 24:
             raise BadPacket(f"GPA-direct packet: data offset {start} leaves no room for its 24-byte header")
         _, count = _TWO_U32.unpack_from(raw, 16)
@@ -52,7 +56,7 @@ def parse_packet(raw: bytes, memory: HostMemory) -> Packet:
         except BadRange as error:
             raise BadPacket(f"GPA-direct packet: {error}") from None
         return Packet(kind, flags, trans_id, payload, GpaBuffer(memory, ranges))
-    if kind == VmbusPacketType.VM_PKT_DATA_USING_XFER_PAGES:
+    if kind == _XFER_PAGES:
         if start < 24:
             raise BadPacket(f"transfer-page packet: data offset {start} leaves no room for its 24-byte header")
         pageset, _, _, count = _XFER.unpack_from(raw, 16)
@@ -65,8 +69,10 @@ def parse_packet(raw: bytes, memory: HostMemory) -> Packet:
 
 def build_packet(kind: int, payload: bytes, trans_id: int, flags: int) -> bytes:
     """Return descriptor and payload, padded to 8 bytes."""
-    pad = -len(payload) & 7
-    return _DESCRIPTOR.pack(kind, 2, 2 + (len(payload) + pad >> 3), flags, trans_id) + payload + bytes(pad)
+    size = len(payload)
+    pad = -size & 7
+    packet = _DESCRIPTOR.pack(kind, 2, 2 + (size + pad >> 3), flags, trans_id) + payload
+    return packet + bytes(pad) if pad else packet
 
 
 def build_transfer_pages(

@@ -11,6 +11,7 @@ Range = tuple[int, int, tuple[int, ...]]
 """``(byte_count, byte_offset, pfns)``; byte_offset is into the first page."""
 
 _HEAD: Final = struct.Struct("<II")
+_PFN: Final = struct.Struct("<Q")
 _MAX_PFN: Final = 1 << 52
 
 
@@ -27,10 +28,11 @@ def parse_ranges(data: bytes, count: int) -> tuple[tuple[Range, ...], int]:
     :raises BadRange: an empty range, an offset beyond the first page, or too few page numbers.
     """
     at = 0
+    size = len(data)
     ranges: list[Range] = []
     for number in range(count):
-        if len(data) - at < 8:
-            raise BadRange(f"range {number} of {count}: {len(data) - at} bytes left, its header needs 8")
+        if size - at < 8:
+            raise BadRange(f"range {number} of {count}: {size - at} bytes left, its header needs 8")
         byte_count, byte_offset = _HEAD.unpack_from(data, at)
         if not byte_count:
             raise BadRange(f"range {number} of {count}: byte_count is 0")
@@ -38,12 +40,13 @@ def parse_ranges(data: bytes, count: int) -> tuple[tuple[Range, ...], int]:
             raise BadRange(f"range {number} of {count}: byte_offset {byte_offset:#x} is beyond the first page (0xfff)")
         pages = byte_offset + byte_count + 0xFFF >> 12
         at += 8
-        room = (len(data) - at) // 8
+        room = (size - at) // 8
         if pages > room:
             raise BadRange(f"range {number} of {count}: {byte_count:#x} bytes need {pages} page numbers, {room} follow")
-        pfns = struct.unpack_from(f"<{pages}Q", data, at)
-        if max(pfns) >= _MAX_PFN:
-            raise BadRange(f"range {number} of {count}: page number {max(pfns):#x} is beyond 52 bits")
+        pfns = _PFN.unpack_from(data, at) if pages == 1 else struct.unpack_from(f"<{pages}Q", data, at)
+        highest = pfns[0] if pages == 1 else max(pfns)
+        if highest >= _MAX_PFN:
+            raise BadRange(f"range {number} of {count}: page number {highest:#x} is beyond 52 bits")
         ranges.append((byte_count, byte_offset, pfns))
         at += 8 * pages
     return tuple(ranges), at

@@ -88,8 +88,8 @@ class IncomingRing(_Ring):
     def unmask(self) -> bool:
         """Ask for signals again; true when packets came in between and must be read first."""
         self._map.store32(_INTERRUPT_MASK, 0)
-        self._write = self._index(_WRITE_INDEX, "write_index")
-        return self._write != self._next
+        self._write = write = self._index(_WRITE_INDEX, "write_index")
+        return write != self._next
 
     def read(self) -> bytes | None:
         """Return the next packet, descriptor and padding included, without its 8-byte trailer; ``None`` when empty.
@@ -98,15 +98,15 @@ class IncomingRing(_Ring):
 
         :raises RingCorrupt: an index or the packet's length does not fit.
         """
-        if self._next == self._write:
-            self._write = self._index(_WRITE_INDEX, "write_index")
-            if self._next == self._write:
+        start, write, size = self._next, self._write, self.size
+        if start == write:
+            self._write = write = self._index(_WRITE_INDEX, "write_index")
+            if start == write:
                 return None
-        start = self._next
-        available = self._write - start if self._write > start else self.size - start + self._write
+        available = write - start if write > start else size - start + write
         if available < _MIN_PACKET + _FOOTER_BYTES:
             raise RingCorrupt(f"{available} bytes at {start:#x} are less than the smallest packet and its trailer")
-        if self.size - start >= 8:
+        if size - start >= 8:
             _, offset8, len8, _ = _U16x4.unpack(self._map.read(CONTROL_BYTES + start, 8))
         length = len8 * 8
         if offset8 < 2 or len8 < offset8 or length + _FOOTER_BYTES > available:
@@ -114,32 +114,32 @@ class IncomingRing(_Ring):
                 f"packet at {start:#x}: offset8 {offset8}, len8 {len8}; the data offset must be 2 to len8 and "
                 f"{length} + 8 bytes must fit the {available} available"
             )
-        packet = self._copy_out(start, length)
-        end = start + length + _FOOTER_BYTES
-        self._next = end - self.size if end >= self.size else end
+        end = start + length
+        packet = self._map.read(CONTROL_BYTES + start, length) if end <= size else self._copy_out(start, length)
+        end += _FOOTER_BYTES
+        self._next = end - size if end >= size else end
         return packet
 
     def _copy_out(self, start: int, length: int) -> bytes:
         first = self.size - start
-        if length <= first:
-            return self._map.read(CONTROL_BYTES + start, length)
         return self._map.read(CONTROL_BYTES + start, first) + self._map.read(CONTROL_BYTES, length - first)
 
     def commit(self) -> bool:
         """Give the room of the packets read so far back; true when a guest that waits for it must be signalled."""
-        if self._committed == self._next:
+        before, read, ring = self._committed, self._next, self._map
+        if before == read:
             return False
-        seen = self._map.load32(_READ_INDEX)
-        if seen != self._committed:
-            raise RingCorrupt(f"read_index is the host's: it left {self._committed:#x} and finds {seen:#x}")
-        self._map.store32(_READ_INDEX, self._next)
-        before, self._committed = self._committed, self._next
+        seen = ring.load32(_READ_INDEX)
+        if seen != before:
+            raise RingCorrupt(f"read_index is the host's: it left {before:#x} and finds {seen:#x}")
+        ring.store32(_READ_INDEX, read)
+        self._committed = read
         # Some guests write the ring's size less one; the low bits carry no meaning (OpenVMM: commit_read).
-        pending = self._map.load32(_PENDING_SEND_SZ) & ~7
+        pending = ring.load32(_PENDING_SEND_SZ) & ~7
         if not pending:
             return False
         write = self._index(_WRITE_INDEX, "write_index")
-        return self._free(write, before) < pending <= self._free(write, self._next)
+        return self._free(write, before) < pending <= self._free(write, read)
 
     @property
     def guest_uses_pending_send_sz(self) -> bool:
@@ -183,20 +183,21 @@ class OutgoingRing(_Ring):
             self._read = self._index(_READ_INDEX, "read_index")
             if self._free(at, self._read) < total:
                 return None
-        seen = self._map.load32(_WRITE_INDEX)
+        ring, size = self._map, self.size
+        seen = ring.load32(_WRITE_INDEX)
         if seen != at:
             raise RingCorrupt(f"write_index is the host's: it left {at:#x} and finds {seen:#x}")
         data = packet + _U64.pack(at << 32)
-        first = self.size - at
+        first = size - at
         if total <= first:
-            self._map.write(CONTROL_BYTES + at, data)
+            ring.write(CONTROL_BYTES + at, data)
         else:
-            self._map.write(CONTROL_BYTES + at, data[:first])
-            self._map.write(CONTROL_BYTES, data[first:])
+            ring.write(CONTROL_BYTES + at, data[:first])
+            ring.write(CONTROL_BYTES, data[first:])
         end = at + total
-        self._write_at = end - self.size if end >= self.size else end
-        self._map.store32(_WRITE_INDEX, self._write_at)
-        if self._map.load32(_INTERRUPT_MASK):
+        self._write_at = end = end - size if end >= size else end
+        ring.store32(_WRITE_INDEX, end)
+        if ring.load32(_INTERRUPT_MASK):
             return False
         return self._index(_READ_INDEX, "read_index") == at
 
