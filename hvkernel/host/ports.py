@@ -7,6 +7,7 @@ server connects its ports here. Ids are 24 bits; the upper 8 are reserved (inclu
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from hvkernel.host.status import HvStatus
 
@@ -16,6 +17,7 @@ MessagePort = Callable[[int, int, bytes], int]
 """``fn(vp, message_type, payload) -> HV_STATUS``."""
 EventPort = Callable[[int], None]
 """``fn(flag)``."""
+_SUCCESS: Final = int(HvStatus.SUCCESS)
 
 
 class Ports:
@@ -73,7 +75,7 @@ class Ports:
         if flag >= self._flags[connection_id]:
             return HvStatus.INVALID_PARAMETER
         fn(flag)
-        return HvStatus.SUCCESS
+        return _SUCCESS
 
     def _miss(self, connection_id: int) -> int:
         # A connection of the other kind exists but leads to the wrong kind of port (TLFS, HvCallPostMessage).

@@ -51,6 +51,7 @@ MPB_DESC: Final = struct.Struct("<HHHHQIIII")
 """``struct vmbus_packet_mpb_array`` up to the pages: descriptor, reserved, rangecount, len and offset of the range."""
 PAGE_DESC: Final = struct.Struct("<HHHHQII")
 PAGE_RANGE: Final = struct.Struct("<IIQ")
+ONE_PFN: Final = struct.Struct("<Q")
 TRIGGER_GROUP: Final = 8
 """Offset of ``trigger_group`` in ``struct hv_monitor_page``; each group is 8 bytes, ``pending`` first."""
 U64_MAX: Final = 0xFFFF_FFFF_FFFF_FFFF
@@ -471,10 +472,12 @@ def vmbus_sendpacket_mpb_desc(
     :raises ValueError: ``desc_size`` is smaller than the descriptor.
     """
     pages = desc.pfn_array
-    wanted = MPB_DESC.size + 8 * len(pages)
+    count = len(pages)
+    wanted = MPB_DESC.size + 8 * count
     if desc_size < wanted:
-        raise ValueError(f"vmbus_sendpacket_mpb_desc: desc_size {desc_size} is below {wanted} ({len(pages)} pages)")
-    aligned = (desc_size + len(buffer) + 7) & ~7
+        raise ValueError(f"vmbus_sendpacket_mpb_desc: desc_size {desc_size} is below {wanted} ({count} pages)")
+    packetlen = desc_size + len(buffer)
+    aligned = (packetlen + 7) & ~7
     head = MPB_DESC.pack(
         VM_PKT_DATA_USING_GPA_DIRECT,
         desc_size >> 3,
@@ -486,10 +489,11 @@ def vmbus_sendpacket_mpb_desc(
         desc.len,
         desc.offset,
     )
-    whole = head + struct.pack(f"<{len(pages)}Q", *pages) + bytes(desc_size - wanted)
-    return v.rings().hv_ringbuffer_write(channel, (whole, buffer, bytes(aligned - desc_size - len(buffer))), requestid)[
-        0
-    ]
+    whole = head + (ONE_PFN.pack(pages[0]) if count == 1 else struct.pack(f"<{count}Q", *pages))
+    if desc_size != wanted:
+        whole += bytes(desc_size - wanted)
+    parts = (whole, buffer, bytes(aligned - packetlen)) if aligned != packetlen else (whole, buffer)
+    return v.rings().hv_ringbuffer_write(channel, parts, requestid)[0]
 
 
 def vmbus_recvpacket(v: HvVmbus, channel: VmbusChannel, bufferlen: int) -> tuple[int, bytes, int, int]:

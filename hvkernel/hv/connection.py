@@ -57,6 +57,7 @@ VMBUS_VERSIONS: Final = (
 PRE_WIN8_VERSIONS: Final = (VERSION_WIN7, VERSION_WS2008)
 """What kernels before 5.19 ask for after these (capability ``vmbus_win7``)."""
 
+HV_CALL_BATCHED: Final = HvCallbackMode.HV_CALL_BATCHED
 POST_RETRIES: Final = 100
 DOUBLING_RETRIES: Final = 22
 """The delay between posts doubles until this try, from 1 us to 4.2 s (drivers/hv/connection.c:vmbus_post_msg)."""
@@ -203,7 +204,7 @@ def vmbus_on_event(v: HvVmbus, channel: VmbusChannel) -> None:
     if callback is None:
         return
     callback(channel.channel_callback_context)
-    if channel.callback_mode != HvCallbackMode.HV_CALL_BATCHED:
+    if channel.callback_mode != HV_CALL_BATCHED:
         return
     ring = v.rings()
     if not ring.hv_end_read(channel.inbound):

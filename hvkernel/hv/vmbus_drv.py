@@ -39,6 +39,9 @@ EVENT_FLAGS_BYTES: Final = HV_EVENT_FLAGS_COUNT // 8
 CHANNELMSG_COUNT: Final = int(VmbusChannelMessageType.CHANNELMSG_COUNT)
 OFFER: Final = int(VmbusChannelMessageType.CHANNELMSG_OFFERCHANNEL)
 RESCIND: Final = int(VmbusChannelMessageType.CHANNELMSG_RESCIND_CHANNELOFFER)
+HV_CALL_BATCHED: Final = HvCallbackMode.HV_CALL_BATCHED
+HV_CALL_ISR: Final = HvCallbackMode.HV_CALL_ISR
+HVMSG_NONE: Final = HvMessageType.HVMSG_NONE
 INT_MIN: Final = -(1 << 31)
 VMBUS_ACPI_IDS: Final = ("VMBUS", "VMBus")
 
@@ -261,10 +264,10 @@ def vmbus_chan_sched(v: HvVmbus, flags_gpa: int, size: int) -> None:
                 continue
             channel.interrupts += 1
             mode = channel.callback_mode
-            if mode == HvCallbackMode.HV_CALL_ISR:
+            if mode == HV_CALL_ISR:
                 callback(channel.channel_callback_context)
                 continue
-            if mode == HvCallbackMode.HV_CALL_BATCHED:
+            if mode == HV_CALL_BATCHED:
                 v.rings().hv_begin_read(channel.inbound)
             v.softirq.tasklet_schedule(channel.callback_event)
 
@@ -282,7 +285,7 @@ def vmbus_isr(v: HvVmbus) -> None:
         vmbus_chan_sched(v, v.connection.int_page.gpa, MAX_NUM_CHANNELS_SUPPORTED // 8)
     slot = hv_cpu.synic_message_page.gpa + VMBUS_MESSAGE_SINT * HV_MESSAGE_SIZE
     message_type = v.memory.load32(slot)
-    if message_type == HvMessageType.HVMSG_NONE:
+    if message_type == HVMSG_NONE:
         return
     if message_type == HvMessageType.HVMSG_TIMER_EXPIRED:
         if v.hv_timer is not None:

@@ -61,12 +61,14 @@ class Sched:
 
     def preempt_enable(self) -> None:
         """And a preemption point; a count that would go below 0 is a finding."""
-        cpu = self._kernel.cpus.this_cpu()
+        machine = self._machine
+        vp = machine.current_vp
+        cpu: Cpu = vp.guest if vp is not None else self._kernel.cpus.this_cpu()
         if not cpu.preempt_count & 0xFF:
             self._kernel.finding("preempt-imbalance", "BUG: preempt_enable() without preempt_disable()")
             return
         cpu.preempt_count -= PREEMPT_OFFSET
-        self._machine.preempt()
+        machine.preempt()
 
     def preempt_count(self) -> int:
         return self._kernel.cpus.this_cpu().preempt_count

@@ -105,7 +105,8 @@ class Cpus:
 
     def get_cpu(self) -> int:
         """preempt_disable() and the CPU number."""
-        cpu = self.this_cpu()
+        vp = self._machine.current_vp
+        cpu: Cpu = vp.guest if vp is not None else self.this_cpu()
         cpu.preempt_count += 1
         return cpu.cpu
 

@@ -161,7 +161,9 @@ class Scheduler:
         woken = True
         if deadline is None:
             task.state = BLOCKED
-            self._switch_out(task)
+            self._hub.switch()
+            if task._dying:
+                raise TaskExit
         else:
             if deadline <= self.clock.now:
                 self.yield_now()
@@ -246,9 +248,9 @@ class Scheduler:
         Does nothing inside a trap handler and outside tasks.
         """
         stats = self.stats
-        stats.steps += 1
+        stats.steps = steps = stats.steps + 1
         task = self.current
-        if self._host_depth or task is None:
+        if task is None or self._host_depth:
             return
         if task._dying:
             if task._refused > REFUSALS:
@@ -256,8 +258,8 @@ class Scheduler:
             task._refused += 1
             return
         clock = self.clock
-        clock.now += COST_STEP
-        if clock.now >= clock._alarm or stats.steps >= self._step_limit:
+        clock.now = now = clock.now + COST_STEP
+        if now >= clock._alarm or steps >= self._step_limit:
             self._chosen = task.lane
             self._switch_out(task)
         vp = self.current_vp

@@ -51,6 +51,7 @@ from .vsc_io import (
     Ratelimit,
     StorvscCmdRequest,
     StorvscDevice,
+    StorvscInitRequest,
     get_in_stor_device,
     get_out_stor_device,
 )
@@ -163,11 +164,6 @@ class Storvsc:
             resume=self.storvsc_resume,
         )
 
-    @property
-    def vmbus(self) -> Vmbus:
-        """The exports of hv_vmbus."""
-        return self._vmbus
-
     def kernel_object(self) -> KernelObject:
         """What the build knows of the module."""
         return KernelObject(
@@ -190,16 +186,17 @@ class Storvsc:
 
     def storvsc_drv_init(self, kernel: Kernel) -> int:
         """module_init. Source: storvsc_drv.c of that name."""
-        self._vmbus = kernel.symbol(Vmbus)
-        self.aligned_ringbuffer_size = self._vmbus.VMBUS_RING_SIZE(self.storvsc_ringbuffer_size)
+        self.vmbus: Vmbus = kernel.symbol(Vmbus)
+        """The exports of hv_vmbus."""
+        self.aligned_ringbuffer_size = self.vmbus.VMBUS_RING_SIZE(self.storvsc_ringbuffer_size)
         self.max_outstanding_req_per_channel = max_outstanding_req_per_channel(
             self.aligned_ringbuffer_size, kernel.mm.PAGE_SIZE
         )
-        return self._vmbus.vmbus_driver_register(self.storvsc_drv, "hv_storvsc")
+        return self.vmbus.vmbus_driver_register(self.storvsc_drv, "hv_storvsc")
 
     def storvsc_drv_exit(self, kernel: Kernel) -> None:
         """module_exit."""
-        self._vmbus.vmbus_driver_unregister(self.storvsc_drv)
+        self.vmbus.vmbus_driver_unregister(self.storvsc_drv)
 
     def do_logging(self, level: int) -> bool:
         """Whether messages of *level* are printed (module parameter logging_level)."""
@@ -290,7 +287,7 @@ class Storvsc:
             return
         printk = self.kernel.printk
         stor_device.num_sc = num_sc
-        request = stor_device.init_request = StorvscCmdRequest()
+        request = stor_device.init_request = StorvscInitRequest()
         self.vmbus.vmbus_set_sc_create_callback(device.channel, self.handle_sc_creation)
         request.vstor_packet = _operation(Op.VSTOR_OPERATION_CREATE_SUB_CHANNELS, num_sc.to_bytes(2, "little"))
         ret = self._send(device, request, VMBUS_RQST_INIT)
@@ -304,7 +301,7 @@ class Storvsc:
         if answer.operation != Op.VSTOR_OPERATION_COMPLETE_IO or answer.status != 0:
             printk.dev_err(device, f"Failed to create sub-channel: op={answer.operation}, sts={_signed(answer.status)}")
 
-    def _send(self, device: HvDevice, request: StorvscCmdRequest, address: int) -> int:
+    def _send(self, device: HvDevice, request: StorvscInitRequest, address: int) -> int:
         stor_device = hv_get_drvdata(device)
         return self.vmbus.vmbus_sendpacket(
             device.channel,
@@ -314,7 +311,7 @@ class Storvsc:
             VMBUS_DATA_PACKET_FLAG_COMPLETION_REQUESTED,
         )
 
-    def _wait(self, request: StorvscCmdRequest) -> int:
+    def _wait(self, request: StorvscInitRequest) -> int:
         timeout = STORVSC_TIMEOUT * self.kernel.timers.HZ
         return self.kernel.sched.wait_for_completion_timeout(request.wait_event, timeout)
 
@@ -333,7 +330,7 @@ class Storvsc:
     def storvsc_execute_vstor_op(
         self,
         device: HvDevice,
-        request: StorvscCmdRequest,
+        request: StorvscInitRequest,
         operation: Op,
         body: bytes = b"",
         *,
@@ -362,7 +359,7 @@ class Storvsc:
         stor_device = get_out_stor_device(device)
         if stor_device is None:
             return -ENODEV
-        request = stor_device.init_request = StorvscCmdRequest()
+        request = stor_device.init_request = StorvscInitRequest()
         ret = self.storvsc_execute_vstor_op(device, request, Op.VSTOR_OPERATION_BEGIN_INITIALIZATION)
         if ret:
             return ret
@@ -420,19 +417,22 @@ class Storvsc:
     # receiving
 
     def storvsc_on_receive(
-        self, stor_device: StorvscDevice, vstor_packet: VstorPacket, request: StorvscCmdRequest | None
+        self, stor_device: StorvscDevice, data: bytes | bytearray, request: StorvscCmdRequest | None
     ) -> None:
-        """An answer to a command, or news from the host. Source: storvsc_drv.c of that name."""
-        operation = vstor_packet.operation
-        if operation == Op.VSTOR_OPERATION_COMPLETE_IO:
+        """An answer to a command, or news from the host. Source: storvsc_drv.c of that name.
+
+        :param data: the VstorPacket, in full.
+        """
+        operation = int.from_bytes(data[:4], "little")
+        if operation == vsc_io.VSTOR_OPERATION_COMPLETE_IO:
             assert request is not None
-            vsc_io.storvsc_on_io_completion(self, stor_device, vstor_packet, request)
+            vsc_io.storvsc_on_io_completion(self, stor_device, data, request)
         elif operation in (Op.VSTOR_OPERATION_REMOVE_DEVICE, Op.VSTOR_OPERATION_ENUMERATE_BUS):
             host_dev: HvHostDevice = stor_device.host.hostdata
             if host_dev.handle_error_wq is not None and host_dev.host_scan_work is not None:
                 self.kernel.workqueue.queue_work(host_dev.handle_error_wq, host_dev.host_scan_work)
         elif operation == Op.VSTOR_OPERATION_FCHBA_DATA:
-            self.cache_wwn(stor_device, vstor_packet)
+            self.cache_wwn(stor_device, VstorPacket.unpack(data))
 
     def storvsc_on_channel_callback(self, channel: VmbusChannel) -> None:
         """Work through a channel's packets, for at most CALLBACK_TIMEOUT ms. Source: storvsc_drv.c of that name."""
@@ -453,22 +453,24 @@ class Storvsc:
                 self.kernel.printk.dev_err(device, f"Invalid pkt: id={rqst_id}, len={pktlen}, minlen={minlen}")
                 continue
             data = vmbus.hv_pkt_data(desc)
-            packet = VstorPacket.unpack(data if pktlen >= VstorPacket.SIZE else data.ljust(VstorPacket.SIZE, b"\0"))
+            if pktlen < VstorPacket.SIZE:
+                data = data.ljust(VstorPacket.SIZE, b"\0")
             if rqst_id in (VMBUS_RQST_INIT, VMBUS_RQST_RESET):
                 request = stor_device.init_request if rqst_id == VMBUS_RQST_INIT else stor_device.reset_request
-                request.vstor_packet = packet
+                request.vstor_packet = VstorPacket.unpack(data)
                 self.kernel.sched.complete(request.wait_event)
             elif rqst_id == 0:
-                if packet.operation in (Op.VSTOR_OPERATION_COMPLETE_IO, Op.VSTOR_OPERATION_FCHBA_DATA):
+                operation = int.from_bytes(data[:4], "little")
+                if operation in (Op.VSTOR_OPERATION_COMPLETE_IO, Op.VSTOR_OPERATION_FCHBA_DATA):
                     self.kernel.printk.dev_err(device, "Invalid packet with ID of 0")
                     continue
-                self.storvsc_on_receive(stor_device, packet, None)
+                self.storvsc_on_receive(stor_device, data, None)
             else:
                 scmnd = stor_device.host.inflight.get(rqst_id - 1)
                 if scmnd is None:
                     self.kernel.printk.dev_err(device, "Incorrect transaction ID")
                     continue
-                self.storvsc_on_receive(stor_device, packet, scmnd.host_scribble)
+                self.storvsc_on_receive(stor_device, data, scmnd.host_scribble)
 
     # what SCSI calls
 

@@ -16,7 +16,6 @@ from hvkernel.api.guest.hyperv import (
     HvDevice,
     HvMpbArray,
     VmbusChannel,
-    hv_get_drvdata,
 )
 from hvkernel.api.guest.sched import Completion, Spinlock, WaitQueueHead, Work, Workqueue
 from hvkernel.api.guest.scsi import (
@@ -87,17 +86,16 @@ RATELIMIT_BURST: Final = 10
 
 
 class StorvscCmdRequest:
-    """``struct storvsc_cmd_request``: a command on its way, or the request of the initialisation."""
+    """``struct storvsc_cmd_request``: a command on its way."""
 
     __slots__ = (
         "cmd", "data_transfer_length", "device", "length", "packet", "payload", "payload_sz", "scsi_status",
-        "srb_status", "vstor_packet", "wait_event",
+        "srb_status",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.cmd: ScsiCmnd | None = None
         self.device: HvDevice | None = None
-        self.wait_event = Completion()
         self.payload: HvMpbArray | None = None
         """The range of guest pages; None for a command that moves no data."""
         self.payload_sz = 0
@@ -105,12 +103,22 @@ class StorvscCmdRequest:
         """Bytes of *payload* (range.len)."""
         self.packet = b""
         """The vstor_packet of a command, as it is sent."""
-        self.vstor_packet: VstorPacket = NO_PACKET
-        """That of the start-up: what was sent, then what came back."""
         self.scsi_status = 0
         self.srb_status = 0
         self.data_transfer_length = 0
         """The last three: what the answer of the host says (the kernel copies them into the packet)."""
+
+
+class StorvscInitRequest(StorvscCmdRequest):
+    """``struct storvsc_cmd_request`` of the start-up or of a reset, for whose answer the driver waits."""
+
+    __slots__ = ("vstor_packet", "wait_event")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wait_event = Completion()
+        self.vstor_packet: VstorPacket = NO_PACKET
+        """What was sent, then what came back."""
 
 
 class StorvscDevice:
@@ -133,8 +141,8 @@ class StorvscDevice:
         self.alloced_cpus: list[int] = []
         """CPUs that a channel is bound to, ascending."""
         self.lock = lock
-        self.init_request = StorvscCmdRequest()
-        self.reset_request = StorvscCmdRequest()
+        self.init_request = StorvscInitRequest()
+        self.reset_request = StorvscInitRequest()
         self.node_name = 0
         self.port_name = 0
         self.vmscsi_size_delta = 0
@@ -200,7 +208,11 @@ class Ratelimit:
 
 EXECUTE_SRB: Final = struct.Struct("<IIIHBBBBBBBBBBI20sHBBIII")
 """A VstorPacket with a VmscsiRequest, the CDB in the place of the sense data. A test holds it against both."""
+COMPLETE_IO: Final = struct.Struct("<I4xI2xBB5xB2xI20s")
+"""What the answer to a command says: operation, status, srb_status, scsi_status, sense_info_length,
+data_transfer_length and sense_data of such a packet. A test holds it against both, too."""
 REQUEST_SIZE: Final = VmscsiRequest.SIZE
+VSTOR_OPERATION_COMPLETE_IO: Final = int(VstorPacketOperation.VSTOR_OPERATION_COMPLETE_IO)
 VSTOR_OPERATION_EXECUTE_SRB: Final = int(VstorPacketOperation.VSTOR_OPERATION_EXECUTE_SRB)
 WRITE_TYPE: Final = int(StorvscRequestType.WRITE_TYPE)
 READ_TYPE: Final = int(StorvscRequestType.READ_TYPE)
@@ -220,13 +232,13 @@ def set_host_byte(scmnd: ScsiCmnd, status: HostByte) -> None:
 
 def get_out_stor_device(device: HvDevice) -> StorvscDevice | None:
     """The device for a new request: none once it is being destroyed. Source: storvsc_drv.c of that name."""
-    stor_device: StorvscDevice | None = hv_get_drvdata(device)
+    stor_device: StorvscDevice | None = device.driver_data
     return None if stor_device is None or stor_device.destroy else stor_device
 
 
 def get_in_stor_device(device: HvDevice) -> StorvscDevice | None:
     """The device for an answer: until the last request came back. Source: storvsc_drv.c of that name."""
-    stor_device: StorvscDevice | None = hv_get_drvdata(device)
+    stor_device: StorvscDevice | None = device.driver_data
     if stor_device is not None and stor_device.destroy and stor_device.num_outstanding_req == 0:
         return None
     return stor_device
@@ -281,7 +293,7 @@ def storvsc_queuecommand(s: Storvsc, host: ScsiHost, scmnd: ScsiCmnd) -> int:
         return -EINVAL
     _build_payload(request, scmnd)
     cdb = scmnd.cmnd
-    stor_device: StorvscDevice | None = hv_get_drvdata(host_dev.dev)
+    stor_device: StorvscDevice | None = host_dev.dev.driver_data
     delta = stor_device.vmscsi_size_delta if stor_device is not None else 0
     request.packet = EXECUTE_SRB.pack(
         VSTOR_OPERATION_EXECUTE_SRB,
@@ -367,6 +379,8 @@ def _outgoing_channel(s: Storvsc, stor_device: StorvscDevice, q_num: int) -> Vmb
             return outgoing if outgoing is not None else get_og_chn(s, stor_device, q_num)
     if outgoing.target_cpu != q_num:
         return outgoing
+    if stor_device.alloced_cpus == [q_num]:
+        return outgoing  # the only one
     node_mask = s.kernel.cpus.cpumask_of_node(s.kernel.cpus.cpu_to_node(q_num))
     lowater = s.ring_avail_percent_lowater
     percent = s.vmbus.hv_get_avail_to_write_percent
@@ -412,34 +426,34 @@ def storvsc_next_request_id(channel: VmbusChannel, rqst_addr: int) -> int:
 
 
 def storvsc_on_io_completion(
-    s: Storvsc, stor_device: StorvscDevice, vstor_packet: VstorPacket, request: StorvscCmdRequest
+    s: Storvsc, stor_device: StorvscDevice, data: bytes | bytearray, request: StorvscCmdRequest
 ) -> None:
     """A command came back: smooth over what hosts get wrong, log failures, finish.
+
+    :param data: the VstorPacket of the answer, in full.
 
     Source: storvsc_drv.c of that name.
     """
     scmnd = request.cmd
     assert scmnd is not None
-    answer = vstor_packet.vm_srb
+    _, status, srb_status, scsi_status, sense_info_length, transferred, sense = COMPLETE_IO.unpack_from(data)
     opcode = scmnd.cmnd[0]
-    scsi_status, srb_status = answer.scsi_status, answer.srb_status
     if opcode in (INQUIRY, MODE_SENSE, MODE_SENSE_10) or (
         opcode == MAINTENANCE_IN and s.hv_dev_is_fc(stor_device.device)
     ):
         scsi_status, srb_status = 0, SRB_STATUS_SUCCESS
-    sense_info_length = min(s.sense_buffer_size, answer.sense_info_length)
     if scsi_status != 0 or srb_status != SRB_STATUS_SUCCESS:
         level = STORVSC_LOGGING_WARN if opcode == TEST_UNIT_READY else STORVSC_LOGGING_ERROR
         if s.do_logging(level) and s.completion_ratelimit.allow(s, "storvsc_on_io_completion"):
             s.kernel.printk.dev_warn(
                 stor_device.device,
                 f"tag#{scmnd.tag & 0xFFFF} cmd {opcode:#x} status: scsi {scsi_status:#x} srb {srb_status:#x} "
-                f"hv {vstor_packet.status:#x}",
+                f"hv {status:#x}",
             )
     if scsi_status == SAM_STAT_CHECK_CONDITION and srb_status & SRB_STATUS_AUTOSENSE_VALID:
-        scmnd.sense_buffer = answer.sense_data[:sense_info_length]
+        scmnd.sense_buffer = sense[: min(s.sense_buffer_size, sense_info_length)]
     request.scsi_status, request.srb_status = scsi_status, srb_status
-    request.data_transfer_length = answer.data_transfer_length
+    request.data_transfer_length = transferred
     storvsc_command_completion(s, request, stor_device)
     stor_device.num_outstanding_req -= 1
     if stor_device.num_outstanding_req == 0 and stor_device.drain_notify:

@@ -182,8 +182,7 @@ class StorageController:
             self._complete(channel, packet, STATUS_INVALID_PARAMETER, b"", len(body))
             return
         following = TRANSITIONS.get((self.state, operation))
-        primary = channel.primary is channel
-        if following is None or not (primary or operation is EXECUTE_SRB):
+        if following is None or not (operation is EXECUTE_SRB or channel.primary is channel):
             self._record("state", f"{operation.name} while it {self.state.value}")
             self._complete(channel, packet, STATUS_INVALID_DEVICE_STATE, b"", len(body))
             return

@@ -6,14 +6,14 @@ Facts from OpenVMM's storvsp (process_primary, handle_packet), which says that i
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import Enum
+from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
 from .wire import VstorPacketOperation as Op
 
 
-class State(Enum):
+class State(StrEnum):
     """Where a controller is with its guest."""
 
     BEGIN = "waits for BEGIN_INITIALIZATION"

@@ -90,6 +90,11 @@ class GpaBuffer:
     @contextmanager
     def views(self, offset: int, size: int, *, writable: bool) -> Iterator[list[memoryview]]:
         """The pieces of ``size`` bytes from ``offset`` as memoryviews that live for one ``with`` block."""
+        view = self._memory.view
+        pieces = list(self._span(offset, size))
+        if len(pieces) == 1:
+            with view(*pieces[0], writable=writable) as one:
+                yield [one]
+            return
         with ExitStack() as stack:
-            view = self._memory.view
-            yield [stack.enter_context(view(gpa, take, writable=writable)) for gpa, take in self._span(offset, size)]
+            yield [stack.enter_context(view(gpa, take, writable=writable)) for gpa, take in pieces]

@@ -49,6 +49,21 @@ def test_the_packed_request_is_the_declared_structure() -> None:
     assert fields == values[3:]
 
 
+def test_the_unpacked_answer_is_the_declared_structure() -> None:
+    raw = bytes(range(1, 65))
+    packet = VstorPacket.unpack(raw)
+    srb = packet.vm_srb
+    assert vsc_io.COMPLETE_IO.unpack_from(raw) == (
+        packet.operation,
+        packet.status,
+        srb.srb_status,
+        srb.scsi_status,
+        srb.sense_info_length,
+        srb.data_transfer_length,
+        srb.sense_data,
+    )
+
+
 @pytest.mark.parametrize(
     ("sense", "codes"),
     [
@@ -96,7 +111,7 @@ class World:
             cpus=cpus, workqueue=SimpleNamespace(queue_work=lambda wq, work: self.works.append(work))
         )
         self.driver = vsc.Storvsc(kernel)
-        self.driver._vmbus = cast(
+        self.driver.vmbus = cast(
             Any, SimpleNamespace(hv_get_avail_to_write_percent=lambda channel: levels.get(channel.target_cpu, 50))
         )
         self.host: Any = SimpleNamespace(host_no=0, hostdata=SimpleNamespace(handle_error_wq=object()))
