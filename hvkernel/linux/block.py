@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from hvkernel.api.guest.block import BlockError, Gendisk, Partition
 from hvkernel.linux import partitions
-from hvkernel.linux.errno import EINVAL, EIO
+from hvkernel.linux.errno import EINVAL, EIO, ENOSPC
 from hvkernel.linux.printk import KERN_INFO, KERN_WARNING
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ class Disk:
         "major",
         "minor",
         "name",
+        "native_capacity",
         "partitions",
         "read_only",
     )
@@ -53,6 +54,8 @@ class Disk:
         self.minor = 0
         self.partitions: tuple[Partition, ...] = ()
         self.read_only = False
+        self.native_capacity = False
+        """GD_NATIVE_CAPACITY: the device was asked once to show all that it has."""
 
     def __repr__(self) -> str:
         return f"<Disk {self.name}, {self.capacity} sectors>"
@@ -134,9 +137,38 @@ class Block:
     # partitions ------------------------------------------------------------------------------------------------
 
     def rescan_partitions(self, disk: Disk) -> None:
-        """Source: block/partitions/core.c:blk_add_partitions, blk_add_partition."""
+        """Source: block/partitions/core.c:bdev_disk_changed: again, once, after the native capacity was asked for."""
+        disk.partitions = ()
+        while not self._add_partitions(disk):
+            disk.partitions = ()
+
+    def _add_partitions(self, disk: Disk) -> bool:
+        """blk_add_partitions(); False: -EAGAIN, the device has been told to show its native capacity."""
+        pr = self._kernel.printk
+        try:
+            found = self._check_partition(disk)
+        except OSError as error:
+            pr.printk(KERN_INFO, f" {disk.name}: unable to read partition table")
+            return error.errno != ENOSPC or not self._unlock_native_capacity(disk, "partition table beyond EOD")
+        if found is None:
+            return True
+        for warning in found.warnings:
+            pr.printk(KERN_WARNING, warning)
+        pr.printk(KERN_INFO, f" {disk.name}:{found.text}")
+        if found.beyond and self._unlock_native_capacity(disk, "partition table partially beyond EOD"):
+            return False
+        return all(self._add_partition(disk, number, *found.parts[number]) for number in sorted(found.parts))
+
+    def _unlock_native_capacity(self, disk: Disk, what: str) -> bool:
+        """disk_unlock_native_capacity() with the line that it ends: True the first time."""
+        unlock = not disk.native_capacity
+        disk.native_capacity = True
+        end = "enabling native capacity" if unlock else "truncated"
+        self._kernel.printk.printk(KERN_WARNING, f"{disk.name}: {what}, {end}")
+        return unlock
+
+    def _check_partition(self, disk: Disk) -> partitions.Parsed | None:
         kernel = self._kernel
-        pr = kernel.printk
         page = max(kernel.mm.PAGE_SIZE, disk.logical_block_size) // SECTOR
         cache: dict[int, bytes] = {}
 
@@ -149,42 +181,29 @@ class Block:
             at = sector % page * SECTOR
             return data[at : at + SECTOR]
 
-        disk.partitions = ()
-        try:
-            found = partitions.check_partition(
-                disk.name,
-                disk.capacity,
-                disk.logical_block_size,
-                read,
-                efi=kernel.config.y("EFI_PARTITION"),
-                msdos=kernel.config.y("MSDOS_PARTITION"),
-            )
-        except OSError:
-            pr.printk(KERN_INFO, f" {disk.name}: unable to read partition table")
-            return
-        if found is None:
-            return
-        for warning in found.warnings:
-            pr.printk(KERN_WARNING, warning)
-        pr.printk(KERN_INFO, f" {disk.name}:{found.text}")
-        disk.partitions = tuple(self._accept(disk, found))
+        return partitions.check_partition(
+            disk.name,
+            disk.capacity,
+            disk.logical_block_size,
+            read,
+            efi=kernel.config.y("EFI_PARTITION"),
+            msdos=kernel.config.y("MSDOS_PARTITION"),
+            force_gpt=kernel.cmdline.has("gpt"),
+        )
 
-    def _accept(self, disk: Disk, found: partitions.Parsed) -> list[Partition]:
-        pr = self._kernel.printk
-        accepted: list[Partition] = []
+    def _add_partition(self, disk: Disk, number: int, start: int, size: int, uuid: str) -> bool:
+        """blk_add_partition(): a sum beyond 64 bits is not seen to reach beyond the end, as in the kernel."""
+        if not size:
+            return True
+        if start >= disk.capacity:
+            return not self._unlock_native_capacity(disk, f"p{number} start {start} is beyond EOD")
+        if (start + size) % (1 << 64) > disk.capacity:
+            if self._unlock_native_capacity(disk, f"p{number} size {size} extends beyond EOD"):
+                return False
+            size = disk.capacity - start
         stem = f"{disk.name}p" if disk.name[-1].isdigit() else disk.name
-        for number in sorted(found.parts):
-            start, size, uuid = found.parts[number]
-            if not size:
-                continue
-            if start >= disk.capacity:
-                pr.printk(KERN_WARNING, f"{disk.name}: p{number} start {start} is beyond EOD, truncated")
-                continue
-            if start + size > disk.capacity:
-                pr.printk(KERN_WARNING, f"{disk.name}: p{number} size {size} extends beyond EOD, truncated")
-                size = disk.capacity - start
-            accepted.append(Partition(number, f"{stem}{number}", start, size, uuid))
-        return accepted
+        disk.partitions = (*disk.partitions, Partition(number, f"{stem}{number}", start, size, uuid))
+        return True
 
     def all_partitions(self) -> list[str]:
         """The lines of printk_all_partitions()."""

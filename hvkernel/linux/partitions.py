@@ -10,8 +10,11 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from struct import Struct
+from types import MappingProxyType
 from typing import Final
 from uuid import UUID
+
+from hvkernel.linux.errno import EIO, ENOSPC
 
 ReadSector = Callable[[int], bytes]
 """512 bytes of a sector; raises OSError when the device fails."""
@@ -29,6 +32,8 @@ _MBR_ENTRY: Final = Struct("<B3sB3sII")
 _GPT_SIGNATURE: Final = b"EFI PART"
 _EXTENDED: Final = frozenset({0x05, 0x0F, 0x85})
 _GPT_TYPE: Final = 0xEE
+_DISK_MANAGERS: Final = MappingProxyType({0x54: "[DM]", 0x55: "[EZD]"})
+_U64: Final = (1 << 64) - 1
 
 
 @dataclass(slots=True)
@@ -40,24 +45,27 @@ class Parsed:
     parts: dict[int, tuple[int, int, str]] = field(default_factory=dict)
     """Partition number to (start, sectors, uuid)."""
     warnings: list[str] = field(default_factory=list)
+    beyond: bool = False
+    """A part of the table lies beyond the end of the device."""
 
 
 class _Scan:
     """struct parsed_partitions."""
 
     def __init__(self, name: str, capacity: int, block: int, read: ReadSector) -> None:
-        self.name = f"{name}p" if name[-1].isdigit() else name
+        self.name = "p" if name[-1].isdigit() else name
         self.capacity = capacity
         self.block = block
         """Logical block size in bytes."""
         self.read = read
         self.out = Parsed("")
-        self.beyond = False
+        self.last_lba = ((capacity * 512 & _U64) // block - 1) & _U64
+        """Source: efi.c:last_lba, in 64 bits as bdev_nr_bytes() counts."""
 
     def sector(self, n: int) -> bytes | None:
         """read_part_sector(): None past the end (remembered) or when the device fails."""
         if n >= self.capacity:
-            self.beyond = True
+            self.out.beyond = True
             return None
         try:
             return self.read(n)
@@ -72,25 +80,33 @@ class _Scan:
 
 
 def check_partition(
-    name: str, capacity: int, block: int, read: ReadSector, *, efi: bool = True, msdos: bool = True
+    name: str,
+    capacity: int,
+    block: int,
+    read: ReadSector,
+    *,
+    efi: bool = True,
+    msdos: bool = True,
+    force_gpt: bool = False,
 ) -> Parsed | None:
     """Read the table of a disk. None: no table that these parsers know.
 
     :param name: disk name. :param capacity: sectors of 512 bytes. :param block: logical block size in bytes.
     :param efi: CONFIG_EFI_PARTITION. :param msdos: CONFIG_MSDOS_PARTITION.
-    :raises OSError: EIO, when nothing was recognised and sector 0 cannot be read.
+    :param force_gpt: ``gpt`` on the command line: no protective MBR is needed, the alternate header will do.
+    :raises OSError: nothing was recognised and ENOSPC, the table reaches beyond the end, or EIO, sector 0 cannot be
+        read.
     """
     scan = _Scan(name, capacity, block, read)
-    if efi and _efi_partition(scan):
+    if efi and _efi_partition(scan, force_gpt):
         return scan.out
-    if msdos:
-        found = _msdos_partition(scan, efi)
-        if found > 0:
-            return scan.out
-        if found < 0:
-            raise OSError(5, f"{name}: sector 0 cannot be read")
-    if scan.beyond:
-        raise OSError(28, f"{name}: the partition table reaches beyond the end of the device")
+    found = _msdos_partition(scan, efi) if msdos else 0
+    if found > 0:
+        return scan.out
+    if scan.out.beyond:
+        raise OSError(ENOSPC, f"{name}: the partition table reaches beyond the end of the device")
+    if found < 0:
+        raise OSError(EIO, f"{name}: sector 0 cannot be read")
     return None
 
 
@@ -140,7 +156,7 @@ class _Header:
 
 def _read_lba(scan: _Scan, lba: int, count: int) -> bytes | None:
     """``count`` bytes from logical block ``lba`` on; None when they are not all there."""
-    if lba > scan.capacity * 512 // scan.block - 1:
+    if lba > scan.last_lba:
         return None
     sector = lba * (scan.block // 512)
     out = bytearray()
@@ -164,7 +180,7 @@ def _gpt(scan: _Scan, lba: int) -> tuple[_Header, bytes] | None:
         return None
     zeroed = bytearray(raw[:size])
     zeroed[16:20] = bytes(4)
-    last = scan.capacity * 512 // scan.block - 1
+    last = scan.last_lba
     if zlib.crc32(zeroed) != crc or header.my_lba != lba:
         return None
     if header.first_usable_lba > last or not header.first_usable_lba <= header.last_usable_lba <= last:
@@ -194,7 +210,7 @@ def _compare(first: _Header, second: _Header, last: int, warn: Callable[[str], N
         if a != b:
             before[0] += 1
             warn(text)
-            warn(f"GPT:{a} != {b}")
+            warn(f"GPT:{_s64(a)} != {_s64(b)}")
 
     differ("GPT:Primary header LBA != Alt. header alternate_lba", first.my_lba, second.alternate_lba)
     differ("GPT:Primary header alternate_lba != Alt. header my_lba", first.alternate_lba, second.my_lba)
@@ -216,27 +232,43 @@ def _compare(first: _Header, second: _Header, last: int, warn: Callable[[str], N
         warn("GPT: Use GNU Parted to correct GPT errors.")
 
 
-def _efi_partition(scan: _Scan) -> bool:
-    if not _protective_mbr(scan):
-        return False
+def _s64(value: int) -> int:
+    """A u64 as %lld prints it."""
+    return value - (1 << 64) if value >> 63 else value
+
+
+def _find_valid_gpt(scan: _Scan, force: bool) -> tuple[_Header, bytes] | None:
+    """The table to use. Source: efi.c:find_valid_gpt; without ``gpt`` the alternate counts only with a primary."""
+    if not force and not _protective_mbr(scan):
+        return None
     warn = scan.out.warnings.append
-    last = scan.capacity * 512 // scan.block - 1
     primary = _gpt(scan, 1)
+    alternate = _gpt(scan, primary[0].alternate_lba) if primary is not None else None
+    if alternate is None and force:
+        alternate = _gpt(scan, scan.last_lba)
     if primary is None:
-        return False
-    alternate = _gpt(scan, primary[0].alternate_lba)
+        if alternate is not None:
+            warn("Primary GPT is invalid, using alternate GPT.")
+        return alternate
     if alternate is not None:
-        _compare(primary[0], alternate[0], last, warn)
+        _compare(primary[0], alternate[0], scan.last_lba, warn)
     else:
         warn("Alternate GPT is invalid, using primary GPT.")
-    header, entries = primary
+    return primary
+
+
+def _efi_partition(scan: _Scan, force: bool) -> bool:
+    found = _find_valid_gpt(scan, force)
+    if found is None:
+        return False
+    last = scan.last_lba
+    header, entries = found
     ratio = scan.block // 512
     for n in range(min(header.entries, DISK_MAX_PARTS - 1)):
         kind, unique, start, end, _, _ = _ENTRY.unpack_from(entries, n * _ENTRY.size)
         if kind == bytes(16) or start > last or end > last:
             continue
-        size = (end - start + 1) & ((1 << 64) - 1)
-        scan.put(n + 1, start * ratio, size * ratio, str(UUID(bytes_le=unique)))
+        scan.put(n + 1, start * ratio & _U64, (end - start + 1) * ratio & _U64, str(UUID(bytes_le=unique)))
     return True
 
 
@@ -273,6 +305,7 @@ def _msdos_partition(scan: _Scan, efi: bool) -> int:
             scan.out.text += " >"
             continue
         scan.put(slot, start, size, f"{signature:08x}-{slot:02x}")
+        scan.out.text += _DISK_MANAGERS.get(kind, "")
     return 1
 
 

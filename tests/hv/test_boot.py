@@ -15,7 +15,7 @@ from hvkernel.hv import vmbus_drv
 from hvkernel.hv.exports import VmbusExports
 from hvkernel.hv.hv_common import HvCommonObject
 from hvkernel.hv.hyperv_vmbus import HvVmbus
-from hvkernel.machine import PageFault, VpTopology
+from hvkernel.machine import GeneralProtectionFault, VpTopology
 from hvkernel_x86.guest import X86Guest
 
 Compose = Callable[..., Session]
@@ -155,8 +155,10 @@ def test_the_hypercall_page_cannot_be_written(guest: Compose) -> None:
     assert isinstance(arch, X86Guest)
     page = arch.state.hv_hypercall_pg
     assert page is not None
-    with pytest.raises(PageFault):
+    before = session.machine.memory.guest.read(page.gpa, 4096)
+    with pytest.raises(GeneralProtectionFault, match=r"write to gpa .* read-only overlay 'hypercall page'"):
         session.call(session.kernel.mm.memory.write, page.gpa, b"\x90")
+    assert session.machine.memory.guest.read(page.gpa, 4096) == before
 
 
 def panic(session: Session, text: str) -> None:

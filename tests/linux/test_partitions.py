@@ -87,7 +87,7 @@ def test_gpt_names_and_uuids() -> None:
 
 
 def test_a_name_that_ends_in_a_digit_gets_a_p() -> None:
-    assert parse(gpt(PARTS), name="nvme0n1").text == " nvme0n1p1 nvme0n1p2"
+    assert parse(gpt(PARTS), name="nvme0n1").text == " p1 p2"
 
 
 def test_gaps_in_the_table_keep_their_numbers() -> None:
@@ -266,7 +266,9 @@ def test_the_disk_prints_its_partitions_and_cuts_what_leaves_it(make_guest: Any,
 
     guest.call(body)
     at = guest.lines.index(" sda: sda1 sda2 sda3")
-    assert guest.lines[at + 1 : at + 4] == [
+    assert guest.lines[at + 1 : at + 6] == [
+        "sda: p2 size 100 extends beyond EOD, enabling native capacity",
+        " sda: sda1 sda2 sda3",
         "sda: p2 size 100 extends beyond EOD, truncated",
         "sda: p3 start 5000 is beyond EOD, truncated",
         "sd 0:0:0:0: [sda] Attached SCSI disk",
@@ -280,3 +282,74 @@ def test_the_disk_prints_its_partitions_and_cuts_what_leaves_it(make_guest: Any,
         "  0801              50 sda1 12345678-01",
         "  0802              24 sda2 12345678-02",
     ]
+
+
+def disk_of(make_guest: Any, fake_hba: Any, image: Any, **options: Any) -> Any:
+    from hvkernel.api.guest.device import Device
+
+    guest = make_guest(config={"SCSI": "y", "BLK_DEV_SD": "y"}, **options)
+    k = guest.kernel
+    k.link()
+    hba = fake_hba(guest, {(0, 0, 0): image})
+
+    def body() -> None:
+        k.initcall.run("subsys", "late")
+        k.scsi.scsi_add_host(hba.host, Device("parent"))
+        k.scsi.scsi_scan_host(hba.host)
+        k.async_.async_synchronize_full()
+
+    guest.call(body)
+    return guest
+
+
+def test_an_extended_partition_beyond_the_end_asks_for_the_native_capacity_once(make_guest: Any, fake_hba: Any) -> None:
+    image = mbr([(1, 0, 0x83, 64, 100), (2, 0, 5, 9000, 100)], size=MIB)
+    guest = disk_of(make_guest, fake_hba, image)
+    lines = [line for line in guest.lines if "sda:" in line and "[sda]" not in line]
+    assert lines == [
+        " sda: sda1 sda2 < >",
+        "sda: partition table partially beyond EOD, enabling native capacity",
+        " sda: sda1 sda2 < >",
+        "sda: partition table partially beyond EOD, truncated",
+        "sda: p2 start 9000 is beyond EOD, truncated",
+    ]
+
+
+def test_a_table_beyond_the_end_cannot_be_read(make_guest: Any, fake_hba: Any) -> None:
+    image = gpt([], size=64 * 512)
+    fields = list(struct.unpack_from("<8sIIIIQQQQ16sQIII", image, 512))
+    fields[3], fields[7], fields[8], fields[10] = 0, 2, 63, 60
+    fields[3] = zlib.crc32(struct.pack("<8sIIIIQQQQ16sQIII", *fields))
+    image[512 : 512 + 92] = struct.pack("<8sIIIIQQQQ16sQIII", *fields)
+    guest = disk_of(make_guest, fake_hba, image)
+    assert [(line.level, line.text) for line in guest.kernel.printk.log if "partition table" in line.text] == [
+        (6, " sda: unable to read partition table"),
+        (4, "sda: partition table beyond EOD, enabling native capacity"),
+        (6, " sda: unable to read partition table"),
+        (4, "sda: partition table beyond EOD, truncated"),
+    ]
+
+
+def test_gpt_on_the_command_line_takes_the_alternate_header(make_guest: Any, fake_hba: Any) -> None:
+    image = gpt(PARTS)
+    image[:1024] = bytes(1024)
+    assert parse(image) is None
+    found = parse(image, force_gpt=True)
+    assert (found.text, found.warnings) == (" sda1 sda2", ["Primary GPT is invalid, using alternate GPT."])
+    guest = disk_of(make_guest, fake_hba, image, command_line=b"quiet gpt")
+    assert " sda: sda1 sda2" in guest.lines
+
+
+def test_numbers_of_64_bits_wrap_as_in_the_kernel() -> None:
+    found = parse(gpt([(4096, 4090, LINUX, UUID(int=1))]))
+    assert found.parts[1][:2] == (4096, (1 << 64) - 5)
+    found = parse(gpt([(512, 500, LINUX, UUID(int=1))], block=4096), block=4096)
+    assert found.parts[1][:2] == (4096, ((1 << 64) - 11) * 8 % (1 << 64))
+    image = gpt(PARTS)
+    wrapped = check_partition("sda", 1 << 55, 512, lambda n: bytes(image[n * 512 : (n + 1) * 512]))
+    assert wrapped is not None
+    assert "GPT:16383 != -1" in wrapped.warnings
+
+
+def test_disk_managers_are_named() -> None:
+    assert parse(mbr([(1, 0, 0x54, 64, 100), (2, 0, 0x55, 200, 100)])).text == " sda1[DM] sda2[EZD]"
