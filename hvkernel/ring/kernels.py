@@ -55,7 +55,7 @@ FEATURE_BITS: Final = 64
 DATA: Final = 4096
 
 SMALLEST_MOVE: Final = 8
-LARGEST_MOVE: Final = 256
+LARGEST_MOVE: Final = 2048
 """Payload bytes that the batch loops copy themselves; others go through memcpy."""
 
 MAX_PACKET: Final = 0xFFFF << 3
@@ -193,18 +193,25 @@ def move_ends(typingctx: Any, target: Any, source: Any, length: Any, size: Any) 
 
 @njit(nogil=True, error_model="numpy", forceinline=True)
 def move(target: int, source: int, length: int) -> None:
-    """Copy 8 to 256 bytes without a call, in pieces from both ends that may overlap in the middle."""
+    """Copy 8 bytes or more without a call; the last 256 in pieces from both ends that may overlap in the middle."""
     if length <= 16:
         move_ends(target, source, length, 8)
     elif length <= 32:
         move_ends(target, source, length, 16)
-    else:
+    elif length <= 64:
         move_ends(target, source, length, 32)
-        if length > 64:
-            move_ends(target + 32, source + 32, length - 64, 32)
-            if length > 128:
-                move_ends(target + 64, source + 64, length - 128, 32)
-                move_ends(target + 96, source + 96, length - 192, 32)
+    else:
+        while length > 256:
+            move_ends(target, source, 64, 32)
+            move_ends(target + 64, source + 64, 64, 32)
+            target += 128
+            source += 128
+            length -= 128
+        move_ends(target, source, length, 32)
+        move_ends(target + 32, source + 32, length - 64, 32)
+        if length > 128:
+            move_ends(target + 64, source + 64, length - 128, 32)
+            move_ends(target + 96, source + 96, length - 192, 32)
 
 
 def _compiled(signature: Any) -> Any:
