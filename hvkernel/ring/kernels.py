@@ -55,8 +55,7 @@ FEATURE_BITS: Final = 64
 DATA: Final = 4096
 
 SMALLEST_MOVE: Final = 8
-LARGEST_MOVE: Final = 2048
-"""Payload bytes that the batch loops copy themselves; others go through memcpy."""
+"""Payload bytes from which on the batch loops copy themselves; fewer go through memcpy."""
 
 MAX_PACKET: Final = 0xFFFF << 3
 """Largest packet: len8 is a u16."""
@@ -277,7 +276,7 @@ def write_batch(state: int, count: int, trans_id: int, head: int) -> int:
             length = item32(lengths, done)
             padded = (length + 7) & -8
             following = write + padded + 24
-            if length < SMALLEST_MOVE or length > LARGEST_MOVE or following >= stop:
+            if length < SMALLEST_MOVE or following >= stop:
                 break
             at = data + write
             put64(at, head + (padded << 29))
@@ -363,7 +362,6 @@ def read_batch(state: int, count: int) -> int:
     write = load32_acquire(base + WRITE_INDEX)
     if write >= dsize:
         return E_WRITE_INDEX
-    largest = min(limit, LARGEST_MOVE + 16)
     done = 0
     while done < count:
         stop = write if write >= priv else dsize - 1
@@ -375,7 +373,7 @@ def read_batch(state: int, count: int) -> int:
             following = priv + length + 8
             if (
                 length < SMALLEST_MOVE + 16
-                or length > largest
+                or length > limit
                 or head & 0xFFFF0000 != 2 << 16
                 or following > stop
                 or payload > capacity
