@@ -13,7 +13,7 @@ import pytest
 from hvkernel.api.guest.mshyperv import U64_MAX
 from hvkernel_x86 import tlfs
 from hvkernel_x86.guest import make_guest
-from hvkernel_x86.guest.hv_init import version_code
+from hvkernel_x86.guest.hv_init import sysvec_hyperv_reenlightenment, version_code
 from hvkernel_x86.guest.hypercall import hv_do_fast_hypercall8, hv_do_fast_hypercall16, hv_do_hypercall
 from hvkernel_x86.guest.mmu import fill_gva_list
 from hvkernel_x86.guest.nested import (
@@ -170,3 +170,20 @@ def test_word_sizes() -> None:
     with pytest.raises(ValueError, match="x86 guest of 16 bits; it has 32 or 64"):
         make_guest(16)
     assert make_guest(32).regs.HV_REGISTER_SINT0 + 2 == tlfs.HV_REGISTER_SINT2
+
+
+def test_interrupts_after_a_migration_share_one_look() -> None:
+    queued: list[Any] = []
+    a = X86State(64)
+    kernel: Any = SimpleNamespace(
+        workqueue=SimpleNamespace(schedule_delayed_work=lambda work, delay: queued.append((work, delay))),
+        timers=SimpleNamespace(HZ=250),
+    )
+    a.attach(kernel)
+    apic: Any = SimpleNamespace(eoi=lambda: None)
+    a.apic = apic
+    for _ in range(2):
+        sysvec_hyperv_reenlightenment(a)
+    (first, delay), (second, _) = queued
+    assert first is second, "the kernel's work is one static object: it is queued once while it waits"
+    assert delay == 25
