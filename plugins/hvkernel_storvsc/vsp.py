@@ -275,10 +275,10 @@ class StorageController:
         return Outcome(scsi.CHECK_CONDITION, scsi.SRB_INVALID_LUN)
 
     def _report_luns(self, path: int, target: int, command: Command) -> Outcome:
-        luns = sorted(place[2] for place in self.units if place[:2] == (path, target))
-        data = struct.pack(">II", 8 * len(luns), 0) + b"".join(struct.pack(">H6x", lun) for lun in luns)
         if command.length < 8:
             return Outcome()
+        luns = sorted([lun for p, t, lun in self.units if p == path and t == target])
+        data = struct.pack(">II", 8 * len(luns), 0) + b"".join([struct.pack(">H6x", lun) for lun in luns])
         return scsi.run({scsi.REPORT_LUNS: lambda asked: asked.answer(data)}, command)
 
     def _record(self, kind: str, text: str) -> None:

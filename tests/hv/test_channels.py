@@ -293,6 +293,7 @@ def test_a_cpu_without_channels_may_leave_and_come_back(bench: Callable[..., Ben
 
 BAD = (
     (struct.pack("<II", 25, 0), "unknown msgtype=25"),
+    (struct.pack("<II", 0xFFFF_FFFF, 0), "unknown msgtype=-1"),
     (struct.pack("<II", VmbusChannelMessageType.CHANNELMSG_OFFERCHANNEL, 0), "message too short: msgtype=1 len=8"),
     (struct.pack("<II", VmbusChannelMessageType.CHANNELMSG_VERSION_RESPONSE, 0), "message too short: msgtype=15 len=8"),
 )
@@ -306,6 +307,23 @@ def test_bad_messages_are_dropped_with_one_warning(bench: Callable[..., Bench], 
         b.run()
     assert [line for line in b.lines if line == text] == [text]
     assert b.open() == 0, "the next messages go on"
+
+
+def test_event_flags_count_before_a_version_is_agreed(bench: Callable[..., Bench]) -> None:
+    """6.1 knows no interrupt page for the host's bits: every interrupt looks at the event flags (vmbus_isr)."""
+    b = bench()
+    assert b.open() == 0
+    page = b.v.contexts()[0].synic_event_page
+    assert page is not None
+    b.v.vmbus_proto_version = 0
+    before = b.channel.interrupts
+
+    def interrupt() -> None:
+        b.v.memory.sync_set_bit(page.gpa + 2 * 256, b.channel.offermsg.child_relid)
+        vmbus_drv.vmbus_isr(b.v)
+
+    b.session.call(interrupt)
+    assert b.channel.interrupts == before + 1
 
 
 IGNORED = (

@@ -47,7 +47,6 @@ _INIT: Final = 5
 _STARTUP: Final = 6
 _BROADCAST: Final = 0xFF
 _BROADCAST_X2: Final = 0xFFFF_FFFF
-_ONE_SHOT: Final = 0
 _PERIODIC: Final = 1
 _DEADLINE: Final = 2
 _UNITS: Final = 10_000_000
