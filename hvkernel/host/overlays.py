@@ -121,8 +121,3 @@ class Overlays:
         page = OverlayPage(self._host, name, via, key, readonly=readonly, general=general)
         self.pages.append(page)
         return page
-
-    def covering(self, gpa: int) -> str | None:
-        """Return the name of the overlay page that the guest sees at ``gpa``, if any."""
-        overlay = self._host.machine.memory.overlays.at(HvPfn(gpa >> 12))
-        return None if overlay is None else overlay.name

@@ -170,9 +170,6 @@ class Reboot:
     def kernel_restart(self) -> None:
         self._end(SYS_RESTART, "restart", "reboot: Restarting system")
 
-    def kernel_halt(self) -> None:
-        self._end(SYS_HALT, "halt", "reboot: System halted")
-
     def emergency_restart(self) -> None:
         """Restart without asking anybody."""
         self._halt("restart")

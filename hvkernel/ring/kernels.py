@@ -55,8 +55,7 @@ FEATURE_BITS: Final = 64
 DATA: Final = 4096
 
 SMALLEST_MOVE: Final = 8
-LARGEST_MOVE: Final = 256
-"""Payload bytes that the batch loops copy themselves; others go through memcpy."""
+"""Payload bytes from which on the batch loops copy themselves; fewer go through memcpy."""
 
 MAX_PACKET: Final = 0xFFFF << 3
 """Largest packet: len8 is a u16."""
@@ -193,18 +192,25 @@ def move_ends(typingctx: Any, target: Any, source: Any, length: Any, size: Any) 
 
 @njit(nogil=True, error_model="numpy", forceinline=True)
 def move(target: int, source: int, length: int) -> None:
-    """Copy 8 to 256 bytes without a call, in pieces from both ends that may overlap in the middle."""
+    """Copy 8 bytes or more without a call; the last 256 in pieces from both ends that may overlap in the middle."""
     if length <= 16:
         move_ends(target, source, length, 8)
     elif length <= 32:
         move_ends(target, source, length, 16)
-    else:
+    elif length <= 64:
         move_ends(target, source, length, 32)
-        if length > 64:
-            move_ends(target + 32, source + 32, length - 64, 32)
-            if length > 128:
-                move_ends(target + 64, source + 64, length - 128, 32)
-                move_ends(target + 96, source + 96, length - 192, 32)
+    else:
+        while length > 256:
+            move_ends(target, source, 64, 32)
+            move_ends(target + 64, source + 64, 64, 32)
+            target += 128
+            source += 128
+            length -= 128
+        move_ends(target, source, length, 32)
+        move_ends(target + 32, source + 32, length - 64, 32)
+        if length > 128:
+            move_ends(target + 64, source + 64, length - 128, 32)
+            move_ends(target + 96, source + 96, length - 192, 32)
 
 
 def _compiled(signature: Any) -> Any:
@@ -270,7 +276,7 @@ def write_batch(state: int, count: int, trans_id: int, head: int) -> int:
             length = item32(lengths, done)
             padded = (length + 7) & -8
             following = write + padded + 24
-            if length < SMALLEST_MOVE or length > LARGEST_MOVE or following >= stop:
+            if length < SMALLEST_MOVE or following >= stop:
                 break
             at = data + write
             put64(at, head + (padded << 29))
@@ -356,7 +362,6 @@ def read_batch(state: int, count: int) -> int:
     write = load32_acquire(base + WRITE_INDEX)
     if write >= dsize:
         return E_WRITE_INDEX
-    largest = min(limit, LARGEST_MOVE + 16)
     done = 0
     while done < count:
         stop = write if write >= priv else dsize - 1
@@ -368,7 +373,7 @@ def read_batch(state: int, count: int) -> int:
             following = priv + length + 8
             if (
                 length < SMALLEST_MOVE + 16
-                or length > largest
+                or length > limit
                 or head & 0xFFFF0000 != 2 << 16
                 or following > stop
                 or payload > capacity

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +16,11 @@ from hvkernel_x86.guest import make_guest
 from hvkernel_x86.guest.hv_init import sysvec_hyperv_reenlightenment, version_code
 from hvkernel_x86.guest.hypercall import hv_do_fast_hypercall8, hv_do_fast_hypercall16, hv_do_hypercall
 from hvkernel_x86.guest.mmu import fill_gva_list
-from hvkernel_x86.guest.nested import hyperv_fill_flush_guest_mapping_list
+from hvkernel_x86.guest.nested import (
+    hyperv_fill_flush_guest_mapping_list,
+    hyperv_flush_guest_mapping,
+    hyperv_flush_guest_mapping_range,
+)
 from hvkernel_x86.guest.state import X86State
 
 VMCALL = b"\x0f\x01\xc1"
@@ -108,6 +113,50 @@ def test_hyperv_fill_flush_guest_mapping_list() -> None:
         head = wanted["gpa_list_head"]
         assert [f"{gpa:#x}" for gpa in found[: len(head)]] == head, row
         assert f"{found[-1]:#x}" == wanted["gpa_list_last"]
+
+
+def nested(status: int) -> tuple[X86State, Processor, list[tuple[int, bytes]]]:
+    """A 64-bit guest with an input page at 0x3000, its processor, and what is written for the host to read."""
+    processor = Processor(status)
+    a = state(64, processor)
+    written: list[tuple[int, bytes]] = []
+    kernel: Any = a.kernel
+    kernel.mm.memory.write = lambda gpa, data: written.append((gpa, data))
+    kernel.irq = SimpleNamespace(local_irq_save=lambda: 0, local_irq_restore=lambda flags: None)
+    kernel.cpus.smp_processor_id = lambda: 0
+    common = SimpleNamespace(hyperv_pcpu_input_arg=lambda cpu: 0x3000)
+    kernel.symbol = lambda proto: common
+    return a, processor, written
+
+
+def test_a_nested_guests_mappings_are_dropped_with_one_hypercall() -> None:
+    a, processor, written = nested(0)
+    assert hyperv_flush_guest_mapping(a, 0x1234_5000) == 0
+    assert written == [(0x3000, struct.pack("<QQ", 0x1234_5000, 0))]
+    ((_, regs),) = processor.calls
+    assert (regs[0] & 0xFFFF, regs[1]) == (0xAF, 0x3000)
+    a, processor, _ = nested(2)
+    assert hyperv_flush_guest_mapping(a, 0x1234_5000) == -524
+
+
+def test_part_of_a_nested_guests_mappings_is_dropped_by_a_list() -> None:
+    a, processor, written = nested(2 << 32)  # two reps done
+    assert hyperv_flush_guest_mapping_range(a, 0x9000, lambda: [0x5000, 0x8003]) == 0
+    assert written == [(0x3000, struct.pack("<QQQQ", 0x9000, 0, 0x5000, 0x8003))]
+    ((_, regs),) = processor.calls
+    assert (regs[0] & 0xFFFF, regs[0] >> 32 & 0xFFF, regs[1]) == (0xB0, 2, 0x3000)
+    assert hyperv_flush_guest_mapping_range(nested(5)[0], 0x9000, lambda: [0x5000]) == 5
+    a, processor, _ = nested(0)
+    assert hyperv_flush_guest_mapping_range(a, 0x9000, lambda: -28) == -524
+    assert processor.calls == []
+
+
+def test_without_a_hypercall_page_no_nested_mapping_can_be_dropped() -> None:
+    a, processor, _ = nested(0)
+    a.hv_hypercall_pg = None
+    assert hyperv_flush_guest_mapping(a, 0) == -524
+    assert hyperv_flush_guest_mapping_range(a, 0, lambda: [0]) == -524
+    assert processor.calls == []
 
 
 @pytest.mark.parametrize(

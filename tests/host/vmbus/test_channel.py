@@ -328,6 +328,20 @@ def test_sub_channels(raw: Any) -> None:
     assert guest.findings() == []
 
 
+def test_no_more_sub_channels_than_relids(raw: Any) -> None:
+    """A device that offers more keeps what fits, and the connection ends as any other."""
+    guest = raw()
+    guest.connect()
+    guest.open(1)
+    guest.echoes[0].opened[0].offer_subchannels(2045)
+    guest.echoes[0].opened[0].offer_subchannels(3)
+    assert [offer.child_relid for offer in guest.got()] == list(range(2, 2048))
+    assert guest.findings() == ["refused: vmbus: echo0: 3 sub-channels; 1 of 2047 relids are free"]
+    guest.post(raw.head(Type.CHANNELMSG_UNLOAD))
+    guest.got()
+    assert len(guest.connect()) == 1
+
+
 def test_sub_channels_end_with_the_connection(raw: Any) -> None:
     guest = raw()
     guest.connect()
