@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hvkernel.api.guest.hyperv import HvCommon, HvDriver, Vmbus
+from hvkernel.api.guest.mm import Page
 from hvkernel.boot.request import BootRequest, default_config, read_request
 from hvkernel.boot.session import Session, compose
 from hvkernel.config.vm import VmConfig
@@ -178,6 +180,61 @@ def test_unload_on_panic_leaves_nothing_behind(guest: Compose) -> None:
     panic(session, "test")
     assert session.server.state.name == "DISCONNECTED"
     assert [entry for entry in session.machine.ledger.entries() if entry.via.startswith("gpadl")] == []
+
+
+@pytest.mark.parametrize(
+    ("nth", "text"),
+    [
+        (1, "Unable to allocate SYNIC message page"),
+        (2, "Unable to allocate SYNIC event page"),
+        (3, "Unable to allocate post msg page"),
+        (4, "Unable to connect to host"),
+        (5, "Unable to connect to host"),
+        (6, "Unable to connect to host"),
+        (7, "Vmbus version:5.3"),
+    ],
+)
+def test_a_start_that_runs_out_of_memory_gives_every_page_back(
+    guest: Compose, monkeypatch: pytest.MonkeyPatch, nth: int, text: str
+) -> None:
+    session = guest(host="ws2022", cpus=1)
+    mm = session.kernel.mm
+    alloc, free, start = mm.alloc_pages, mm.free_pages, vmbus_drv.vmbus_bus_init
+    held: dict[int, Page] = {}
+    calls: list[int] = []
+    results: list[int] = []
+
+    def alloc_pages(order: int = 0, **how: Any) -> Page | None:
+        calls.append(order)
+        if len(calls) == nth:
+            return None
+        page = alloc(order, **how)
+        assert page is not None
+        held[page.gpa] = page
+        return page
+
+    def free_pages(page: Page) -> None:
+        held.pop(page.gpa, None)
+        free(page)
+
+    def vmbus_bus_init(v: HvVmbus) -> int:
+        with monkeypatch.context() as patch:
+            patch.setattr(mm, "alloc_pages", alloc_pages)
+            patch.setattr(mm, "free_pages", free_pages)
+            results.append(start(v))
+        return results[0]
+
+    monkeypatch.setattr(vmbus_drv, "vmbus_bus_init", vmbus_bus_init)
+    booted(session)
+    assert vmbus_lines(session)[0] == f"hv_vmbus: {text}"
+    whole = text.startswith("Vmbus version")
+    assert (results[0] == 0) == whole
+    shared = [entry.via for entry in session.machine.ledger.entries() if entry.via in ("simp", "siefp", "monitor")]
+    assert (bool(held), bool(shared)) == (whole, whole)
+    if not whole:
+        assert results == [-12]
+        assert len(calls) >= nth
+        assert "hv_vmbus: registering driver hv_storvsc" in texts(session), "printed also where there is no bus"
 
 
 def test_a_panic_tells_the_host_the_log_s_end(guest: Compose) -> None:
