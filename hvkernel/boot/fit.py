@@ -34,7 +34,8 @@ def settle_host(
     if vm.host is not None:
         profile = load(vm.host, where)
     else:
-        row = next(row for row in defaults if all(build.y(name) for name in row.needs))
+        rows = [row for row in defaults if all(build.y(name) for name in row.needs)]
+        row = next((row for row in rows if generation in (None, *load(row.profile, where).generations)), rows[0])
         profile = load(row.profile, where)
         generation = generation or row.generation
     chosen = generation or profile.default_generation

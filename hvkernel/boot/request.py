@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from hvkernel.config.errors import InputError
@@ -18,6 +19,9 @@ __all__ = ["BootRequest", "read_request"]
 
 COMMAND_LINE: Final = "command line"
 
+_WORDS: Final = MappingProxyType({"i386": 32, "x86_64": 64})
+"""Names of x86 that settle the word size (arch/x86/Kconfig: 64BIT is a choice only where ARCH is x86)."""
+
 PAGE_SIZES: Final = (4096, 16384, 65536)
 
 
@@ -28,6 +32,8 @@ class BootRequest:
     config: Path | str
     """Path of the ``.config``, or its text (with at least one line feed)."""
     vm: VmConfig
+    config_name: str = "<config>"
+    """What messages call a ``.config`` that was given as text."""
     where: str = COMMAND_LINE
     """Where the VM is described, for errors: the VM file, or the command line."""
     arch: str | None = None
@@ -74,12 +80,13 @@ def read_request(
     settled = change_vm(described, _only_given(given), where=COMMAND_LINE)
     return BootRequest(
         config=config if config is not None else default_config(arch),
+        config_name="default configuration" if config is None else str(config),
         vm=settled,
-        where=str(vm) if vm is not None and host is None else COMMAND_LINE,
+        where=str(vm) if vm is not None and host is None and cpus is None and memory is None else COMMAND_LINE,
         arch=arch,
         release=release,
         page_size=_page_size(page_size),
-        bits=bits,
+        bits=_bits(arch, bits),
         initrd=None if initrd in (None, "none") else _modules(Path(str(initrd))),
         no_initrd=initrd == "none",
         jit=jit,
@@ -111,6 +118,13 @@ def _host(text: str) -> dict[str, Any]:
     if generation not in ("gen1", "gen2"):
         raise InputError("--host", "generation", generation, "must be gen1 or gen2, as in ws2022/gen1")
     return {"host": name, "generation": int(generation[3:])}
+
+
+def _bits(arch: str | None, bits: int | None) -> int | None:
+    word = _WORDS.get(arch) if arch is not None else None
+    if None not in (word, bits) and word != bits:
+        raise InputError("--bits", "word size", bits, f"--arch {arch} has {word} bits")
+    return word if bits is None else bits
 
 
 def _page_size(text: str | None) -> int | None:

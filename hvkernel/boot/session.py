@@ -16,6 +16,7 @@ from hvkernel.boot.report import build_report, unsupported_report
 from hvkernel.boot.request import BootRequest
 from hvkernel.boot.topology import topology
 from hvkernel.config.errors import InputError
+from hvkernel.config.units import format_size
 from hvkernel.config.vm import Disk
 from hvkernel.host.firmware import ram_ranges
 from hvkernel.host.partition import Host
@@ -26,6 +27,7 @@ from hvkernel.kconfig import Build
 from hvkernel.kconfig.data import BASELINE, data_release
 from hvkernel.linux.kernel import Kernel, LinkFailure
 from hvkernel.machine import Machine, VpTopology
+from hvkernel.machine.memory import MAX_GPA
 
 if TYPE_CHECKING:
     from hvkernel.api.hooks import ArchPlugin
@@ -139,10 +141,11 @@ def compose(
     reason = unfit(request.vm, build, profile, generation, arch)
     if reason is not None:
         return Unsupported(unsupported_report(request.vm.seed, build, profile, generation, plugins, reason))
+    ram = _ram(request, profile)
     disks = _open_disks(request.vm, request.where)
     try:
         machine = Machine(
-            ram_ranges(profile, request.vm.memory),
+            ram,
             topology(request.vm) if vps is None else vps,
             seed=request.vm.seed,
             policy=request.vm.policy,
@@ -161,13 +164,27 @@ def compose(
         raise
 
 
+def _ram(request: BootRequest, profile: HostProfile) -> tuple[tuple[int, int], ...]:
+    """Place the VM's memory.
+
+    :raises InputError: its end is beyond the addresses of a machine.
+    """
+    ram = ram_ranges(profile, request.vm.memory)
+    end = sum(ram[-1])
+    if end > MAX_GPA:
+        most = format_size(request.vm.memory - (end - MAX_GPA))
+        raise InputError(request.where, "memory", format_size(request.vm.memory), f"{profile.name} has at most {most}")
+    return ram
+
+
 def configure(request: BootRequest, plugins: Plugins) -> Build:
     """Evaluate the request's ``.config`` with every plugin's Kconfig.
 
     :raises ConfigError: the file or an option contradicts the Kconfig.
     """
-    file = plugins.workshop.config(request.config)
-    release = data_release(request.release or file.header_version or BASELINE, file.name)
+    file = plugins.workshop.config(request.config, request.config_name)
+    asked = request.release
+    release = data_release(asked or file.header_version or BASELINE, "--release" if asked else file.name)
     texts = {f"{info.name}/Kconfig": text for info, text in plugins.call("hv_kconfig", release=release)}
     return plugins.workshop.build(request, file, texts)
 

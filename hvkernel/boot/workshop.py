@@ -56,12 +56,13 @@ class Workshop:
             release = self._releases[version] = load_release(version)
         return release
 
-    def config(self, source: Path | str) -> ConfigFile:
+    def config(self, source: Path | str, name: str = "<config>") -> ConfigFile:
         """Return what a ``.config`` says: a path, which is read each time, or the text itself.
 
+        :param name: what messages call a text.
         :raises ConfigError: as :func:`hvkernel.kconfig.read_config` does.
         """
-        key = ("<config>", source) if isinstance(source, str) else (str(source), read_config_text(source))
+        key = (name, source) if isinstance(source, str) else (str(source), read_config_text(source))
         config = self._configs.get(key)
         if config is None:
             config = parse_config(key[1], name=key[0])

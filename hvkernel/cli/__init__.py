@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from types import MappingProxyType
 from typing import Final
@@ -36,12 +37,22 @@ class _Lazy(click.Group):
         assert isinstance(command, click.Command)
         return command
 
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the subcommand; a reader who has seen enough is no fault, and click would make it exit status 1."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            _discard_output()
+            ctx.exit(0)
+        except OSError as error:
+            raise click.ClickException(str(error)) from None
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(sorted(_COMMANDS.items()))
 
 
-@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Lazy, no_args_is_help=False, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="hvkernel")
 def cli() -> None:
     """Linux on Hyper-V as an executable, byte-exact model."""
@@ -51,6 +62,8 @@ def main() -> None:
     """Run the command line: exit status 0 as asked, 1 a fault was found, 2 the input is wrong (one line on stderr)."""
     try:
         status = cli.main(standalone_mode=False)
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except click.exceptions.Exit as stop:
         status = stop.exit_code
     except click.Abort:
@@ -58,7 +71,15 @@ def main() -> None:
     except click.ClickException as error:
         print(f"hvkernel: {' '.join(error.format_message().split())}", file=sys.stderr)
         status = 2
-    except BrokenPipeError:
-        sys.stderr.close()
+    except OSError as error:  # of the last flush
+        _discard_output()
         status = 0
+        if not isinstance(error, BrokenPipeError):
+            print(f"hvkernel: {error}", file=sys.stderr)
+            status = 2
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _discard_output() -> None:
+    """Send what is still buffered nowhere, or the interpreter would fail to write it once more when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

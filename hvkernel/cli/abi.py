@@ -16,7 +16,7 @@ _PAGE_SIZES: Final = ("4096", "16384", "65536")
 
 @click.command("abi")
 @click.argument("name", required=False)
-@click.option("--arch", default="x86_64", show_default=True, help="Architecture whose numbers to show.")
+@click.option("--arch", default="x86_64", show_default=True, help="Architecture whose numbers to show, as in boot.")
 @click.option("--page-size", default="4K", show_default=True, help="The guest's page size: 4K, 16K or 64K.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
@@ -25,12 +25,16 @@ def command(ctx: click.Context, name: str | None, arch: str, page_size: str, as_
     from hvkernel.abi import core_modules
     from hvkernel.abi.catalog import architectures, collect
     from hvkernel.boot.plugins import load
+    from hvkernel.kconfig.configfile import ARCHES
 
     plugins = load()
     modules = list(core_modules())
     for _, more in plugins.call("hv_abi"):
         modules.extend(more)
     known = architectures(modules)
+    for _, brought in plugins.call("hv_arch"):
+        if ARCHES.get(arch) == brought.name:
+            arch = brought.abi
     if arch not in known:
         raise click.UsageError(f"--arch {arch!r} is not known; choose from {', '.join(known)}")
     size = page_size.upper().removesuffix("B").removesuffix("I")

@@ -35,10 +35,15 @@ def command(ctx: click.Context, as_json: bool) -> None:
         from rich.console import Console
         from rich.table import Table
 
-        table = Table("name", "distribution", "version", "contract", "hooks")
+        table = Table()
+        for column in ("name", "distribution", "version", "contract", "hooks"):
+            table.add_column(column, overflow="fold")
         for info in plugins.infos:
             table.add_row(info.name, info.distribution, info.version, info.contract, " ".join(info.hooks))
-        Console().print(table)
+        console = Console()
+        with console.capture() as shown:  # it would make a closed pipe exit status 1
+            console.print(table)
+        click.echo(shown.get(), nl=False)
         for fault in plugins.faults:
             click.echo(str(fault), err=True)
     ctx.exit(1 if plugins.faults else 0)

@@ -42,19 +42,38 @@ MIN_MEMORY: Final = 64 << 20
 
 MAX_MEMORY: Final = 64 << 40
 
+MIN_BLANK: Final = 2 << 20
+"""Least size of a blank disk in bytes: its partition tables and the alignment of its partition."""
+
+MAX_BLANK: Final = 64 << 40
+"""Largest disk, in bytes: that of a VHDX file."""
+
 Size = Annotated[int, BeforeValidator(parse_size)]
 
 
 class Disk(Model):
     """One disk of the VM, backed by a raw image."""
 
-    path: str
+    path: str = ""
     """Path of the raw image; empty for a blank disk."""
     size: Size | None = None
     """Size of a blank disk in bytes; an image has its own."""
-    read_only: bool = False
+    read_only: Annotated[bool, Field(strict=True)] = False
     controller: Literal["ide", "scsi"] | None = None
     """Where it is attached; ``None`` for the generation's own way."""
+
+    @field_validator("size", mode="after")
+    @classmethod
+    def _room_for_tables(cls, value: int | None) -> int | None:
+        if value is not None and (value % 512 or value < MIN_BLANK or value > MAX_BLANK):
+            raise ValueError(f"must be a multiple of 512 from {format_size(MIN_BLANK)} to {format_size(MAX_BLANK)}")
+        return value
+
+    @model_validator(mode="after")
+    def _one_size(self) -> Self:
+        if self.path and self.size is not None:
+            raise ValueError(f"size is that of a blank disk; {self.path} has its own")
+        return self
 
 
 class NumaNode(Model):

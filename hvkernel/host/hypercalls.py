@@ -144,12 +144,13 @@ class Hypercalls:
         :returns: the 64-bit result value, the fast output, and where in the registers it goes, in bytes: after the
             input, rounded up to pairs of 64-bit registers, and after the outputs of earlier repetitions.
         """
+        host = self._host
         code = control & 0xFFFF
         self.counts[code] = self.counts.get(code, 0) + 1
         call = self.table.get(code)
         if call is None:
             return self._refuse(vp, control, HvStatus.INVALID_HYPERCALL_CODE, "unknown call code")
-        if not self._host.identified and code not in _EARLY:
+        if not host.registers.guest_os_id and code not in _EARLY:
             return self._refuse(vp, control, HvStatus.ACCESS_DENIED, "the guest has not identified itself")
         if call.privilege is not None and not self._privileges >> call.privilege & 1:
             return self._refuse(vp, control, HvStatus.ACCESS_DENIED, f"{call.name} needs privilege {call.privilege}")
@@ -175,25 +176,25 @@ class Hypercalls:
             status, text = self._check_memory(input_gpa, input_size, output_gpa, output_size)
             if status:
                 return self._refuse(vp, control, status, f"{call.name}: {text}")
-            data = self._host.machine.memory.host.read(input_gpa, input_size) if input_size else b""
+            data = host.machine.memory.host.read(input_gpa, input_size) if input_size else b""
         if call.rep is None:
             assert call.simple is not None
-            status, output = call.simple(self._host, vp, data)
+            status, output = call.simple(host, vp, data)
             done = 0
             skip = 0
         else:
             last = reps if self.rep_limit is None else min(reps, start + self.rep_limit)
             size = call.element_size
             elements = [data[header + n * size : header + (n + 1) * size] for n in range(start, last)]
-            status, outputs = call.rep(self._host, vp, data[:header], elements)
+            status, outputs = call.rep(host, vp, data[:header], elements)
             done = start + len(outputs)
             output = b"".join(outputs)
             skip = start * call.output_element_size
         if output and block is None and (not status or call.rep is not None):
-            self._host.machine.memory.host.write(output_gpa + skip, output)
+            host.machine.memory.host.write(output_gpa + skip, output)
             output = b""
         if status:
-            self._host.record("refused", f"VP {vp}: {call.name}: {HvStatus(status).name}")
+            host.record("refused", f"VP {vp}: {call.name}: {HvStatus(status).name}")
         return status | done << 32, output, -(-input_size // 16) * 16 + skip
 
     @staticmethod

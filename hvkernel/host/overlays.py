@@ -26,12 +26,13 @@ _BLANK: Final = bytes(HV_HYP_PAGE_SIZE)
 class OverlayPage:
     """One page of the hypervisor that a register shows to the guest."""
 
-    __slots__ = ("_contents", "_host", "_key", "_overlay", "_via", "name", "readonly")
+    __slots__ = ("_contents", "_host", "_key", "_overlay", "_via", "general", "name", "readonly")
 
-    def __init__(self, host: Host, name: str, via: str, key: Hashable, *, readonly: bool) -> None:
+    def __init__(self, host: Host, name: str, via: str, key: Hashable, *, readonly: bool, general: bool) -> None:
         self._host = host
         self.name = name
         self.readonly = readonly
+        self.general = general
         self._via = via
         self._key = key
         self._contents = _BLANK
@@ -68,7 +69,9 @@ class OverlayPage:
         elif not memory.is_ram(page):
             self._host.record("tolerated", f"{self.name} placed at GPA {hvpfn << 12:#x}, where there is no RAM")
         if self._overlay is None:
-            self._overlay = memory.overlays.establish(page, self._contents, readonly=self.readonly, name=self.name)
+            self._overlay = memory.overlays.establish(
+                page, self._contents, readonly=self.readonly, name=self.name, general=self.general
+            )
         else:
             memory.ledger.revoke(self._via, self._key)
             self._overlay.move(page)
@@ -109,16 +112,12 @@ class Overlays:
         self.pages: list[OverlayPage] = []
         """In the order in which the partition made them."""
 
-    def new(self, name: str, via: str, key: Hashable, *, readonly: bool = False) -> OverlayPage:
+    def new(self, name: str, via: str, key: Hashable, *, readonly: bool = False, general: bool = False) -> OverlayPage:
         """Make a page that is not seen yet.
 
         :param via: kind of share in the ledger (``"simp"``), and ``key`` which one of that kind.
+        :param general: the guest's writes to a read-only page are #GP; else they fault as any protected page does.
         """
-        page = OverlayPage(self._host, name, via, key, readonly=readonly)
+        page = OverlayPage(self._host, name, via, key, readonly=readonly, general=general)
         self.pages.append(page)
         return page
-
-    def covering(self, gpa: int) -> str | None:
-        """Return the name of the overlay page that the guest sees at ``gpa``, if any."""
-        overlay = self._host.machine.memory.overlays.at(HvPfn(gpa >> 12))
-        return None if overlay is None else overlay.name

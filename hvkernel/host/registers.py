@@ -90,7 +90,9 @@ class Registers:
         self._host = host
         self.guest_os_id = 0
         self.hypercall = 0
-        self.hypercall_page = host.overlays.new("hypercall page", "hypercall page", 0, readonly=True)
+        # "Attempts to write to the hypercall page will result in a protection (#GP) exception" (TLFS, Establishing the
+        # Hypercall Interface). What a write to the reference TSC page does is *unspecified*: a page fault.
+        self.hypercall_page = host.overlays.new("hypercall page", "hypercall page", 0, readonly=True, general=True)
         self._assist = dict.fromkeys(host.vp_indices, 0)
         self.assist_pages = {
             vp: host.overlays.new(f"VP assist page of VP {vp}", "vp assist", vp) for vp in self._assist

@@ -10,7 +10,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import TYPE_CHECKING, Final
 
-from hvkernel.abi.tlfs_synic import HV_SYNIC_STIMER_COUNT, HvMessageType
+from hvkernel.abi.tlfs_synic import HV_SYNIC_FIRST_VALID_VECTOR, HV_SYNIC_STIMER_COUNT, HvMessageType
 from hvkernel.machine.clock import UNITS_PER_SECOND
 
 if TYPE_CHECKING:
@@ -195,7 +195,12 @@ class Timers:
         now = self.now
         if timer.config & _DIRECT:
             vector = timer.config >> _VECTOR_SHIFT & 0xFF
-            self._host.arch.interrupt(timer.vp, vector, False)
+            if vector < HV_SYNIC_FIRST_VALID_VECTOR:
+                # *unspecified*; no interrupt controller takes an interrupt of such a vector.
+                text = f"STIMER{timer.index} of VP {timer.vp}: direct mode with vector {vector}; nothing is interrupted"
+                self._host.record("undefined", text)
+            else:
+                self._host.arch.interrupt(timer.vp, vector, False)
         elif not self._send(timer, now):
             self._arm(timer, now + _RETRY)
             return

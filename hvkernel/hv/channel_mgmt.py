@@ -38,6 +38,7 @@ from hvkernel.hv import vmbus_drv
 from hvkernel.hv.channel_state import Event as ChannelEvent
 from hvkernel.hv.channel_state import State as ChannelState
 from hvkernel.hv.connection_state import Event, State
+from hvkernel.hv.hyperv_vmbus import as_int
 from hvkernel.hv.ring_buffer import HvRingBufferInfo
 from hvkernel.hv.vmbus_devs import VMBUS_DEVS, VMBUS_UNSUPPORTED_DEVS, device_type_of
 
@@ -189,7 +190,7 @@ def vmbus_add_channel_work(v: HvVmbus, channel: VmbusChannel) -> None:
         if vmbus_drv.vmbus_device_register(v, device) == 0:
             channel.probe_done = True
             return
-        v.pr.pr_err(f"unable to add child device object (relid {channel.offermsg.child_relid})")
+        v.pr.pr_err(f"unable to add child device object (relid {as_int(channel.offermsg.child_relid)})")
     with v.connection.chn_mutex():
         channel.probe_done = True  # a rescind may be waiting for it
         if primary is None:
@@ -280,8 +281,11 @@ def init_vp_index(v: HvVmbus, channel: VmbusChannel) -> None:
     Slow devices get the connect CPU. Performance channels go round the NUMA nodes, and in a node over the CPUs that no
     such channel targets yet; all CPUs count as housekeeping ones (no ``isolcpus=``).
     """
-    if v.vmbus_proto_version < VERSION_WIN8 or not hv_is_perf_channel(channel):
+    perf = hv_is_perf_channel(channel)
+    if v.vmbus_proto_version < VERSION_WIN8 or not perf:
         channel.target_cpu = VMBUS_CONNECT_CPU
+        if perf:
+            hv_set_allocated_cpu(v, VMBUS_CONNECT_CPU)
         return
     ncpu = v.cpus.num_online_cpus()
     nodes = v.cpus.nr_node_ids()
@@ -416,7 +420,7 @@ def vmbus_onoffer(v: HvVmbus, payload: bytes) -> None:
     connection = v.connection
     offer = parse_offer(payload)
     if not vmbus_is_valid_offer(v, offer):
-        v.pr.pr_err(f"Invalid offer {offer.child_relid} from the host supporting isolation")
+        v.pr.pr_err(f"Invalid offer {as_int(offer.child_relid)} from the host supporting isolation")
         connection.offer_in_progress -= 1
         return
     old = find_primary_channel_by_offer(v, offer)
@@ -428,7 +432,7 @@ def vmbus_onoffer(v: HvVmbus, payload: bytes) -> None:
                 v.kernel.printk.pr_warn(f"WARNING: vmbus_onoffer: {pUl(offer.if_instance)} offered while in use")
             old.offermsg.child_relid = offer.child_relid
             if offer != old.offermsg:
-                v.pr.pr_debug(f"vmbus offer changed: relid={offer.child_relid}")
+                v.pr.pr_debug(f"vmbus offer changed: relid={as_int(offer.child_relid)}")
                 vmbus_setup_channel_state(v, old, offer)
             vmbus_channel_map_relid(v, old)
             connection.nr_chan_fixup_on_resume -= 1

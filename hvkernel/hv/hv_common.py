@@ -170,7 +170,8 @@ class HvCommonObject:
     def hv_kmsg_dump(self, reason: int) -> None:
         """Give the host the end of the log, as much as fits into one page, through the crash registers.
 
-        Called by panic() after the panic notifiers, when the VMBus is unloaded already.
+        Called by panic() after the panic notifiers, when the VMBus is unloaded already. The page's last byte stays
+        free: the log is cut for a terminator that is never counted (kernel/printk/printk.c:kmsg_dump_get_buffer).
         """
         page = self._panic_page
         if page is None or reason != KMSG_DUMP_PANIC or not self.sysctl_record_panic_msg:
@@ -178,7 +179,7 @@ class HvCommonObject:
         text = b""
         for line in reversed(self.kernel.printk.log):
             one = f"{line.render()}\n".encode()
-            if len(text) + len(one) > HV_HYP_PAGE_SIZE:
+            if len(text) + len(one) > HV_HYP_PAGE_SIZE - 1:
                 break
             text = one + text
         if not text:

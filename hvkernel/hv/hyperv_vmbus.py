@@ -27,6 +27,11 @@ FIRST_GPADL_HANDLE: Final = 0xE1E10
 """Where the guest begins to count GPADL handles (drivers/hv/connection.c:vmbus_connection)."""
 
 
+def as_int(value: int) -> int:
+    """Return a u32 as printk's ``%d`` shows it; the kernel prints most message types and relids so."""
+    return (value ^ 0x8000_0000) - 0x8000_0000
+
+
 class ConnectionLost(RuntimeError):
     """A page of the connection was used while there is no connection: the kernel would follow a null pointer."""
 

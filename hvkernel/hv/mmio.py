@@ -17,6 +17,9 @@ SZ_128M: Final = 128 << 20
 SZ_4G: Final = 4 << 30
 MIN_FB_SIZE: Final = 0x800000
 IORESOURCE_MEM: Final = 0x200
+RESOURCE_32: Final = (1 << 32) - 1
+RESOURCE_64: Final = (1 << 64) - 1
+"""``resource_size_t`` without and with PHYS_ADDR_T_64BIT (include/linux/types.h)."""
 
 
 def pR(res: Resource | None) -> str:
@@ -47,10 +50,19 @@ def add_window(windows: list[Resource], start: int, end: int) -> None:
     windows.append(Resource(start, end, "hyperv mmio", IORESOURCE_MEM))
 
 
+def _short_addresses(v: HvVmbus) -> bool:
+    """Say whether ``phys_addr_t`` has 32 bits."""
+    return v.arch.bits == 32 and not v.kernel.config.y("X86_PAE")
+
+
 def vmbus_walk_resources(v: HvVmbus, device: AcpiDevice) -> None:
-    """Read one device's _CRS: address windows, and the interrupt where it is in the extended form."""
+    """Read one device's _CRS: address windows, and the interrupt where it is in the extended form.
+
+    A 32-bit kernel without PAE keeps 32 bits of an address: the window above 4 GiB folds into the space below.
+    """
+    mask = RESOURCE_32 if _short_addresses(v) else RESOURCE_64
     for window in device.crs:
-        add_window(v.hyperv_mmio, window.start, window.end)
+        add_window(v.hyperv_mmio, window.start & mask, window.end & mask)
     for gsi in device.crs_irqs:
         v.vmbus_interrupt = gsi
         v.vmbus_irq = v.kernel.irq.irq_create_mapping(gsi, percpu=True)
@@ -68,7 +80,8 @@ def vmbus_reserve_fb(v: HvVmbus) -> None:
         size = max(size & 0xFFFF_FFFF, MIN_FB_SIZE)
         low = v.hyperv_mmio[0].start
         if not low or low >> 32 or (start and start < low):
-            v.pr.pr_warn(f"Unexpected low mmio base 0x{low:016x}")
+            digits = 8 if _short_addresses(v) else 16
+            v.pr.pr_warn(f"Unexpected low mmio base 0x{low:0{digits}x}")
         else:
             start = start or low
             size = min((SZ_4G - start) // 2, SZ_128M)

@@ -129,6 +129,10 @@ class ReciprocalValue:
     sh2: int
 
 
+_NO_RECIPROCAL: Final = ReciprocalValue(0, 0, 0)
+"""That of a ring which is not set up."""
+
+
 def reciprocal_value(d: int) -> ReciprocalValue:
     """Multiplier and shifts that divide a u32 by *d*. Source: lib/math/reciprocal_div.c reciprocal_value."""
     bits = (d - 1).bit_length()
@@ -229,7 +233,7 @@ class HvRingBufferInfo:
         self.ring_buffer: Vmap | None = None
         self.bulk: BulkRing | None = None
         self.ring_size = 0
-        self.ring_size_div10_reciprocal = ReciprocalValue(0, 0, 0)
+        self.ring_size_div10_reciprocal = _NO_RECIPROCAL
         self.ring_lock: Spinlock | None = None
         self.ring_datasize = 0
         self.data_offset = 0

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from hvkernel.api.guest.hyperv import HvDevice, pUl
+from hvkernel.hv.hyperv_vmbus import as_int
 from hvkernel.hv.ring_buffer import HvRingBufferDebugInfo
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def _ring(v: HvVmbus, which: str, field: str) -> Callable[[Any], str | int]:
 def device_attributes(v: HvVmbus) -> Mapping[str, Callable[[Any], str | int]]:
     """Return file name to show function; a negative number is the errno that reading gives."""
     show: dict[str, Callable[[Any], str | int]] = {
-        "id": lambda dev: f"{dev.channel.offermsg.child_relid}\n",
+        "id": lambda dev: f"{as_int(dev.channel.offermsg.child_relid)}\n",
         "state": lambda dev: f"{int(dev.channel.state)}\n",
         "monitor_id": lambda dev: f"{dev.channel.offermsg.monitorid}\n",
         "class_id": lambda dev: f"{{{pUl(dev.channel.offermsg.if_type)}}}\n",

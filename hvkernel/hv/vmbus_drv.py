@@ -25,7 +25,7 @@ from hvkernel.hv import connection as connection_c
 from hvkernel.hv import hv as hv_c
 from hvkernel.hv.channel_state import State as ChannelState
 from hvkernel.hv.errno import EINVAL, EIO, ENODEV
-from hvkernel.hv.hyperv_vmbus import OnmessageWork
+from hvkernel.hv.hyperv_vmbus import OnmessageWork, as_int
 
 if TYPE_CHECKING:
     from hvkernel.api.guest.device import AcpiDevice
@@ -215,7 +215,7 @@ def _dispatch(v: HvVmbus, copy: bytes, payload_size: int) -> bool:
     """Return False when the slot must stay as it is (never: the model's small allocations do not fail)."""
     msgtype = int.from_bytes(copy[16:20], "little")
     if msgtype >= CHANNELMSG_COUNT:
-        v.warn_once("msgtype", f"unknown msgtype={msgtype}")
+        v.warn_once("msgtype", f"unknown msgtype={as_int(msgtype)}")
         return True
     if payload_size > HV_MESSAGE_PAYLOAD_BYTE_COUNT:
         v.warn_once("payload_size", f"payload size is too large ({payload_size})")
@@ -278,11 +278,12 @@ def vmbus_isr(v: HvVmbus) -> None:
     assert hv_cpu.synic_event_page is not None
     assert hv_cpu.synic_message_page is not None
     event = hv_cpu.synic_event_page.gpa + VMBUS_MESSAGE_SINT * EVENT_FLAGS_BYTES
-    if v.vmbus_proto_version >= VERSION_WIN8 or v.connection.int_page is None:
+    page = v.connection.int_page
+    if v.vmbus_proto_version >= VERSION_WIN8 or page is None or not v.kernel.release.has("vmbus_win7"):
         vmbus_chan_sched(v, event, EVENT_FLAGS_BYTES)
     elif v.memory.sync_test_and_clear_bit(event, 0):
         # Before Windows 8 flag 0 says that the interrupt page has bits (vmbus_isr of 5.15).
-        vmbus_chan_sched(v, v.connection.int_page.gpa, MAX_NUM_CHANNELS_SUPPORTED // 8)
+        vmbus_chan_sched(v, page.gpa, MAX_NUM_CHANNELS_SUPPORTED // 8)
     slot = hv_cpu.synic_message_page.gpa + VMBUS_MESSAGE_SINT * HV_MESSAGE_SIZE
     message_type = v.memory.load32(slot)
     if message_type == HVMSG_NONE:

@@ -6,7 +6,6 @@ those of the machine it runs on.
 
 from __future__ import annotations
 
-from enum import IntEnum
 from typing import Final
 
 EPERM: Final = 1
@@ -41,47 +40,3 @@ ETIMEDOUT: Final = 110
 ECANCELED: Final = 125
 EPROBE_DEFER: Final = 517
 """include/linux/errno.h; never leaves the kernel."""
-
-
-class Errno(IntEnum):
-    """Names for messages."""
-
-    EPERM = EPERM
-    ENOENT = ENOENT
-    EINTR = EINTR
-    EIO = EIO
-    ENXIO = ENXIO
-    E2BIG = E2BIG
-    EAGAIN = EAGAIN
-    ENOMEM = ENOMEM
-    EACCES = EACCES
-    EFAULT = EFAULT
-    EBUSY = EBUSY
-    EEXIST = EEXIST
-    ENODEV = ENODEV
-    EINVAL = EINVAL
-    EFBIG = EFBIG
-    ENOSPC = ENOSPC
-    EROFS = EROFS
-    ERANGE = ERANGE
-    EDEADLK = EDEADLK
-    ENOSYS = ENOSYS
-    ENODATA = ENODATA
-    ETIME = ETIME
-    EPROTO = EPROTO
-    EBADMSG = EBADMSG
-    EOVERFLOW = EOVERFLOW
-    EOPNOTSUPP = EOPNOTSUPP
-    EADDRINUSE = EADDRINUSE
-    ENOBUFS = ENOBUFS
-    ETIMEDOUT = ETIMEDOUT
-    ECANCELED = ECANCELED
-    EPROBE_DEFER = EPROBE_DEFER
-
-
-def errname(error: int) -> str:
-    """``-ENODEV`` for -19; the plain number when it has no name here."""
-    try:
-        return f"-{Errno(-error).name}"
-    except ValueError:
-        return str(error)

@@ -7,15 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
-from typing import Any, Protocol
+from typing import Any
 
 from hvkernel.api.guest.kernel import KernelObject
 from hvkernel.linux.errno import EAGAIN, EBUSY, ENOENT
 from hvkernel.linux.symbols import Symbols
-
-
-class _Build(Protocol):
-    def value(self, name: str, /) -> str: ...
 
 
 class Module:

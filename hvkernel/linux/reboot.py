@@ -111,7 +111,7 @@ class Reboot:
         if isinstance(fault, PageFault):
             text = f"BUG: unable to handle page fault for address: {fault.gpa:016x}"
         elif isinstance(fault, GeneralProtectionFault):
-            text = f"general protection fault, maybe for address {getattr(fault, 'register', 0):#x}"
+            text = f"general protection fault, maybe for address {getattr(fault, 'gpa', fault.register):#x}"
         elif isinstance(fault, UndefinedOpcode):
             text = "invalid opcode: 0000"
         else:
@@ -169,9 +169,6 @@ class Reboot:
 
     def kernel_restart(self) -> None:
         self._end(SYS_RESTART, "restart", "reboot: Restarting system")
-
-    def kernel_halt(self) -> None:
-        self._end(SYS_HALT, "halt", "reboot: System halted")
 
     def emergency_restart(self) -> None:
         """Restart without asking anybody."""

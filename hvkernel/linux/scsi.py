@@ -453,11 +453,6 @@ class Scsi:
             self._kernel.sched.wake_up_all(idle)
         self._kernel.sched.complete(cmd.waiter)
 
-    def age(self, cmd: ScsiCmnd) -> int:
-        """Seconds since it was sent."""
-        timers = self._kernel.timers
-        return (timers.jiffies - self._issued.get(cmd, timers.jiffies)) // timers.HZ
-
     # timeouts --------------------------------------------------------------------------------------------------
 
     def _arm(self, host: ScsiHost, cmd: ScsiCmnd) -> None:

@@ -59,6 +59,8 @@ def register(kernel: Kernel) -> None:
                     generic.add(sdev)
         return 0
 
+    # drivers/scsi/Kconfig: CHR_DEV_SG depends on SCSI. The modelled graph has it not, so it comes as the file says.
+    sg = min("CHR_DEV_SG", "SCSI", key=lambda name: "nmy".find(kernel.config.value(name)))
     for obj in (
         KernelObject(
             "scsi_mod", "SCSI", "drivers/scsi/scsi_mod.o", lambda k: k.scsi.init_scsi(), level="subsys", link=link,
@@ -72,7 +74,7 @@ def register(kernel: Kernel) -> None:
             "sr_mod", "BLK_DEV_SR", "drivers/scsi/sr_mod.o", init_sr, imports=needs, function="init_sr",
             aliases=("scsi:t-0x04*", "scsi:t-0x05*"),
         ),
-        KernelObject("sg", "CHR_DEV_SG", "drivers/scsi/sg.o", init_sg, imports=needs, function="init_sg"),
+        KernelObject("sg", sg, "drivers/scsi/sg.o", init_sg, imports=needs, function="init_sg"),
     ):  # fmt: skip
         kernel.register_object(obj)
 

@@ -379,6 +379,9 @@ _PRINTABLE: Final = bytes(n if 0x20 <= n <= 0x7E else 0x20 for n in range(256))
 def _sanitize(data: bytes) -> bytes:
     """scsi_sanitize_inquiry_string() on vendor, model and revision: printable, blank after a NUL."""
     data = data.ljust(36, b"\0")
+    strings = data[8:36]
+    if 0 not in strings:
+        return data[:8] + strings.translate(_PRINTABLE) + data[36:]
     parts = [data[:8]]
     for start, end in ((8, 16), (16, 32), (32, 36)):
         text = data[start:end].split(b"\0", 1)[0].translate(_PRINTABLE)

@@ -125,7 +125,8 @@ class Softirq:
         if t.scheduled:
             return
         t.scheduled = True
-        cpu: Cpu = self._kernel.cpus.this_cpu()
+        vp = self._machine.current_vp
+        cpu: Cpu = vp.guest if vp is not None else self._kernel.cpus.this_cpu()
         cpu.tasklets.append(t)
         cpu.softirq_pending |= self._tasklet_bit
         if not cpu.preempt_count & INTERRUPT_MASK:

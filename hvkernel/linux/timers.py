@@ -77,9 +77,6 @@ class Timers:
     def usecs_to_jiffies(self, usecs: int) -> int:
         return -(-usecs * self._hz // 1_000_000)
 
-    def jiffies_to_msecs(self, jiffies: int) -> int:
-        return jiffies * 1000 // self._hz
-
     # timers ----------------------------------------------------------------------------------------------------
 
     def mod_timer(self, timer: TimerList, expires: int) -> int:

@@ -25,6 +25,7 @@ from hvkernel.machine.faults import (
     MachineError,
     MachineStuck,
     PageFault,
+    ProtectionFault,
     TaskExit,
     UndefinedOpcode,
 )
@@ -68,6 +69,7 @@ __all__ = [
     "PageFault",
     "Pfn",
     "Policy",
+    "ProtectionFault",
     "RingMapping",
     "Side",
     "Stats",

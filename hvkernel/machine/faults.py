@@ -41,6 +41,22 @@ class GeneralProtectionFault(Fault):
         self.why = why
 
 
+class ProtectionFault(GeneralProtectionFault):
+    """A guest's write to a page that answers writes with #GP: the hypercall page.
+
+    Source: TLFS, "Establishing the Hypercall Interface". ``register`` is -1: none was accessed.
+
+    :param gpa: byte address of the first byte that is refused.
+    :param why: short reason, without the address.
+    """
+
+    def __init__(self, gpa: int, why: str) -> None:
+        Fault.__init__(self, f"general protection fault on guest write to gpa {gpa:#x}: {why}")
+        self.register = -1
+        self.gpa = gpa
+        self.why = why
+
+
 class UndefinedOpcode(Fault):
     """An instruction that this processor, or this hypervisor, does not have.
 

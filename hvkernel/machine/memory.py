@@ -16,7 +16,7 @@ from typing import Final
 
 from hvkernel.machine.accessor import Accessor, Side
 from hvkernel.machine.addresses import HV_HYP_PAGE_MASK, HV_HYP_PAGE_SHIFT, HV_HYP_PAGE_SIZE, HvPfn
-from hvkernel.machine.faults import MachineError, PageFault
+from hvkernel.machine.faults import MachineError, PageFault, ProtectionFault
 from hvkernel.machine.ledger import Ledger
 from hvkernel.machine.overlay import Overlays
 from hvkernel.machine.ringmap import Libc, RingMapping
@@ -314,7 +314,11 @@ class Memory:
             bits = flags[page]
             if bits & deny:
                 at = max(gpa, page << HV_HYP_PAGE_SHIFT)
-                raise PageFault(at, write, self._why(HvPfn(page), bits & deny, write), side)
+                why = self._why(HvPfn(page), bits & deny, write)
+                overlay = self.overlays.at(HvPfn(page)) if bits & deny == _OVERLAY_RO else None
+                if overlay is not None and overlay.general:
+                    raise ProtectionFault(at, why)
+                raise PageFault(at, write, why, side)
             if bits & _DEAD and dead < 0:
                 dead = page
         if dead >= 0 and self._report is not None:

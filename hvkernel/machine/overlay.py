@@ -34,15 +34,17 @@ class Overlay:
     overlay lies on top, and are not subject to `readonly`, which binds the guest.
     """
 
-    __slots__ = ("_owner", "_under", "hvpfn", "name", "readonly")
+    __slots__ = ("_owner", "_under", "general", "hvpfn", "name", "readonly")
 
-    def __init__(self, owner: Overlays, hvpfn: HvPfn, readonly: bool, name: str) -> None:
+    def __init__(self, owner: Overlays, hvpfn: HvPfn, readonly: bool, name: str, general: bool) -> None:
         self._owner = owner
         self._under = b""
         self.hvpfn: HvPfn | None = hvpfn
         """The page it lies on, None after :meth:`revoke`."""
         self.readonly = readonly
         self.name = name
+        self.general = general
+        """A guest's write to a read-only page is a general protection fault instead of a page fault."""
 
     @property
     def gpa(self) -> int:
@@ -103,19 +105,20 @@ class Overlays:
         self._memory = memory
         self._stacks: dict[int, list[Overlay]] = {}
 
-    def establish(self, hvpfn: HvPfn, contents: bytes, *, readonly: bool, name: str) -> Overlay:
+    def establish(self, hvpfn: HvPfn, contents: bytes, *, readonly: bool, name: str, general: bool = False) -> Overlay:
         """Hide page `hvpfn` behind `contents`.
 
         The page need not be RAM: an overlay on a hole of the memory map gives the guest a page there.
 
         :param contents: exactly 4096 bytes.
         :param readonly: a guest write raises PageFault.
+        :param general: it raises ProtectionFault instead.
         :param name: for messages, "hypercall page", "simp of vp 3".
         :raises OverlayError: contents of another size, or a page outside the address space.
         """
         if len(contents) != HV_HYP_PAGE_SIZE:
             raise OverlayError(f"overlay {name!r}: contents of {len(contents)} bytes, {HV_HYP_PAGE_SIZE} are needed")
-        overlay = Overlay(self, hvpfn, readonly, name)
+        overlay = Overlay(self, hvpfn, readonly, name, general)
         self._put(overlay, hvpfn, bytes(contents))
         return overlay
 

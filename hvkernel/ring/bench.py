@@ -75,21 +75,11 @@ def _case(payload: int, batch: int, loop: str, budget_ms: float, repeats: int) -
     round_trips = kernels.entry_point(kernels.round_trips)
     copy_batches = kernels.entry_point(kernels.copy_batches)
     with RingWriter.attach(buffer) as writer, RingReader.attach(buffer) as reader:
+        writer.write_batch(source, lengths, batch, 0)  # both ends hold the buffers from here on
+        reader.read_batch(target, lengths_out, trans_ids, batch)
 
         def ring_jit(rounds: int) -> None:
-            moved = round_trips(
-                writer._state,
-                reader._state,
-                int(pin.ctypes.data),
-                pin.nbytes,
-                int(lengths.ctypes.data),
-                batch,
-                int(target.ctypes.data),
-                target.nbytes,
-                int(lengths_out.ctypes.data),
-                int(trans_ids.ctypes.data),
-                rounds,
-            )
+            moved = round_trips(writer._state, reader._state, batch, rounds)
             if moved != rounds * batch:
                 raise RuntimeError(f"ring bench: {moved} of {rounds * batch} packets of {payload} bytes moved")
 

@@ -24,6 +24,8 @@ VM_PKT_DATA_INBAND: Final = 6
 _INDICES: Final = struct.Struct("<II")
 _U64: Final = struct.Struct("<Q")
 _U32: Final = struct.Struct("<I")
+_NOTHING: Final[Any] = object()
+"""The owner of what is not held: no caller can pass it, so the comparison with it is the only check of a batch."""
 
 
 def _check_size(nbytes: int) -> int:
@@ -95,13 +97,12 @@ def unpack(target: Any, lengths: Sequence[int] | NDArray[np.uint32], count: int)
 class _Held:
     """One caller's buffer: the object, an export that pins its memory, its address and size."""
 
-    __slots__ = ("address", "nbytes", "owner", "pin")
+    __slots__ = ("address", "items", "nbytes", "owner", "pin")
 
     def __init__(self) -> None:
-        self.owner: Any = None
+        self.owner: Any = _NOTHING
         self.pin: Any = None
-        self.address = 0
-        self.nbytes = 0
+        self.address = self.nbytes = self.items = 0
 
     def take(self, name: str, owner: Any, itemsize: int, writable: bool) -> None:
         import numpy as np
@@ -117,11 +118,13 @@ class _Held:
         address = 0 if pin is None else int(pin.ctypes.data)
         if itemsize > 1 and address % itemsize:
             raise ValueError(f"{name}: address {address:#x} is not aligned to {itemsize} bytes")
-        self.owner, self.pin, self.address, self.nbytes = owner, pin, address, view.nbytes
+        self.owner = _NOTHING if pin is None else owner  # an empty buffer is not pinned: look again next time
+        self.pin, self.address, self.nbytes, self.items = pin, address, view.nbytes, view.nbytes // itemsize
 
     def drop(self) -> None:
-        self.owner = self.pin = None
-        self.address = self.nbytes = 0
+        self.owner = _NOTHING
+        self.pin = None
+        self.address = self.nbytes = self.items = 0
 
 
 class RingEnd:
@@ -164,6 +167,14 @@ class RingEnd:
 
     def _get(self, offset: int) -> int:
         return int(self._private[offset >> 3])
+
+    def _tell(self) -> None:
+        """Tell the kernels where the held buffers are."""
+        kernels = self._kernels
+        self._put(kernels.ST_BYTES, self._held.address)
+        self._put(kernels.ST_CAPACITY, self._held.nbytes)
+        self._put(kernels.ST_LENGTHS, self._lens.address)
+        self._put(kernels.ST_TRANS_IDS, self._tids.address)
 
     def _open(self) -> memoryview:
         if self._control is None:
@@ -250,29 +261,37 @@ class RingWriter(RingEnd):
         :param kind: descriptor type (u16). :param flags: descriptor flags (u16), 1 asks for a completion.
         :raises ValueError: what is wrong, and the limit; nothing was written.
         """
-        self._open()
-        held, lengths = self._held, self._lens
-        if src is not held.owner or held.pin is None:
-            held.take("src", src, 1, writable=False)
-        if lens is not lengths.owner:
-            lengths.take("lens", lens, 4, writable=False)
-        if n < 0 or 4 * n > lengths.nbytes:
-            raise ValueError(f"n: {n} is not in 0..{lengths.nbytes >> 2}, the items of lens")
-        if not 0 <= tid0 < 1 << 64:
-            raise ValueError(f"tid0: {tid0} does not fit 64 bits")
-        if not 0 <= kind < 1 << 16:
-            raise ValueError(f"kind: {kind} does not fit 16 bits")
-        if not 0 <= flags < 1 << 16:
-            raise ValueError(f"flags: {flags} does not fit 16 bits")
-        head = kind | flags << 48
-        if flags > 0x7FFF:
-            head -= 1 << 64
+        lengths = self._lens
+        if src is not self._held.owner or lens is not lengths.owner:
+            self._hold(src, lens)
+        if not 0 <= n <= lengths.items:
+            raise ValueError(f"n: {n} is not in 0..{lengths.items}, the items of lens")
         if tid0 >> 63:
+            if tid0 < 0 or tid0 >> 64:
+                raise ValueError(f"tid0: {tid0} does not fit 64 bits")
             tid0 -= 1 << 64
-        done = self._entry(self._state, held.address, held.nbytes, lengths.address, n, tid0, head)
+        if kind >> 16:
+            raise ValueError(f"kind: {kind} does not fit 16 bits")
+        if flags:
+            if flags >> 16:
+                raise ValueError(f"flags: {flags} does not fit 16 bits")
+            kind |= flags << 48
+            if flags > 0x7FFF:
+                kind -= 1 << 64
+        done = self._entry(self._state, n, tid0, kind)
         if done < 0:
             raise self._error(done)
         return done
+
+    def _hold(self, src: Any, lens: Any) -> None:
+        self._open()
+        try:
+            if src is not self._held.owner:
+                self._held.take("src", src, 1, writable=False)
+            if lens is not self._lens.owner:
+                self._lens.take("lens", lens, 4, writable=False)
+        finally:  # what was taken before an error has let go of the memory that the kernels know
+            self._tell()
 
     def _error(self, code: int) -> ValueError:
         kernels = self._kernels
@@ -327,27 +346,34 @@ class RingReader(RingEnd):
             items.
         :raises ValueError: what is wrong, and the limit. A *dst* too small for the first packet leaves it in the ring.
         """
-        control = self._open()
-        held, lengths, trans_ids = self._held, self._lens, self._tids
-        if dst is not held.owner or held.pin is None:
-            held.take("dst", dst, 1, writable=True)
-        if lens is not lengths.owner:
-            lengths.take("lens", lens, 4, writable=True)
-        if tids is not trans_ids.owner:
-            trans_ids.take("tids", tids, 8, writable=True)
-        if maxn < 0 or 4 * maxn > lengths.nbytes or 8 * maxn > trans_ids.nbytes:
-            limit = min(lengths.nbytes >> 2, trans_ids.nbytes >> 3)
+        lengths, trans_ids = self._lens, self._tids
+        if dst is not self._held.owner or lens is not lengths.owner or tids is not trans_ids.owner:
+            self._hold(dst, lens, tids)
+        if not 0 <= maxn <= lengths.items or maxn > trans_ids.items:
+            limit = min(lengths.items, trans_ids.items)
             raise ValueError(f"maxn: {maxn} is not in 0..{limit}, the items of lens and tids")
-        done = self._entry(self._state, held.address, held.nbytes, lengths.address, trans_ids.address, maxn)
+        done = self._entry(self._state, maxn)
         if done < 0:
             if done == self._kernels.E_DST_TOO_SMALL:
                 at = PAGE + self._get(self._kernels.ST_PRIV)
-                claimed = (_U64.unpack_from(control, at)[0] >> 32 & 0xFFFF) << 3
+                claimed = (_U64.unpack_from(self._open(), at)[0] >> 32 & 0xFFFF) << 3
                 raise ValueError(
-                    f"dst: {held.nbytes} bytes cannot hold the next packet ({claimed} bytes with descriptor)"
+                    f"dst: {self._held.nbytes} bytes cannot hold the next packet ({claimed} bytes with descriptor)"
                 )
             raise self._corrupt(done)
         return done
+
+    def _hold(self, dst: Any, lens: Any, tids: Any) -> None:
+        self._open()
+        try:
+            if dst is not self._held.owner:
+                self._held.take("dst", dst, 1, writable=True)
+            if lens is not self._lens.owner:
+                self._lens.take("lens", lens, 4, writable=True)
+            if tids is not self._tids.owner:
+                self._tids.take("tids", tids, 8, writable=True)
+        finally:  # what was taken before an error has let go of the memory that the kernels know
+            self._tell()
 
     def begin_read(self) -> None:
         """Ask the writer not to signal (interrupt_mask 1)."""

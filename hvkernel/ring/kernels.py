@@ -7,7 +7,8 @@ one); nothing here checks bounds of a caller's buffer or keeps it alive:
 :mod:`hvkernel.ring.ends` does. Intrinsics and kernels stay in one file on purpose, because numba's on-disk cache
 knows a function only by the time stamp of the file that defines it.
 
-State of an end: 16 words of 64 bits, see the ``ST_`` offsets. The control page's offsets are those of ``struct
+State of an end: 16 words of 64 bits, see the ``ST_`` offsets; the addresses of the caller's buffers are among them,
+because every argument of a call from Python costs time. The control page's offsets are those of ``struct
 hv_ring_buffer`` (include/linux/hyperv.h, Linux 6.1.192); the order of loads, stores and barriers is that of
 drivers/hv/ring_buffer.c, with one publication and one full barrier for a whole batch. The publication is a release
 store and a sequentially consistent fence: a sequentially consistent *store* alone would not order the loads behind it
@@ -28,6 +29,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic as _typed_intrinsic
 
 intrinsic: Any = _typed_intrinsic
+literal_intrinsic: Any = _typed_intrinsic(prefer_literal=True)
 njit: Any = numba.njit
 raw_memcpy: Any = cgutils.raw_memcpy
 
@@ -39,6 +41,10 @@ ST_SIGNALS: Final = 32
 ST_FULL_TOTAL: Final = 40
 ST_FULL_FIRST: Final = 48
 ST_FULL_FLAG: Final = 56
+ST_BYTES: Final = 64
+ST_CAPACITY: Final = 72
+ST_LENGTHS: Final = 80
+ST_TRANS_IDS: Final = 88
 ST_WORDS: Final = 16
 
 WRITE_INDEX: Final = 0
@@ -47,6 +53,9 @@ INTERRUPT_MASK: Final = 8
 PENDING_SEND_SZ: Final = 12
 FEATURE_BITS: Final = 64
 DATA: Final = 4096
+
+SMALLEST_MOVE: Final = 8
+"""Payload bytes from which on the batch loops copy themselves; fewer go through memcpy."""
 
 MAX_PACKET: Final = 0xFFFF << 3
 """Largest packet: len8 is a u16."""
@@ -153,6 +162,57 @@ def memcpy(typingctx: Any, target: Any, source: Any, length: Any) -> Any:
     return types.void(types.int64, types.int64, types.int64), codegen
 
 
+@intrinsic
+def item32(typingctx: Any, address: Any, index: Any) -> Any:
+    """An item of an array of u32; unlike ``get32(address + 4 * index)`` LLVM can make a vector loop of it."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        place = builder.gep(_pointer(builder, args[0], 32), [args[1]])
+        return builder.zext(builder.load(place, align=4), ir.IntType(64))
+
+    return types.int64(types.int64, types.int64), codegen
+
+
+@literal_intrinsic
+def move_ends(typingctx: Any, target: Any, source: Any, length: Any, size: Any) -> Any:
+    """Copy the first and the last *size* (a literal) bytes; both are loaded before either is stored."""
+    width = size.literal_value
+    piece = ir.VectorType(ir.IntType(8), width).as_pointer()
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        last = builder.sub(args[2], ir.Constant(args[2].type, width))
+        places = (args[:2], (builder.add(args[0], last), builder.add(args[1], last)))
+        values = [builder.load(builder.inttoptr(place[1], piece), align=1) for place in places]
+        for place, value in zip(places, values, strict=True):
+            builder.store(value, builder.inttoptr(place[0], piece), align=1)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64, size), codegen
+
+
+@njit(nogil=True, error_model="numpy", forceinline=True)
+def move(target: int, source: int, length: int) -> None:
+    """Copy 8 bytes or more without a call; the last 256 in pieces from both ends that may overlap in the middle."""
+    if length <= 16:
+        move_ends(target, source, length, 8)
+    elif length <= 32:
+        move_ends(target, source, length, 16)
+    elif length <= 64:
+        move_ends(target, source, length, 32)
+    else:
+        while length > 256:
+            move_ends(target, source, 64, 32)
+            move_ends(target + 64, source + 64, 64, 32)
+            target += 128
+            source += 128
+            length -= 128
+        move_ends(target, source, length, 32)
+        move_ends(target + 32, source + 32, length - 64, 32)
+        if length > 128:
+            move_ends(target + 64, source + 64, length - 128, 32)
+            move_ends(target + 96, source + 96, length - 192, 32)
+
+
 def _compiled(signature: Any) -> Any:
     """njit with the on-disk cache; without it where no cache directory can be written."""
 
@@ -169,97 +229,108 @@ def _compiled(signature: Any) -> Any:
 _i64: Final = types.int64
 
 
-@_compiled(_i64(_i64, _i64, _i64, _i64, _i64, _i64, _i64))
-def write_batch(state: int, source: int, capacity: int, lengths: int, count: int, trans_id: int, head: int) -> int:
+@_compiled(_i64(_i64, _i64, _i64, _i64))
+def write_batch(state: int, count: int, trans_id: int, head: int) -> int:
     """Write packets until *count* are in or the ring is full; publish and decide on the signal once.
+
+    The payloads are the ST_CAPACITY bytes at ST_BYTES, their lengths the u32 at ST_LENGTHS.
 
     :param head: descriptor type in bits 15:0 and flags in bits 63:48.
     :return: packets written, or an ``E_`` value (nothing written then).
     """
     base = get64(state + ST_BASE)
     dsize = get64(state + ST_DSIZE)
+    source = get64(state + ST_BYTES)
+    capacity = get64(state + ST_CAPACITY)
+    lengths = get64(state + ST_LENGTHS)
     data = base + DATA
     write = load32_relaxed(base + WRITE_INDEX)
     if write >= dsize or write & 7:
         return E_WRITE_INDEX
     used = 0
+    biggest = 0
     for i in range(count):
-        length = get32(lengths + 4 * i)
-        packet = ((length + 7) & ~7) + 24
-        if packet >= dsize or packet - 8 > MAX_PACKET:
-            return E_PACKET_TOO_BIG - 8 * i
-        if used + length > capacity:
-            return E_SRC_TOO_SMALL - 8 * i
-        used += packet - 24
+        padded = (item32(lengths, i) + 7) & -8
+        used += padded
+        biggest = max(biggest, padded)
+    if used > capacity or biggest + 24 >= dsize or biggest + 16 > MAX_PACKET:
+        used = 0
+        for i in range(count):
+            length = item32(lengths, i)
+            total = ((length + 7) & -8) + 24
+            if total >= dsize or total - 8 > MAX_PACKET:
+                return E_PACKET_TOO_BIG - 8 * i
+            if used + length > capacity:
+                return E_SRC_TOO_SMALL - 8 * i
+            used += total - 24
     read = load32_acquire(base + READ_INDEX)
     if read >= dsize:
         return E_READ_INDEX
-    if write >= read:
-        free = dsize - (write - read)
-    else:
-        free = read - write
+    head += (2 << 16) | (16 << 29)
     first = write
     done = 0
+    full = 0
     while done < count:
-        length = get32(lengths + 4 * done)
-        padded = (length + 7) & ~7
+        stop = read if read > write else dsize
+        while done < count:
+            length = item32(lengths, done)
+            padded = (length + 7) & -8
+            following = write + padded + 24
+            if length < SMALLEST_MOVE or following >= stop:
+                break
+            at = data + write
+            put64(at, head + (padded << 29))
+            put64(at + 8, trans_id + done)
+            put64(at + 8 + padded, 0)
+            move(at + 16, source, length)
+            put64(at + 16 + padded, write << 32)
+            write = following
+            source += padded
+            done += 1
+        if done == count:
+            break
+        length = item32(lengths, done)
+        padded = (length + 7) & -8
         total = padded + 24
-        if free <= total:
+        if (dsize - write + read if write >= read else read - write) <= total:
             read = load32_acquire(base + READ_INDEX)
             if read >= dsize:
                 break
-            if write >= read:
-                free = dsize - (write - read)
-            else:
-                free = read - write
-            if free <= total:
-                put64(state + ST_FULL_TOTAL, get64(state + ST_FULL_TOTAL) + 1)
-                if get64(state + ST_FULL_FLAG) == 0:
-                    put64(state + ST_FULL_FIRST, get64(state + ST_FULL_FIRST) + 1)
-                    put64(state + ST_FULL_FLAG, 1)
+            if (dsize - write + read if write >= read else read - write) <= total:
+                full = 1
                 break
-        put64(state + ST_FULL_FLAG, 0)
-        at = data + write
-        put64(at, head | (2 << 16) | ((padded + 16) << 29))
-        if write + total <= dsize:
-            put64(at + 8, trans_id + done)
-            if length & 7:
-                put64(at + 8 + padded, 0)
-            memcpy(at + 16, source, length)
-            put64(at + 16 + padded, write << 32)
-            following = write + total
-            if following == dsize:
-                following = 0
+        put64(data + write, head + (padded << 29))
+        following = write + total
+        if following >= dsize:
+            following -= dsize
+        place = write + 8
+        if place == dsize:
+            place = 0
+        put64(data + place, trans_id + done)
+        place += 8
+        if place == dsize:
+            place = 0
+        last = place + padded
+        if last >= dsize:
+            last -= dsize
+        put64(data + last, write << 32)
+        if length & 7:
+            put64(data + (last if last else dsize) - 8, 0)
+        head_part = dsize - place
+        if head_part >= length:
+            memcpy(data + place, source, length)
         else:
-            place = write + 8
-            if place == dsize:
-                place = 0
-            put64(data + place, trans_id + done)
-            place += 8
-            if place == dsize:
-                place = 0
-            if length & 7:
-                last = place + padded - 8
-                if last >= dsize:
-                    last -= dsize
-                put64(data + last, 0)
-            head_part = dsize - place
-            if head_part >= length:
-                memcpy(data + place, source, length)
-            else:
-                memcpy(data + place, source, head_part)
-                memcpy(data, source + head_part, length - head_part)
-            place += padded
-            if place >= dsize:
-                place -= dsize
-            put64(data + place, write << 32)
-            following = place + 8
-            if following == dsize:
-                following = 0
+            memcpy(data + place, source, head_part)
+            memcpy(data, source + head_part, length - head_part)
         write = following
-        free -= total
         source += padded
         done += 1
+    if full:
+        put64(state + ST_FULL_TOTAL, get64(state + ST_FULL_TOTAL) + 1)
+        if done > 0 or get64(state + ST_FULL_FLAG) == 0:
+            put64(state + ST_FULL_FIRST, get64(state + ST_FULL_FIRST) + 1)
+    if done > 0 or full:
+        put64(state + ST_FULL_FLAG, full)
     if done > 0:
         store32_release(base + WRITE_INDEX, write)
         fence_seq_cst()
@@ -268,11 +339,13 @@ def write_batch(state: int, source: int, capacity: int, lengths: int, count: int
     return done
 
 
-@_compiled(_i64(_i64, _i64, _i64, _i64, _i64, _i64))
-def read_batch(state: int, target: int, capacity: int, lengths: int, trans_ids: int, count: int) -> int:
+@_compiled(_i64(_i64, _i64))
+def read_batch(state: int, count: int) -> int:
     """Copy out up to *count* packets' payloads at 8-aligned places; give their space back once.
 
-    The descriptor is read once, as one 64 bit load, and its length and offset are clamped like hv_pkt_iter_first does.
+    The ST_CAPACITY bytes at ST_BYTES receive the payloads, ST_LENGTHS (u32) and ST_TRANS_IDS (u64) the rest.
+    A descriptor is judged and used as one 64 bit load gave it (the first loop drops what it leaves to the second), and
+    its length and offset are clamped like hv_pkt_iter_first does.
     The private read index is the reader's own: the writer cannot move it.
 
     :return: packets read, or an ``E_`` value.
@@ -280,6 +353,10 @@ def read_batch(state: int, target: int, capacity: int, lengths: int, trans_ids: 
     base = get64(state + ST_BASE)
     dsize = get64(state + ST_DSIZE)
     limit = get64(state + ST_MAX_PKT)
+    target = get64(state + ST_BYTES)
+    capacity = get64(state + ST_CAPACITY)
+    lengths = get64(state + ST_LENGTHS)
+    trans_ids = get64(state + ST_TRANS_IDS)
     data = base + DATA
     priv = get64(state + ST_PRIV)
     write = load32_acquire(base + WRITE_INDEX)
@@ -287,6 +364,30 @@ def read_batch(state: int, target: int, capacity: int, lengths: int, trans_ids: 
         return E_WRITE_INDEX
     done = 0
     while done < count:
+        stop = write if write >= priv else dsize - 1
+        while done < count:
+            at = data + priv
+            head = load64_relaxed(at)
+            length = (head >> 29) & 0x7FFF8
+            payload = length - 16
+            following = priv + length + 8
+            if (
+                length < SMALLEST_MOVE + 16
+                or length > limit
+                or head & 0xFFFF0000 != 2 << 16
+                or following > stop
+                or payload > capacity
+            ):
+                break
+            put64(trans_ids + 8 * done, get64(at + 8))
+            put32(lengths + 4 * done, payload)
+            move(target, at + 16, payload)
+            target += payload
+            capacity -= payload
+            priv = following
+            done += 1
+        if done == count:
+            break
         avail = write - priv if write >= priv else dsize - priv + write
         if avail < 16:
             write = load32_acquire(base + WRITE_INDEX)
@@ -298,10 +399,10 @@ def read_batch(state: int, target: int, capacity: int, lengths: int, trans_ids: 
         if avail > limit:
             avail = limit
         head = load64_relaxed(data + priv)
-        length = ((head >> 32) & 0xFFFF) << 3
-        offset = ((head >> 16) & 0xFFFF) << 3
+        length = (head >> 29) & 0x7FFF8
+        offset = (head >> 13) & 0x7FFF8
         if length < 16 or length > avail:
-            length = avail & ~7
+            length = avail & -8
         if offset < 16 or offset > length:
             offset = 16
         payload = length - offset
@@ -317,12 +418,12 @@ def read_batch(state: int, target: int, capacity: int, lengths: int, trans_ids: 
         place = priv + offset
         if place >= dsize:
             place -= dsize
-        first = dsize - place
-        if first >= payload:
+        head_part = dsize - place
+        if head_part >= payload:
             memcpy(target, data + place, payload)
         else:
-            memcpy(target, data + place, first)
-            memcpy(target + first, data, payload - first)
+            memcpy(target, data + place, head_part)
+            memcpy(target + head_part, data, payload - head_part)
         target += payload
         capacity -= payload
         priv += length + 8
@@ -389,25 +490,13 @@ def copy_batches(source: int, window: int, target: int, length: int, count: int,
     return rounds
 
 
-@_compiled(_i64(_i64, _i64, _i64, _i64, _i64, _i64, _i64, _i64, _i64, _i64, _i64))
-def round_trips(
-    writer: int,
-    reader: int,
-    source: int,
-    source_size: int,
-    lengths: int,
-    count: int,
-    target: int,
-    target_size: int,
-    lengths_out: int,
-    trans_ids: int,
-    rounds: int,
-) -> int:
+@_compiled(_i64(_i64, _i64, _i64, _i64))
+def round_trips(writer: int, reader: int, count: int, rounds: int) -> int:
     """Write a batch and read it back, *rounds* times; returns the packets moved (for measurements)."""
     moved = 0
     for i in range(rounds):
-        moved += write_batch(writer, source, source_size, lengths, count, i * count, 6)
-        read_batch(reader, target, target_size, lengths_out, trans_ids, count)
+        moved += write_batch(writer, count, i * count, 6)
+        read_batch(reader, count)
     return moved
 
 

@@ -51,6 +51,7 @@ from .vsc_io import (
     Ratelimit,
     StorvscCmdRequest,
     StorvscDevice,
+    StorvscInitRequest,
     get_in_stor_device,
     get_out_stor_device,
 )
@@ -286,7 +287,7 @@ class Storvsc:
             return
         printk = self.kernel.printk
         stor_device.num_sc = num_sc
-        request = stor_device.init_request = StorvscCmdRequest()
+        request = stor_device.init_request = StorvscInitRequest()
         self.vmbus.vmbus_set_sc_create_callback(device.channel, self.handle_sc_creation)
         request.vstor_packet = _operation(Op.VSTOR_OPERATION_CREATE_SUB_CHANNELS, num_sc.to_bytes(2, "little"))
         ret = self._send(device, request, VMBUS_RQST_INIT)
@@ -300,7 +301,7 @@ class Storvsc:
         if answer.operation != Op.VSTOR_OPERATION_COMPLETE_IO or answer.status != 0:
             printk.dev_err(device, f"Failed to create sub-channel: op={answer.operation}, sts={_signed(answer.status)}")
 
-    def _send(self, device: HvDevice, request: StorvscCmdRequest, address: int) -> int:
+    def _send(self, device: HvDevice, request: StorvscInitRequest, address: int) -> int:
         stor_device = hv_get_drvdata(device)
         return self.vmbus.vmbus_sendpacket(
             device.channel,
@@ -310,7 +311,7 @@ class Storvsc:
             VMBUS_DATA_PACKET_FLAG_COMPLETION_REQUESTED,
         )
 
-    def _wait(self, request: StorvscCmdRequest) -> int:
+    def _wait(self, request: StorvscInitRequest) -> int:
         timeout = STORVSC_TIMEOUT * self.kernel.timers.HZ
         return self.kernel.sched.wait_for_completion_timeout(request.wait_event, timeout)
 
@@ -329,7 +330,7 @@ class Storvsc:
     def storvsc_execute_vstor_op(
         self,
         device: HvDevice,
-        request: StorvscCmdRequest,
+        request: StorvscInitRequest,
         operation: Op,
         body: bytes = b"",
         *,
@@ -358,7 +359,7 @@ class Storvsc:
         stor_device = get_out_stor_device(device)
         if stor_device is None:
             return -ENODEV
-        request = stor_device.init_request = StorvscCmdRequest()
+        request = stor_device.init_request = StorvscInitRequest()
         ret = self.storvsc_execute_vstor_op(device, request, Op.VSTOR_OPERATION_BEGIN_INITIALIZATION)
         if ret:
             return ret

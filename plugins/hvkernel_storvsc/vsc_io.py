@@ -86,17 +86,16 @@ RATELIMIT_BURST: Final = 10
 
 
 class StorvscCmdRequest:
-    """``struct storvsc_cmd_request``: a command on its way, or the request of the initialisation."""
+    """``struct storvsc_cmd_request``: a command on its way."""
 
     __slots__ = (
         "cmd", "data_transfer_length", "device", "length", "packet", "payload", "payload_sz", "scsi_status",
-        "srb_status", "vstor_packet", "wait_event",
+        "srb_status",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.cmd: ScsiCmnd | None = None
         self.device: HvDevice | None = None
-        self.wait_event = Completion()
         self.payload: HvMpbArray | None = None
         """The range of guest pages; None for a command that moves no data."""
         self.payload_sz = 0
@@ -104,12 +103,22 @@ class StorvscCmdRequest:
         """Bytes of *payload* (range.len)."""
         self.packet = b""
         """The vstor_packet of a command, as it is sent."""
-        self.vstor_packet: VstorPacket = NO_PACKET
-        """That of the start-up: what was sent, then what came back."""
         self.scsi_status = 0
         self.srb_status = 0
         self.data_transfer_length = 0
         """The last three: what the answer of the host says (the kernel copies them into the packet)."""
+
+
+class StorvscInitRequest(StorvscCmdRequest):
+    """``struct storvsc_cmd_request`` of the start-up or of a reset, for whose answer the driver waits."""
+
+    __slots__ = ("vstor_packet", "wait_event")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wait_event = Completion()
+        self.vstor_packet: VstorPacket = NO_PACKET
+        """What was sent, then what came back."""
 
 
 class StorvscDevice:
@@ -132,8 +141,8 @@ class StorvscDevice:
         self.alloced_cpus: list[int] = []
         """CPUs that a channel is bound to, ascending."""
         self.lock = lock
-        self.init_request = StorvscCmdRequest()
-        self.reset_request = StorvscCmdRequest()
+        self.init_request = StorvscInitRequest()
+        self.reset_request = StorvscInitRequest()
         self.node_name = 0
         self.port_name = 0
         self.vmscsi_size_delta = 0

@@ -100,6 +100,7 @@ class StorageController:
         # An IDE disk's instance GUID is its place: drivers take channel and device from the first two groups.
         self._ide_place = struct.unpack_from("<IH", slot.instance_guid)
         self._primary: Channel | None = None
+        self._subchannels = 0
         self._add(parameters.get("units", ()))
 
     def _add(self, units: Iterable[StorageUnit]) -> None:
@@ -165,6 +166,7 @@ class StorageController:
     def _reset(self) -> None:
         self.state = State.BEGIN
         self.version = 0
+        self._subchannels = 0
 
     def on_packet(self, channel: Channel, packet: Packet) -> None:
         """Do one operation and complete it. A packet too short for its operation is recorded and fails."""
@@ -218,7 +220,11 @@ class StorageController:
             if count > self.max_subchannels or self.version < VMSTOR_PROTO_VERSION_WIN8:
                 self._record("subchannels", f"{count} asked for, {self.max_subchannels} are the limit")
                 return STATUS_INVALID_PARAMETER, b""
-            channel.offer_subchannels(count)
+            # The count is of all sub-channels, so asking again for as many offers nothing (OpenVMM vmbus_channel:
+            # ChannelControl.enable_subchannels).
+            if count > self._subchannels:
+                channel.offer_subchannels(count - self._subchannels)
+                self._subchannels = count
         # BEGIN, END, and the resets, which have nothing to do: a command is finished before the next is looked at.
         return STATUS_SUCCESS, b""
 
@@ -269,10 +275,10 @@ class StorageController:
         return Outcome(scsi.CHECK_CONDITION, scsi.SRB_INVALID_LUN)
 
     def _report_luns(self, path: int, target: int, command: Command) -> Outcome:
-        luns = sorted(place[2] for place in self.units if place[:2] == (path, target))
-        data = struct.pack(">II", 8 * len(luns), 0) + b"".join(struct.pack(">H6x", lun) for lun in luns)
         if command.length < 8:
             return Outcome()
+        luns = sorted([lun for p, t, lun in self.units if p == path and t == target])
+        data = struct.pack(">II", 8 * len(luns), 0) + b"".join([struct.pack(">H6x", lun) for lun in luns])
         return scsi.run({scsi.REPORT_LUNS: lambda asked: asked.answer(data)}, command)
 
     def _record(self, kind: str, text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,10 +13,14 @@ import pytest
 from hvkernel.api.guest.mshyperv import U64_MAX
 from hvkernel_x86 import tlfs
 from hvkernel_x86.guest import make_guest
-from hvkernel_x86.guest.hv_init import version_code
+from hvkernel_x86.guest.hv_init import sysvec_hyperv_reenlightenment, version_code
 from hvkernel_x86.guest.hypercall import hv_do_fast_hypercall8, hv_do_fast_hypercall16, hv_do_hypercall
 from hvkernel_x86.guest.mmu import fill_gva_list
-from hvkernel_x86.guest.nested import hyperv_fill_flush_guest_mapping_list
+from hvkernel_x86.guest.nested import (
+    hyperv_fill_flush_guest_mapping_list,
+    hyperv_flush_guest_mapping,
+    hyperv_flush_guest_mapping_range,
+)
 from hvkernel_x86.guest.state import X86State
 
 VMCALL = b"\x0f\x01\xc1"
@@ -110,6 +115,50 @@ def test_hyperv_fill_flush_guest_mapping_list() -> None:
         assert f"{found[-1]:#x}" == wanted["gpa_list_last"]
 
 
+def nested(status: int) -> tuple[X86State, Processor, list[tuple[int, bytes]]]:
+    """A 64-bit guest with an input page at 0x3000, its processor, and what is written for the host to read."""
+    processor = Processor(status)
+    a = state(64, processor)
+    written: list[tuple[int, bytes]] = []
+    kernel: Any = a.kernel
+    kernel.mm.memory.write = lambda gpa, data: written.append((gpa, data))
+    kernel.irq = SimpleNamespace(local_irq_save=lambda: 0, local_irq_restore=lambda flags: None)
+    kernel.cpus.smp_processor_id = lambda: 0
+    common = SimpleNamespace(hyperv_pcpu_input_arg=lambda cpu: 0x3000)
+    kernel.symbol = lambda proto: common
+    return a, processor, written
+
+
+def test_a_nested_guests_mappings_are_dropped_with_one_hypercall() -> None:
+    a, processor, written = nested(0)
+    assert hyperv_flush_guest_mapping(a, 0x1234_5000) == 0
+    assert written == [(0x3000, struct.pack("<QQ", 0x1234_5000, 0))]
+    ((_, regs),) = processor.calls
+    assert (regs[0] & 0xFFFF, regs[1]) == (0xAF, 0x3000)
+    a, processor, _ = nested(2)
+    assert hyperv_flush_guest_mapping(a, 0x1234_5000) == -524
+
+
+def test_part_of_a_nested_guests_mappings_is_dropped_by_a_list() -> None:
+    a, processor, written = nested(2 << 32)  # two reps done
+    assert hyperv_flush_guest_mapping_range(a, 0x9000, lambda: [0x5000, 0x8003]) == 0
+    assert written == [(0x3000, struct.pack("<QQQQ", 0x9000, 0, 0x5000, 0x8003))]
+    ((_, regs),) = processor.calls
+    assert (regs[0] & 0xFFFF, regs[0] >> 32 & 0xFFF, regs[1]) == (0xB0, 2, 0x3000)
+    assert hyperv_flush_guest_mapping_range(nested(5)[0], 0x9000, lambda: [0x5000]) == 5
+    a, processor, _ = nested(0)
+    assert hyperv_flush_guest_mapping_range(a, 0x9000, lambda: -28) == -524
+    assert processor.calls == []
+
+
+def test_without_a_hypercall_page_no_nested_mapping_can_be_dropped() -> None:
+    a, processor, _ = nested(0)
+    a.hv_hypercall_pg = None
+    assert hyperv_flush_guest_mapping(a, 0) == -524
+    assert hyperv_flush_guest_mapping_range(a, 0, lambda: [0]) == -524
+    assert processor.calls == []
+
+
 @pytest.mark.parametrize(
     ("version", "code"), [("6.1.192", 0x601C0), ("6.1", 0x60100), ("5.15.300-cloud", 0x50FFF), ("6.12.4+deb", 0x60C04)]
 )
@@ -121,3 +170,20 @@ def test_word_sizes() -> None:
     with pytest.raises(ValueError, match="x86 guest of 16 bits; it has 32 or 64"):
         make_guest(16)
     assert make_guest(32).regs.HV_REGISTER_SINT0 + 2 == tlfs.HV_REGISTER_SINT2
+
+
+def test_interrupts_after_a_migration_share_one_look() -> None:
+    queued: list[Any] = []
+    a = X86State(64)
+    kernel: Any = SimpleNamespace(
+        workqueue=SimpleNamespace(schedule_delayed_work=lambda work, delay: queued.append((work, delay))),
+        timers=SimpleNamespace(HZ=250),
+    )
+    a.attach(kernel)
+    apic: Any = SimpleNamespace(eoi=lambda: None)
+    a.apic = apic
+    for _ in range(2):
+        sysvec_hyperv_reenlightenment(a)
+    (first, delay), (second, _) = queued
+    assert first is second, "the kernel's work is one static object: it is queued once while it waits"
+    assert delay == 25

@@ -112,6 +112,7 @@ def test_a_page_size_that_the_architecture_lacks_is_refused(monkeypatch: pytest.
 class Brought:
     """Plugins of which one brings x86 with its wire modules."""
 
+    name = "x86"
     abi = "x86_64"
     page_sizes = (4096,)
     faults = ()
@@ -152,3 +153,8 @@ def test_hv_abi_that_raises_drops_only_that_plugins_items(monkeypatch: pytest.Mo
     assert done.exit_code == 1
     assert "hv_message: 256 bytes" in done.output
     assert "plugin hvkernel[arm64]: hv_abi: RuntimeError: no tables today" in done.output
+
+
+@pytest.mark.parametrize(("alias", "name"), [("x86", "x86_64"), ("i386", "x86_64"), ("aarch64", "arm64")])
+def test_an_architecture_has_the_names_that_boot_takes(alias: str, name: str) -> None:
+    assert document("--arch", alias) == document("--arch", name)

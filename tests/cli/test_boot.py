@@ -150,6 +150,11 @@ VMS = {
     "seed = -1": "seed = -1",
     "cpus = [": "is not TOML",
     "disks = ['/nowhere/disk.img']": "/nowhere/disk.img",
+    "disks = [{size = 0}]": "disks[0].size = 0: must be a multiple of 512 from 2M to 64T",
+    "disks = [{size = '65T'}]": "disks[0].size = '65T'",
+    "disks = [{path = 'x', size = '4M'}]": "size is that of a blank disk; x has its own",
+    "disks = [{path = 'x', read_only = 'no'}]": "disks[0].read_only = 'no': must be true or false",
+    "memory = '1T'": "memory = '1T': azure-gen2 has at most 1044992M",
 }
 
 
@@ -167,6 +172,8 @@ def test_a_bad_vm_file_is_one_line_and_status_2(body: str, tmp_path: Path) -> No
     ("arguments", "text"),
     [
         (("--cpus", "0"), "cpus = 0"),
+        (("--memory", "64T"), "memory = '64T': azure-gen2 has at most"),
+        (("--arch", "i386", "--bits", "64"), "--bits: word size = 64: --arch i386 has 32 bits"),
         (("--cpus", "four"), "'four' is not a valid integer"),
         (("--memory", "lots"), "memory = 'lots'"),
         (("--host", "ws2022/gen3"), "generation = 'gen3'"),
@@ -178,7 +185,7 @@ def test_a_bad_vm_file_is_one_line_and_status_2(body: str, tmp_path: Path) -> No
         (("--policy", "lifo"), "policy = 'lifo'"),
         (("--seed", "-3"), "seed = -3"),
         (("--release", "latest"), "latest"),
-        (("--release", "4.19"), "4.19"),
+        (("--release", "4.19"), "--release: release 4.19 is older than 5.15"),
         (("--initrd", "/nowhere/list"), "/nowhere/list: No such file or directory"),
         (("--config", "/nowhere/config"), "/nowhere/config"),
         (("--vm", "/nowhere/vm.toml"), "/nowhere/vm.toml: No such file or directory"),
@@ -186,3 +193,45 @@ def test_a_bad_vm_file_is_one_line_and_status_2(body: str, tmp_path: Path) -> No
 )
 def test_a_bad_option_is_one_line_and_status_2(arguments: tuple[str, ...], text: str) -> None:
     refused(boot(*arguments), text)
+
+
+@pytest.mark.parametrize(("start", "end"), [(b"", b"\r\n"), (b"\xef\xbb\xbf", b"\n")])
+def test_a_config_saved_by_an_editor_of_windows_is_read(start: bytes, end: bytes, real: Callable[[str], Path]) -> None:
+    file = real("debian12-6.1.192-cloud-amd64")
+    expected = boot("--config", file, "--json")
+    file.write_bytes(start + file.read_bytes().replace(b"\n", end))
+    done = boot("--config", file, "--json")
+    assert (done.returncode, done.stdout, done.stderr) == (0, expected.stdout, "")
+
+
+def test_the_names_of_x86_settle_the_word_size(real: Callable[[str], Path]) -> None:
+    assert " x86 32-bit, " in boot("--arch", "i386").stdout.splitlines()[-1]
+    assert " x86 64-bit, " in boot("--arch", "x86_64", "--config", real("alpine-virt.x86")).stdout.splitlines()[-1]
+    assert " x86 32-bit, " in boot("--arch", "x86", "--config", real("alpine-virt.x86")).stdout.splitlines()[-1]
+
+
+def test_a_generation_alone_picks_the_default_host_that_has_it(tmp_path: Path) -> None:
+    file = tmp_path / "vm.toml"
+    file.write_text("generation = 1\n")
+    done = boot("--vm", file)
+    assert done.returncode == 0
+    assert "on ws2022/gen1, VMBus 5.3" in done.stdout.splitlines()[-1]
+    refused(boot("--vm", file, "--arch", "arm64"), "generation = 1: host azure-arm64 has generation 2 only")
+
+
+def test_a_blank_disk_has_the_size_of_the_vm_file(tmp_path: Path) -> None:
+    file = tmp_path / "vm.toml"
+    file.write_text("disks = [{size = '4M'}]\n")
+    done = boot("--vm", file)
+    assert done.returncode == 0
+    assert "[sda] 8192 512-byte logical blocks: (4.19 MB/4.00 MiB)" in done.stdout
+
+
+def test_an_option_that_does_not_fit_is_blamed_on_the_command_line(tmp_path: Path) -> None:
+    file = tmp_path / "vm.toml"
+    file.write_text("seed = 1\n")
+    refused(boot("--vm", file, "--cpus", "2048"), "command line: cpus = 2048: host azure-gen2 has at most 1024")
+
+
+def test_messages_do_not_blame_a_file_when_none_was_given() -> None:
+    assert "note: default configuration names no release: read as a defconfig of 6.1" in boot().stdout

@@ -54,7 +54,7 @@ def test_everything_can_be_said(vm_file: Path) -> None:
         ('isolation = "snp"', "isolation = 'snp': must be 'none'"),
         ("seed = -1", "seed = -1: must be greater than or equal to 0"),
         ('disks = [{path = "a", bus = "sata"}]', "disks[0].bus: unknown key"),
-        ('disks = [{size = "1M"}]', "disks[0].path: is required"),
+        ("[[numa]]\ncpus = 4", "numa[0].memory: is required"),
         ('[[numa]]\ncpus = 3\nmemory = "1G"', "numa: the nodes' cpus must add up to cpus (4)"),
         ('[[numa]]\ncpus = 4\nmemory = "2G"', "numa: the nodes' memory must add up to memory (1G)"),
         ("cpus = 0\ngeneration = 3", "generation = 3: must be 1 or 2 (and 1 more)"),

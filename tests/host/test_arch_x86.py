@@ -208,6 +208,21 @@ def test_x2apic_mode(make_x86: Any) -> None:
     assert refused(rig, 0x803, 1), "the version is read only"
 
 
+def test_a_vector_below_16_is_no_interrupt_from_oneself_either(make_x86: Any) -> None:
+    rig = make_x86("ws2025")
+    rig.write(BASE, APIC_BASE | 0xC00 | 1 << 8)
+    rig.write(0x83F, 15)
+    rig.write(0x832, 14)
+    rig.write(0x838, 1000)
+    assert settle(rig) == []
+    rig.idle(rig.machine.clock.now + 10_000)
+    assert rig.interrupts == []
+    assert rig.findings("tolerated") == [
+        "VP 0 sent itself an IPI with vector 15; nothing happens",
+        "VP 0 let its timer expire with vector 14; nothing happens",
+    ]
+
+
 # its timer
 
 

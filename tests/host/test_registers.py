@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hvkernel.machine import GeneralProtectionFault, PageFault
+from hvkernel.machine import GeneralProtectionFault
 from hvkernel_x86 import tlfs as x86
 
 GUEST_ID = 0x8100_0006_01C0_0000
@@ -165,7 +165,7 @@ def test_the_page_covers_what_was_there_and_gives_it_back(make_x86: Any) -> None
 
 def test_a_write_to_the_hypercall_page_faults_and_changes_nothing(rig: Any) -> None:
     before = rig.get(0x60_0000, 4096)
-    with pytest.raises(PageFault, match="read-only overlay 'hypercall page'"):
+    with pytest.raises(GeneralProtectionFault, match="read-only overlay 'hypercall page'"):
         rig.put(0x60_0000, b"\x90")
     assert rig.get(0x60_0000, 4096) == before
 

@@ -247,6 +247,17 @@ def test_direct_mode_must_be_announced(make_x86: Any) -> None:
     assert not rig.run(write)
 
 
+def test_direct_mode_with_a_vector_that_no_apic_takes(rig: Any) -> None:
+    for vector, expected in ((15, []), (16, [16])):
+        rig.interrupts.clear()
+        rig.write(CONFIG, AUTO | DIRECT | vector << 4)
+        rig.write(COUNT, now(rig) + 10_000)
+        rig.idle(rig.machine.clock.now + 20_000)
+        assert [seen for _, seen, _ in rig.interrupts] == expected
+        assert not rig.read(CONFIG) & ENABLE, "it expired"
+    assert rig.findings("undefined") == ["STIMER0 of VP 0: direct mode with vector 15; nothing is interrupted"]
+
+
 def test_reserved_bits_are_dropped_and_noted(rig: Any) -> None:
     rig.write(CONFIG, 1 << 13 | 1 << 40 | AUTO)
     assert rig.read(CONFIG) == AUTO

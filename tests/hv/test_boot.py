@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hvkernel.api.guest.hyperv import HvCommon, HvDriver, Vmbus
+from hvkernel.api.guest.mm import Page
 from hvkernel.boot.request import BootRequest, default_config, read_request
 from hvkernel.boot.session import Session, compose
 from hvkernel.config.vm import VmConfig
 from hvkernel.hv import vmbus_drv
 from hvkernel.hv.exports import VmbusExports
+from hvkernel.hv.hv_common import HvCommonObject
 from hvkernel.hv.hyperv_vmbus import HvVmbus
-from hvkernel.machine import PageFault, VpTopology
+from hvkernel.machine import GeneralProtectionFault, VpTopology
 from hvkernel_x86.guest import X86Guest
 
 Compose = Callable[..., Session]
@@ -128,6 +131,10 @@ def test_a_32_bit_guest_prints_no_line_of_the_64_bit_files(guest: Compose) -> No
     assert vmbus_lines(session)[0] == "hv_vmbus: Vmbus version:5.3"
     assert "Hyper-V: Using hypercall for remote TLB flush" in lines
     assert not any("PV spinlocks" in line or "IPI hypercalls" in line or "enlightened" in line for line in lines)
+    # resource_size_t has 32 bits: the window above 4 GiB folds into the space below, and ends at the vTPM too
+    assert [line for line in lines if "hv_mmio" in line] == [
+        "hv_vmbus: hv_mmio=[mem 0xf8000000-0xfed3ffff],[mem 0xc0000000-0xfed3ffff] fb=[mem 0xf8000000-0xfbffffff]"
+    ]
 
 
 def test_vp_indexes_are_learnt_from_the_processors() -> None:
@@ -150,14 +157,16 @@ def test_the_hypercall_page_cannot_be_written(guest: Compose) -> None:
     assert isinstance(arch, X86Guest)
     page = arch.state.hv_hypercall_pg
     assert page is not None
-    with pytest.raises(PageFault):
+    before = session.machine.memory.guest.read(page.gpa, 4096)
+    with pytest.raises(GeneralProtectionFault, match=r"write to gpa .* read-only overlay 'hypercall page'"):
         session.call(session.kernel.mm.memory.write, page.gpa, b"\x90")
+    assert session.machine.memory.guest.read(page.gpa, 4096) == before
 
 
-def panic(session: Session, text: str) -> None:
+def panic(session: Session, text: str, seconds: int = 1) -> None:
     kernel = session.kernel
     kernel.spawn(kernel.reboot.panic, text, name="crash")
-    session.machine.run(limit=10_000_000)
+    session.machine.run(limit=seconds * 10_000_000)
     assert kernel.outcome is not None
     assert (kernel.outcome.state, kernel.outcome.reason) == ("panic", text)
 
@@ -173,6 +182,83 @@ def test_unload_on_panic_leaves_nothing_behind(guest: Compose) -> None:
     assert [entry for entry in session.machine.ledger.entries() if entry.via.startswith("gpadl")] == []
 
 
+@pytest.mark.parametrize(
+    ("nth", "text"),
+    [
+        (1, "Unable to allocate SYNIC message page"),
+        (2, "Unable to allocate SYNIC event page"),
+        (3, "Unable to allocate post msg page"),
+        (4, "Unable to connect to host"),
+        (5, "Unable to connect to host"),
+        (6, "Unable to connect to host"),
+        (7, "Vmbus version:5.3"),
+    ],
+)
+def test_a_start_that_runs_out_of_memory_gives_every_page_back(
+    guest: Compose, monkeypatch: pytest.MonkeyPatch, nth: int, text: str
+) -> None:
+    session = guest(host="ws2022", cpus=1)
+    mm = session.kernel.mm
+    alloc, free, start = mm.alloc_pages, mm.free_pages, vmbus_drv.vmbus_bus_init
+    held: dict[int, Page] = {}
+    calls: list[int] = []
+    results: list[int] = []
+
+    def alloc_pages(order: int = 0, **how: Any) -> Page | None:
+        calls.append(order)
+        if len(calls) == nth:
+            return None
+        page = alloc(order, **how)
+        assert page is not None
+        held[page.gpa] = page
+        return page
+
+    def free_pages(page: Page) -> None:
+        held.pop(page.gpa, None)
+        free(page)
+
+    def vmbus_bus_init(v: HvVmbus) -> int:
+        with monkeypatch.context() as patch:
+            patch.setattr(mm, "alloc_pages", alloc_pages)
+            patch.setattr(mm, "free_pages", free_pages)
+            results.append(start(v))
+        return results[0]
+
+    monkeypatch.setattr(vmbus_drv, "vmbus_bus_init", vmbus_bus_init)
+    booted(session)
+    assert vmbus_lines(session)[0] == f"hv_vmbus: {text}"
+    whole = text.startswith("Vmbus version")
+    assert (results[0] == 0) == whole
+    shared = [entry.via for entry in session.machine.ledger.entries() if entry.via in ("simp", "siefp", "monitor")]
+    assert (bool(held), bool(shared)) == (whole, whole)
+    if not whole:
+        assert results == [-12]
+        assert len(calls) >= nth
+        assert "hv_vmbus: registering driver hv_storvsc" in texts(session), "printed also where there is no bus"
+
+
+def test_a_panic_waits_100_seconds_for_a_host_that_does_not_unload(
+    guest: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = booted(guest(host="ws2022"))
+    monkeypatch.setattr(type(session.server), "_on_unload", lambda *message: None)
+    panic(session, "test", 120)
+    log = session.kernel.printk.log
+    first = next(n for n, line in enumerate(log) if line.text == "hv_vmbus: Waiting for VMBus UNLOAD to complete")
+    assert [line.text for line in log[first : first + 21]] == [
+        *["hv_vmbus: Waiting for VMBus UNLOAD to complete"] * 20,
+        "hv_vmbus: Continuing even though VMBus UNLOAD did not complete",
+    ]
+    assert {(int(line.level), line.text.split()[1]) for line in log[first : first + 21]} == {
+        (5, "Waiting"),
+        (3, "Continuing"),
+    }
+    # the log's times are nanoseconds: 5 s from one to the next; every 10 ms the pages of all processors are read
+    steps = [(log[n + 1].t - log[n].t) / 1e9 for n in range(first, first + 20)]
+    assert all(5 <= step < 5.1 for step in steps[:-1])
+    assert 0.01 <= steps[-1] < 0.011, "after the last round only its own delay"
+
+
 def test_a_panic_tells_the_host_the_log_s_end(guest: Compose) -> None:
     session = booted(guest(host="azure-gen2"))
     panic(session, "what the host shall read")
@@ -186,7 +272,22 @@ def test_a_panic_tells_the_host_the_log_s_end(guest: Compose) -> None:
     first = log.index(lines[0])
     assert lines == log[first : first + len(lines)]
     assert any(line.endswith("Kernel panic - not syncing: what the host shall read") for line in lines)
-    assert 3000 < size <= 4096
+    assert 3000 < size < 4096
+
+
+def test_the_page_for_the_log_is_never_quite_full(guest: Compose) -> None:
+    """kmsg_dump_get_buffer() looks for records of 4,095 bytes, not 4,096."""
+    session = booted(guest(host="azure-gen2"))
+    printk = session.kernel.printk
+    stamp = len("[    0.000000] ")
+    for _ in range(8):
+        session.call(printk.pr_info, "x" * (512 - stamp - 1))
+    assert [len(line.render()) for line in printk.log[-8:]] == [511] * 8
+    common = session.kernel.symbol(HvCommon)
+    assert isinstance(common, HvCommonObject)
+    session.call(common.hv_kmsg_dump, 1)
+    (crash,) = [finding.text for finding in session.machine.findings if finding.kind == "guest-crash"]
+    assert int(crash.split(": ")[1].split(", ")[4], 16) == 7 * 512
 
 
 @pytest.mark.parametrize(

@@ -97,6 +97,15 @@ def test_slow_channels_stay_on_the_connect_cpu() -> None:
     assert v.hv_numa_map == [0, 0]
 
 
+def test_before_windows_8_the_connect_cpu_has_them_all() -> None:
+    v: Any = Numa([[0, 1], [2, 3]])
+    v.vmbus_proto_version = 0x10001
+    assert place(v, channel(VmbusDeviceType.HV_KVP)) == [0]
+    assert v.hv_numa_map == [0, 0]
+    assert place(v, channel(VmbusDeviceType.HV_SCSI)) == [0]
+    assert v.hv_numa_map == [1, 0], "a performance channel takes its CPU"
+
+
 def test_sub_channels_of_a_device_avoid_each_other() -> None:
     v: Any = Numa([[0, 1, 2, 3]])
     primary = channel(VmbusDeviceType.HV_NIC)

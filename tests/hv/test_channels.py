@@ -184,6 +184,24 @@ def test_rescind_takes_the_device_away(bench: Callable[..., Bench]) -> None:
     assert relid not in b.session.server.by_relid, "the relid was given back"
 
 
+@pytest.mark.parametrize("lost", ["_on_gpadl_header", "_on_gpadl_body", "_on_open_channel"])
+def test_a_rescind_ends_an_open_that_the_host_never_answers(
+    bench: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    b = bench()
+    server, clock, mm = b.session.server, b.session.machine.clock, b.session.kernel.mm
+    before = (mm.nr_free_pages(), b.gpadls())
+    monkeypatch.setattr(type(server), lost, lambda *message: None)
+    clock.at(clock.now + SECOND // 10, lambda: server.rescind(b.offered()))
+    assert b.open(1 << 20) == -19
+    assert b.state() == VmbusChannelState.CHANNEL_OPEN_STATE
+    b.run()
+    assert b.driver.removed == [b.device]
+    assert b.channel not in b.v.connection.chn_list
+    assert not b.v.connection.chn_msg_list
+    assert (mm.nr_free_pages(), b.gpadls()) == before
+
+
 def test_a_rescinded_channel_refuses_packets(bench: Callable[..., Bench]) -> None:
     b = bench()
     assert b.open() == 0
@@ -293,6 +311,7 @@ def test_a_cpu_without_channels_may_leave_and_come_back(bench: Callable[..., Ben
 
 BAD = (
     (struct.pack("<II", 25, 0), "unknown msgtype=25"),
+    (struct.pack("<II", 0xFFFF_FFFF, 0), "unknown msgtype=-1"),
     (struct.pack("<II", VmbusChannelMessageType.CHANNELMSG_OFFERCHANNEL, 0), "message too short: msgtype=1 len=8"),
     (struct.pack("<II", VmbusChannelMessageType.CHANNELMSG_VERSION_RESPONSE, 0), "message too short: msgtype=15 len=8"),
 )
@@ -306,6 +325,23 @@ def test_bad_messages_are_dropped_with_one_warning(bench: Callable[..., Bench], 
         b.run()
     assert [line for line in b.lines if line == text] == [text]
     assert b.open() == 0, "the next messages go on"
+
+
+def test_event_flags_count_before_a_version_is_agreed(bench: Callable[..., Bench]) -> None:
+    """6.1 knows no interrupt page for the host's bits: every interrupt looks at the event flags (vmbus_isr)."""
+    b = bench()
+    assert b.open() == 0
+    page = b.v.contexts()[0].synic_event_page
+    assert page is not None
+    b.v.vmbus_proto_version = 0
+    before = b.channel.interrupts
+
+    def interrupt() -> None:
+        b.v.memory.sync_set_bit(page.gpa + 2 * 256, b.channel.offermsg.child_relid)
+        vmbus_drv.vmbus_isr(b.v)
+
+    b.session.call(interrupt)
+    assert b.channel.interrupts == before + 1
 
 
 IGNORED = (

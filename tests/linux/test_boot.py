@@ -204,6 +204,16 @@ def test_modules_that_the_initramfs_lacks_come_from_the_root(make_guest: Any, fa
     assert guest.kernel.module.loaded_order == ["scsi_mod", "storage", "sd_mod", "sg"]
 
 
+def test_the_generic_driver_is_never_more_than_the_scsi_core(make_guest: Any, fake_hba: Any) -> None:
+    # What olddefconfig makes of CHR_DEV_SG=y with SCSI=m, or with SCSI=n, where the file alone would not link.
+    guest, outcome = boot(make_guest, fake_hba, {**MODULES, "CHR_DEV_SG": "y"})
+    assert outcome.state == "up"
+    assert "sg" in guest.kernel.module.loaded_order
+    for core, wanted, state in (("n", "y", "n"), ("m", "y", "m"), ("y", "m", "m"), ("y", "y", "y"), ("y", "n", "n")):
+        kernel = make_guest(config={"SCSI": core, "CHR_DEV_SG": wanted}).kernel
+        assert kernel.built(next(obj for obj in kernel.objects if obj.name == "sg")) == state
+
+
 def test_without_blk_dev_initrd_there_is_no_initramfs(make_guest: Any, fake_hba: Any) -> None:
     _, outcome = boot(make_guest, fake_hba, {**MODULES, "BLK_DEV_INITRD": "n"})
     assert outcome.state == "panic"

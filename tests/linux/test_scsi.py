@@ -316,6 +316,9 @@ def test_inquiry_strings_are_made_printable() -> None:
     raw = bytes(8) + b"Ms\x01t\0xyz" + b"Virtual\xff Disk   "[:16] + b"1.0\0" + b"tail\0"
     assert _sanitize(raw) == bytes(8) + b"Ms t    " + b"Virtual  Disk   " + b"1.0 " + b"tail\0"
     assert _sanitize(b"\0\0\5") == b"\0\0\5" + bytes(5) + b" " * 28
+    assert _sanitize(bytes(8) + b"M\x01\x7f\x80    " + b"d" * 20 + b"tail\0") == (
+        bytes(8) + b"M       " + b"d" * 20 + b"tail\0"
+    )
 
 
 def test_luns_survive_their_wire_format() -> None:

@@ -210,6 +210,19 @@ def test_read_batch_names_the_wrong_argument() -> None:
         assert read_all(reader) == [(0, b"x" * 100 + bytes(4))]
 
 
+def test_a_refused_buffer_leaves_the_others_in_use() -> None:
+    """The new src was taken, the new lens refused: the next batch must not look where the old src was."""
+    buffer = make()
+    with RingWriter.attach(buffer) as writer, RingReader.attach(buffer) as reader:
+        old, lens = pack([b"o" * 16])
+        assert writer.write_batch(old, lens, 1, 0) == 1
+        new, _ = pack([b"n" * 16])
+        with pytest.raises(ValueError, match="lens: items of 8 bytes, 4 are needed"):
+            writer.write_batch(new, np.zeros(1, np.uint64), 1, 0)
+        assert writer.write_batch(new, lens, 1, 1) == 1
+        assert read_all(reader) == [(0, b"o" * 16), (1, b"n" * 16)]
+
+
 def test_max_packet_has_limits() -> None:
     for size in (15, PAGE + 1):
         with pytest.raises(ValueError, match=rf"max_packet: {size} is not in 16\.\.4096"):
@@ -372,6 +385,27 @@ def test_padding_is_zero_wherever_a_packet_wraps(model_ring: Any, length: int) -
             assert writer.write_batch(src, lens, 1, 9) == model.write([payload], 9) == 1
             assert buffer == model.image()
             assert read_all(reader) == model.read(1)
+
+
+@pytest.mark.parametrize("first", [*range(0, 280, 7), 380, 508, 1020, 1496, 2044])
+def test_every_length_arrives_whole(model_ring: Any, first: int) -> None:
+    """Payloads are moved in overlapping pieces: none may be cut, doubled or reach beyond its place."""
+    pages = 2 if first < 280 else 8
+    buffer, model = make(pages), model_ring(pages * PAGE)
+    batch = [bytes(i % 255 + 1 for i in range(length, 2 * length)) for length in range(first, first + 7)]
+    src, lens = pack(batch)
+    count = int(lens.size)
+    exact = memoryview(src)[: len(src) - (-len(batch[-1]) & 7)]
+    with RingWriter.attach(buffer) as writer, RingReader.attach(buffer) as reader:
+        for tid in range(0, 20 * count, count):
+            assert writer.write_batch(exact, lens, count, tid) == model.write(batch, tid) == count
+            assert buffer == model.image()
+            room = sum((len(payload) + 7) & ~7 for payload in batch)
+            dst, out, tids = bytearray(room + 64), np.zeros(count, np.uint32), np.zeros(count, np.uint64)
+            assert reader.read_batch(memoryview(dst)[:room], out, tids, count) == count
+            got = [(int(tid), payload) for tid, payload in zip(tids, unpack(dst, out, count), strict=True)]
+            assert got == model.read(count)
+            assert dst[room:] == bytes(64)
 
 
 @pytest.mark.parametrize(

@@ -291,8 +291,3 @@ class HostArm64:
         none = 0xFFFF_FFFF_FFFF_FFFF
         timers = pack("<IIIIIIII", 29, 0, 19, 0, TIMER_PPI, 0, 21, 0)
         return {b"GTDT": (2, pack("<QI", none, 0) + timers + pack("<QII", none, 0, 0))}
-
-    @property
-    def counter_interrupt(self) -> int:
-        """INTID of the virtual timer, which the guest's own timer device asserts."""
-        return TIMER_PPI

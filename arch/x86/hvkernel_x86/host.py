@@ -262,7 +262,7 @@ class HostX86:
             self.lapics.command(vp, v)
             return True
         if offset == SELF_IPI:
-            self.partition.interrupt(vp, v & 0xFF)
+            self.lapics.interrupt(vp, v & 0xFF, "sent itself an IPI")
             return True
         return not (offset == EOI and v) and self.lapics.write(vp, offset, v)
 

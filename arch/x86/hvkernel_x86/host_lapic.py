@@ -47,7 +47,6 @@ _INIT: Final = 5
 _STARTUP: Final = 6
 _BROADCAST: Final = 0xFF
 _BROADCAST_X2: Final = 0xFFFF_FFFF
-_ONE_SHOT: Final = 0
 _PERIODIC: Final = 1
 _DEADLINE: Final = 2
 _UNITS: Final = 10_000_000
@@ -214,6 +213,13 @@ class Lapics:
             return bool(own & destination)
         return own >> 4 == destination >> 4 and bool(own & destination & 0xF)
 
+    def interrupt(self, vp: int, vector: int, what: str) -> None:
+        """Interrupt a VP itself; an illegal vector is an error of its APIC and no interrupt (SDM 10.5.2)."""
+        if vector < 16:
+            self._partition.record("tolerated", f"VP {vp} {what} with vector {vector}; nothing happens")
+        else:
+            self._partition.interrupt(vp, vector)
+
     # the timer
 
     def _mode(self, state: Lapic) -> int:
@@ -250,7 +256,7 @@ class Lapics:
         else:
             state.deadline = 0
         if not entry & _LVT_MASKED:
-            self._partition.interrupt(state.vp, entry & 0xFF)
+            self.interrupt(state.vp, entry & 0xFF, "let its timer expire")
 
     def write_deadline(self, vp: int, value: int) -> None:
         """Write IA32_TSC_DEADLINE: interrupt when the TSC reaches ``value``; zero disarms."""

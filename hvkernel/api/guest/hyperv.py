@@ -293,9 +293,9 @@ class HvPageBuffer:
     """Hyper-V (4 KiB) page number."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class HvMpbArray:
-    """``struct hv_mpb_array``: one range over many 4 KiB pages."""
+    """``struct hv_mpb_array``: one range over many 4 KiB pages. Not changed once made."""
 
     len: int
     """Bytes of the range."""

@@ -47,8 +47,16 @@ class Bus:
         self.host.record(kind, f"vmbus: {text}")
 
     def is_ram(self, pfn: int) -> bool:
-        """Whether a 4 KiB page is memory of this guest."""
-        return self.machine.memory.is_ram(HvPfn(pfn))
+        """Whether a 4 KiB page is memory of this guest.
+
+        A page of the hypervisor over a hole of the memory map is not: it goes when the guest moves it.
+        """
+        memory = self.machine.memory
+        if not memory.is_ram(HvPfn(pfn)):
+            return False
+        if memory.overlays.at(HvPfn(pfn)) is None:
+            return True
+        return any(start <= pfn << 12 < start + size for start, size in memory.ram)
 
     def share(self, via: str, key: Hashable, pfns: Iterable[int], vp: int) -> None:
         """Enter pages into the sharing ledger."""

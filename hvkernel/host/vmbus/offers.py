@@ -37,6 +37,11 @@ class Numbers:
                 return number
         return None
 
+    @property
+    def room(self) -> int:
+        """How many numbers are free."""
+        return self._limit + 1 - self._first - len(self._used)
+
     def free(self, number: int) -> None:
         """Give a number back."""
         del self._used[number]

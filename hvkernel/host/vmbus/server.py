@@ -41,6 +41,9 @@ CONNECTION_SUCCESSFUL: Final = 0
 CONNECTION_FAILED_UNKNOWN: Final = 2
 """connection_state (OpenVMM: ConnectionState::FAILED_UNKNOWN_FAILURE)."""
 
+MESSAGE_BUFFERS: Final = 16
+"""Messages of the guest that may wait at a port (TLFS, "Guest Message Buffers")."""
+
 MIB: Final = 1 << 20
 
 HANDLERS: Final[Mapping[Type, str]] = MappingProxyType(
@@ -87,7 +90,8 @@ class VmbusServer:
     :param slots: the devices of the VM in the order of the offers.
     :param table: who makes the devices.
     :param message_buffers: how many of the guest's messages may wait; more get HV_STATUS_INSUFFICIENT_BUFFERS, which
-        the kernel retries (drivers/hv/connection.c: vmbus_post_msg). ``None``: no limit. *unspecified*: real sizes.
+        the kernel retries (drivers/hv/connection.c: vmbus_post_msg). The hypervisor has sixteen for
+        each port (TLFS, "Guest Message Buffers"); both message connections lead to one queue here.
     """
 
     __slots__ = (
@@ -117,7 +121,7 @@ class VmbusServer:
         slots: Sequence[SlotSpec],
         table: DeviceTable,
         *,
-        message_buffers: int | None = None,
+        message_buffers: int = MESSAGE_BUFFERS,
     ) -> None:
         self.bus = Bus(host)
         self._accepts = accepts
@@ -167,7 +171,7 @@ class VmbusServer:
         if message_type != CHANNEL_MESSAGE:
             self.bus.record("ignored", f"message type {message_type:#x} on connection {connection}; the bus uses 1")
             return HV_STATUS_SUCCESS
-        if self._buffers is not None and len(self._inbox) >= self._buffers:
+        if len(self._inbox) >= self._buffers:
             self.bus.record("throttled", f"{self._buffers} messages wait already")
             return HV_STATUS_INSUFFICIENT_BUFFERS
         self._defer((connection, vp, payload))
@@ -423,7 +427,10 @@ class VmbusServer:
             self.bus.record("tolerated", f"{device.name}: sub-channels do not exist before version 2.4; none offered")
             return
         first = 1 + max(channel.offer.sub_channel_index for channel in device.channels)
-        for index in range(first, first + count):
+        room = self.numbers.room
+        if count > room:
+            self.bus.record("refused", f"{device.name}: {count} sub-channels; {room} of {MAX_CHANNELS} relids are free")
+        for index in range(first, first + min(count, room)):
             channel = ServerChannel(self, device, replace(primary.offer, sub_channel_index=index), primary)
             device.channels.append(channel)
             channel.step(ChannelEvent.OFFER)

@@ -146,9 +146,11 @@ def gpa_direct(ranges: Sequence[tuple[int, int, Sequence[int]]], payload: bytes,
 class RawGuest:
     """Builds messages from the abi and shows what the host did."""
 
-    def __init__(self, accepts: Accepts, slots: int, *, vps: int = 2, device: Any = Echo, **server: Any) -> None:
+    def __init__(
+        self, accepts: Accepts, slots: int, *, vps: int = 2, device: Any = Echo, ram: Any = None, **server: Any
+    ) -> None:
         self.machine = Machine(
-            ram=[(0, 64 * MIB)], vps=[VpTopology(vp_index=i, hw_id=2 * i + 1) for i in range(vps)], seed=0
+            ram=ram or [(0, 64 * MIB)], vps=[VpTopology(vp_index=i, hw_id=2 * i + 1) for i in range(vps)], seed=0
         )
         self.host = Host(self.machine, load_profile("ws2022"), 1, HostX86())
         self._enable_synic()

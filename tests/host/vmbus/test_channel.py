@@ -328,6 +328,20 @@ def test_sub_channels(raw: Any) -> None:
     assert guest.findings() == []
 
 
+def test_no_more_sub_channels_than_relids(raw: Any) -> None:
+    """A device that offers more keeps what fits, and the connection ends as any other."""
+    guest = raw()
+    guest.connect()
+    guest.open(1)
+    guest.echoes[0].opened[0].offer_subchannels(2045)
+    guest.echoes[0].opened[0].offer_subchannels(3)
+    assert [offer.child_relid for offer in guest.got()] == list(range(2, 2048))
+    assert guest.findings() == ["refused: vmbus: echo0: 3 sub-channels; 1 of 2047 relids are free"]
+    guest.post(raw.head(Type.CHANNELMSG_UNLOAD))
+    guest.got()
+    assert len(guest.connect()) == 1
+
+
 def test_sub_channels_end_with_the_connection(raw: Any) -> None:
     guest = raw()
     guest.connect()
@@ -406,13 +420,17 @@ def test_a_bad_interrupt_page_is_not_used(raw: Any) -> None:
 
 
 def test_a_channel_that_wants_no_interrupts(raw: Any) -> None:
-    guest = raw()
-    guest.connect()
+    guest = raw(raw.NEWEST)
+    guest.connect(0x5_0002)
     handle = guest.lend(1, 0x100, 8)
     guest.post(guest.open_message(1, handle, 4, target_vp=0xFFFF_FFFF))
     assert guest.got() == [result(raw, 1)]
     guest.echoes[0].opened[0].send_packet(6, b"quiet")
     assert guest.events() == []
+    guest.post(modify(raw, 1, 0))
+    guest.echoes[0].opened[0].send_packet(6, b"still quiet")
+    assert guest.events() == []
+    assert guest.findings() == ["refused: vmbus: MODIFYCHANNEL of relid 1 (echo0), which was opened without interrupts"]
 
 
 def test_monitored_signals_arrive_one_latency_later(raw: Any) -> None:

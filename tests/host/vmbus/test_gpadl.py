@@ -151,6 +151,29 @@ def test_aggregate_limit(raw: Any) -> None:
     assert guest.got() == [created(raw, 2, 3)]
 
 
+@pytest.mark.parametrize("megabytes", [384, 1280])
+def test_the_limits_of_the_profiles_to_the_byte(raw: Any, megabytes: int) -> None:
+    """All of it in GPADLs of 16 MiB fits, and not one byte more (Documentation/virt/hyperv/vmbus.rst)."""
+    guest = raw(raw.Accepts(gpadl_total_mb=megabytes))
+    guest.connect()
+    gpadls = guest.server.gpadls
+
+    def lend(handle: int, byte_count: int) -> bool:
+        pages = byte_count + 4095 >> 12
+        head = raw.head(Type.CHANNELMSG_GPADL_HEADER)
+        first = abi.VmbusChannelGpadlHeader(head, 1, handle, 8 + 8 * pages, 1)
+        ranges = struct.pack(f"<II{pages}Q", byte_count, 0, *range(0x100, 0x100 + pages))
+        gpadls.header(first, first.pack() + ranges, 0)
+        return gpadls.get(1, handle) is not None
+
+    assert all(lend(handle, 16 * MIB) for handle in range(1, megabytes // 16))
+    assert lend(1000, 16 * MIB - 1)
+    assert not lend(1001, 2)
+    assert lend(1002, 1)
+    assert gpadls.total == megabytes * MIB
+    assert not lend(1003, 1)
+
+
 def test_handles(raw: Any) -> None:
     """A handle may not repeat in a channel, nor while it waits for bodies in another one."""
     guest = raw(slots=2)

@@ -217,6 +217,35 @@ def test_too_many_messages_are_turned_away(raw: Any) -> None:
     assert guest.post(payload) == 0
 
 
+def test_a_port_has_sixteen_message_buffers(raw: Any) -> None:
+    """TLFS, "Guest Message Buffers"."""
+    guest = raw()
+    payload = raw.head(Type.CHANNELMSG_REQUESTOFFERS)
+    assert guest.post(payload, times=16) == 0
+    assert guest.post(payload, times=17) == 0x13
+    assert guest.findings().count("throttled: vmbus: 16 messages wait already") == 1
+
+
+def test_a_page_of_the_hypervisor_over_a_hole_is_no_memory_of_the_guest(raw: Any) -> None:
+    """It goes when the guest moves it, and the host would write where there is nothing."""
+    guest = raw(raw.NEWEST, ram=[(0, 64 * 1024 * 1024), (96 * 1024 * 1024, 1024 * 1024)])
+    hole = 80 * 1024 * 1024
+    vp = guest.machine.boot_vp
+    guest.machine.call(vp.wrmsr, 0x4000_0073, hole | 1, vp=vp)
+    assert guest.machine.memory.is_ram(hole >> 12)
+    guest.contact(abi.VERSION_WIN10, monitor=(hole, hole))
+    (answer,) = guest.got()
+    assert answer.connection_state == 2
+    guest.contact(abi.VERSION_WS2008, page=hole)
+    guest.got()
+    findings = guest.findings()
+    assert f"monitor page {hole:#x} is not a page of this guest's memory" in findings[0]
+    assert findings[1] == f"tolerated: vmbus: interrupt page {hole:#x} is not a page of this guest's memory; not used"
+    guest.connect()
+    guest.post_gpadl(1, 7, [(4096, 0, (hole >> 12,))])
+    assert guest.got()[0].creation_status != 0
+
+
 def test_socket_requests_find_no_service(raw: Any) -> None:
     guest = raw()
     guest.connect()

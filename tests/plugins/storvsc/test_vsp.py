@@ -74,6 +74,21 @@ def test_more_sub_channels_than_there_are_is_refused(rig: Any) -> None:
     assert guest.services.findings == [("storvsp-subchannels", "scsi0: 3 asked for, 2 are the limit")]
 
 
+def test_the_number_of_sub_channels_is_of_all_of_them(rig: Any) -> None:
+    """Asked again, only what is missing is offered; a channel that is opened again has none."""
+    guest = rig.guest(subchannels=3).start()
+    offered = []
+    for count in (1, 1, 3, 2):
+        assert guest.operation(SUB_CHANNELS, struct.pack("<H", count)).status == 0
+        offered.append(guest.channel.subchannels)
+    assert offered == [1, 1, 3, 3]
+    guest.device.on_close(guest.channel)
+    assert guest.device.on_open(guest.channel) == 0
+    guest.start()
+    guest.operation(SUB_CHANNELS, struct.pack("<H", 2))
+    assert guest.channel.subchannels == 5
+
+
 PATH = {
     State.BEGIN: (),
     State.VERSION: ((BEGIN, b""),),

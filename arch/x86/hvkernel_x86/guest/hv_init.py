@@ -85,15 +85,18 @@ def hv_reenlightenment_available(a: X86State) -> bool:
 
 
 def sysvec_hyperv_reenlightenment(a: X86State) -> None:
-    """Interrupt after a migration: look at it a tenth of a second later."""
+    """Interrupt after a migration: look at it a tenth of a second later, once however many interrupts came by then."""
     the_apic(a).eoi()
+    if a.hv_reenlightenment_work is None:
+        a.hv_reenlightenment_work = DelayedWork(lambda work: hv_reenlightenment_notify(a))
+    a.kernel.workqueue.schedule_delayed_work(a.hv_reenlightenment_work, a.kernel.timers.HZ // 10)
 
-    def notify(work: object) -> None:
-        in_progress = a.rdmsr(tlfs.HV_X64_MSR_TSC_EMULATION_STATUS) & 1
-        if a.hv_reenlightenment_cb is not None and in_progress:
-            a.hv_reenlightenment_cb()
 
-    a.kernel.workqueue.schedule_delayed_work(DelayedWork(notify), a.kernel.timers.HZ // 10)
+def hv_reenlightenment_notify(a: X86State) -> None:
+    """Tell whoever asked, if the hypervisor does emulate the TSC at the moment."""
+    in_progress = a.rdmsr(tlfs.HV_X64_MSR_TSC_EMULATION_STATUS) & 1
+    if a.hv_reenlightenment_cb is not None and in_progress:
+        a.hv_reenlightenment_cb()
 
 
 def set_hv_tscchange_cb(a: X86State, callback: Callable[[], None]) -> None:

@@ -27,13 +27,15 @@ MASK32: Final = 0xFFFF_FFFF
 def _call(a: X86State, control: int, first: int, second: int) -> int:
     page = a.hv_hypercall_pg
     assert page is not None, "call into the hypercall page before it exists"
-    code = a.kernel.mm.memory.read(page.gpa, len(ENDBR64) + OPCODE_BYTES)
+    kernel = a.kernel
+    code = kernel.mm.memory.read(page.gpa, len(ENDBR64) + OPCODE_BYTES)
     opcode = code[len(ENDBR64) :] if code.startswith(ENDBR64) else code[:OPCODE_BYTES]
     a.hypercalls += 1
+    vp = kernel.cpus.this_cpu().vp
     if a.bits == 64:
-        return a.vp.hypercall(opcode, (control, first, second))[0]
+        return vp.hypercall(opcode, (control, first, second))[0]
     regs = (control >> 32, control & MASK32, first >> 32, first & MASK32, second >> 32, second & MASK32)
-    out = a.vp.hypercall(opcode, regs)
+    out = vp.hypercall(opcode, regs)
     return out[0] << 32 | out[1]
 
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from hvkernel.api.guest.arch import TlbFlush
     from hvkernel.api.guest.kernel import Kernel
     from hvkernel.api.guest.mm import Page
+    from hvkernel.api.guest.sched import DelayedWork
     from hvkernel.api.guest.smp import VirtualProcessor
     from hvkernel.api.guest.time import ClockEventDevice, Clocksource
     from hvkernel_x86.guest.apic import Apic
@@ -60,6 +61,7 @@ class X86State:
         self.hv_vp_assist_page: list[Page | None] | None = None
         self.hv_current_partition_id = 0xFFFF_FFFF_FFFF_FFFF
         self.hv_reenlightenment_cb: Callable[[], None] | None = None
+        self.hv_reenlightenment_work: DelayedWork | None = None
         self.panic_reported = False
         # mshyperv.c
         self.vmbus_handler: Callable[[], None] | None = None
