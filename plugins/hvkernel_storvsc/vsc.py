@@ -466,7 +466,7 @@ class Storvsc:
                     continue
                 self.storvsc_on_receive(stor_device, data, None)
             else:
-                scmnd = stor_device.host.inflight.get(rqst_id - 1)
+                scmnd = stor_device.host.inflight.get((rqst_id - 1) & 0xFFFFFFFF)  # an int for scsi_host_find_tag()
                 if scmnd is None:
                     self.kernel.printk.dev_err(device, "Incorrect transaction ID")
                     continue

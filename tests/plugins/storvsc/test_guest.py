@@ -20,6 +20,7 @@ from hvkernel.boot import plugins as plugin_loading
 from hvkernel.boot import session as composition
 from hvkernel.boot.request import read_request
 from hvkernel.boot.session import Session
+from hvkernel.host.vmbus.channel import ServerChannel
 from hvkernel.host.vmbus.devices import DeviceTable
 from hvkernel_storvsc import vsp
 from hvkernel_storvsc.vsc_io import StorvscDevice
@@ -479,6 +480,35 @@ def test_a_rescinded_controller_with_a_write_cache_is_never_let_go(boots: Boots)
     assert [disk.name for disk in guest.kernel.block.disks] == []
     assert guest.log[-1].endswith("[sda] Synchronizing SCSI cache")
     assert [cmd.cmnd[0] for cmd in guest.sdev.host.inflight.values()] == [0x35]
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome", "line"),
+    [
+        (lambda tid: [tid + (1 << 32)], "up", None),
+        (lambda tid: [tid, tid], "up", "Incorrect transaction ID"),
+        (lambda tid: [tid + 7, tid], "up", "Incorrect transaction ID"),
+        (lambda tid: [0, tid], "up", "Invalid packet with ID of 0"),
+        (lambda tid: [tid + 7], "hung", "Incorrect transaction ID"),
+        (lambda tid: [], "hung", None),
+    ],
+)
+def test_answers_with_a_wrong_transaction_id(
+    answer: Callable[[int], list[int]], outcome: str, line: str | None, boots: Boots, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of an id the driver looks at 32 bits (scsi_host_find_tag); what is not answered is waited for without end."""
+    complete = ServerChannel.complete
+
+    def wrong(channel: Any, trans_id: int, payload: bytes = b"", flags: int = 0) -> None:
+        for tid in answer(trans_id) if trans_id < 1 << 32 and len(payload) == 64 else [trans_id]:
+            complete(channel, tid, payload, flags)
+
+    monkeypatch.setattr(ServerChannel, "complete", wrong)
+    guest = boots()
+    assert guest.kernel.outcome is not None
+    assert (guest.kernel.outcome.state, bool(guest.kernel.outcome.reason)) == (outcome, outcome == "hung")
+    told = {text.rpartition(": ")[2] for text in guest.lines("hv_storvsc ")}
+    assert told == ({line} if line else set())
 
 
 def test_the_same_seed_gives_the_same_run(boots: Boots) -> None:
