@@ -12,6 +12,7 @@ from hvkernel.api.guest.device import BusType, Device
 from hvkernel.api.guest.mm import Page
 from hvkernel.api.guest.sched import Completion
 from hvkernel.api.guest.scsi import (
+    SAM_STAT_BUSY,
     SAM_STAT_CHECK_CONDITION,
     SAM_STAT_TASK_SET_FULL,
     SCSI_SENSE_BUFFERSIZE,
@@ -25,8 +26,8 @@ from hvkernel.api.guest.scsi import (
 )
 from hvkernel.api.guest.time import TimerList
 from hvkernel.linux.errno import EINVAL
-from hvkernel.linux.printk import KERN_INFO
-from hvkernel.linux.scsi_proto import UNIT_ATTENTION, Sense, normalize_sense
+from hvkernel.linux.printk import KERN_ERR, KERN_INFO, KERN_WARNING
+from hvkernel.linux.scsi_proto import UNIT_ATTENTION, Sense, normalize_sense, unit_attention_text
 from hvkernel.linux.scsi_scan import Scan
 
 if TYPE_CHECKING:
@@ -39,9 +40,19 @@ SCSI_QUEUE_DELAY: Final = 3
 """Milliseconds before a refused command is tried again. Source: drivers/scsi/scsi_lib.c."""
 
 _RETRIED: Final = frozenset(
-    {HostByte.DID_BUS_BUSY, HostByte.DID_PARITY, HostByte.DID_SOFT_ERROR, HostByte.DID_TRANSPORT_DISRUPTED}
+    {
+        HostByte.DID_BUS_BUSY,
+        HostByte.DID_ERROR,
+        HostByte.DID_PARITY,
+        HostByte.DID_SOFT_ERROR,
+        HostByte.DID_TRANSPORT_DISRUPTED,
+    }
 )
+"""Tried again at once, as often as the caller allows. Source: scsi_error.c:scsi_decide_disposition."""
 _REQUEUED: Final = frozenset({HostByte.DID_REQUEUE, HostByte.DID_IMM_RETRY})
+_BUSY: Final = frozenset({SAM_STAT_BUSY, SAM_STAT_TASK_SET_FULL})
+_GOOD: Final = frozenset({0x00, 0x04, 0x10, 0x14, 0x22})
+"""Status bytes that are no error. Source: include/scsi/scsi_status.h, scsi.h:scsi_status_is_good."""
 
 
 class Result:
@@ -63,6 +74,11 @@ class Result:
     @property
     def host_byte(self) -> int:
         return self.result >> 16 & 0xFF
+
+    @property
+    def good(self) -> bool:
+        """scsi_status_is_good(): a unit that is not there is not good, any other host byte does not count."""
+        return self.host_byte != HostByte.DID_NO_CONNECT and self.result & 0xFE in _GOOD
 
 
 class Scsi:
@@ -258,20 +274,22 @@ class Scsi:
 
         :param read: bytes to read. :param write: data to send. :param timeout: jiffies.
 
-        A Result with DID_ERROR when there is no memory for the data.
+        A Result with DID_ERROR when there is no memory for the data. What the device did not send is zero.
         """
         size = read or len(write)
         pages = self.alloc_buffer(size)
         if pages is None:
             return Result(HostByte.DID_ERROR << 16, b"", b"", size)
         try:
-            if write:
-                self.copy_to(pages, write)
+            if size:
+                self.copy_to(pages, write or bytes(size))
             direction = (
                 DmaDirection.DMA_FROM_DEVICE if read else DmaDirection.DMA_TO_DEVICE if write else DmaDirection.DMA_NONE
             )
             cmd = self.run(sdev, cdb, direction, pages, size, timeout, retries)
             data = self.copy_from(pages, read) if read and not cmd.result else b""
+            if cmd.resid and data:
+                data = data[: max(0, read - cmd.resid)].ljust(read, b"\0")
             return Result(cmd.result, data, cmd.sense_buffer, cmd.resid)
         finally:
             self.free_buffer(pages)
@@ -329,23 +347,58 @@ class Scsi:
         kernel.sched.might_sleep()
         limit = timeout or sdev.timeout or SD_TIMEOUT * kernel.timers.HZ
         host = sdev.host
+        started, allowed = kernel.timers.jiffies, retries
         while True:
             cmd = ScsiCmnd(sdev, cdb, direction, self._segments(pages, size), limit)
-            cmd.allowed = retries
-            if sdev.gone or host.removed:
+            cmd.allowed = allowed
+            if sdev.gone:  # a host that is being removed still lets its disks write their caches back
                 cmd.result = HostByte.DID_NO_CONNECT << 16
                 return cmd
             done = cmd.waiter = Completion()
             self._dispatch(host, cmd)
             kernel.sched.wait_for_completion(done)
-            host_byte = cmd.result >> 16 & 0xFF
-            if host_byte in _REQUEUED or cmd.result & 0xFE == SAM_STAT_TASK_SET_FULL:
-                kernel.sched.msleep(SCSI_QUEUE_DELAY)
-                continue
-            if host_byte in _RETRIED and retries > 0:
+            if not cmd.result or not self._again(cmd, started, retries):
+                return cmd
+            if cmd.result >> 16 & 0xFF in _RETRIED:
                 retries -= 1
-                continue
-            return cmd
+            else:
+                kernel.sched.msleep(SCSI_QUEUE_DELAY)
+
+    def _again(self, cmd: ScsiCmnd, started: int, retries: int) -> bool:
+        """Whether a command that failed is sent again. Source: scsi_lib.c:scsi_complete, scsi_error.c.
+
+        :param started: jiffies when it was sent first. :param retries: how often it may still be.
+        """
+        host_byte, status = cmd.result >> 16 & 0xFF, cmd.result & 0xFE
+        if host_byte == HostByte.DID_PASSTHROUGH:
+            cmd.result &= 0xFF00FFFF
+            return False
+        if host_byte == HostByte.DID_OK and status == SAM_STAT_CHECK_CONDITION:
+            self._report_sense(cmd)
+        if host_byte in _RETRIED:
+            again = retries > 0
+        else:
+            again = host_byte in _REQUEUED or (host_byte == HostByte.DID_OK and status in _BUSY)
+        timers = self._kernel.timers
+        wait_for = (cmd.allowed + 1) * cmd.timeout
+        if again and started + wait_for < timers.jiffies:
+            text = f"tag#{cmd.tag & 0xFFFF} timing out command, waited {wait_for // timers.HZ}s"
+            self.sdev_printk(KERN_ERR, cmd.device, text, self._disk_name(cmd.device))
+            return False
+        return again
+
+    @staticmethod
+    def _disk_name(sdev: ScsiDevice) -> str:
+        """scmd_name()."""
+        data = sdev.driver_data
+        return data if isinstance(data, str) else str(data.disk.name) if data is not None else ""
+
+    def _report_sense(self, cmd: ScsiCmnd) -> None:
+        """What a unit attention is told as. Source: scsi_error.c:scsi_report_sense."""
+        sense = normalize_sense(cmd.sense_buffer)
+        text = unit_attention_text(sense) if sense is not None and sense.key == UNIT_ATTENTION else None
+        if text is not None:
+            self.sdev_printk(KERN_WARNING, cmd.device, text)
 
     def _segments(self, pages: list[Page], size: int) -> list[ScatterSegment]:
         """One segment a page; neighbours are not joined, which no driver here can tell from joined ones."""

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Final
 
 from hvkernel.api.guest.block import BlockError
 from hvkernel.api.guest.mm import Page
+from hvkernel.api.guest.sched import Completion
 from hvkernel.api.guest.scsi import DmaDirection, HostByte, ScsiDevice
 from hvkernel.linux import scsi_proto as proto
 from hvkernel.linux.block import SECTOR, Disk
 from hvkernel.linux.errno import EINVAL, EIO, ENODEV, ENOMEM, EOPNOTSUPP
 from hvkernel.linux.printk import KERN_DEBUG, KERN_ERR, KERN_INFO, KERN_NOTICE, KERN_WARNING
-from hvkernel.linux.scsi import Result, Scsi
+from hvkernel.linux.scsi import SD_TIMEOUT, Result, Scsi
 
 if TYPE_CHECKING:
     from hvkernel.linux.kernel import Kernel
@@ -23,6 +24,11 @@ SD_DEF_XFER_BLOCKS: Final = 0xFFFF
 BLK_DEF_MAX_SECTORS: Final = 2560
 """Source: include/linux/blkdev.h."""
 SECTOR_SIZES: Final = (512, 1024, 2048, 4096)
+
+
+def _s32(value: int) -> int:
+    """A u32 that the kernel keeps in an int: a sector size of 2 GiB or more becomes an error number."""
+    return value - (1 << 32) if value >> 31 else value
 
 
 class Mode:
@@ -75,7 +81,8 @@ class ScsiDisk:
             self.printk(level, text)
 
     def _run(self, cdb: bytes, read: int = 0) -> Result:
-        return self._scsi.execute(self.sdev, cdb, read=read, retries=SD_MAX_RETRIES)
+        timeout = SD_TIMEOUT * self._kernel.timers.HZ
+        return self._scsi.execute(self.sdev, cdb, read=read, timeout=timeout, retries=SD_MAX_RETRIES)
 
     # what the disk is ------------------------------------------------------------------------------------------
 
@@ -93,23 +100,32 @@ class ScsiDisk:
             self._cache_type()
         self._limits()
         self.first_scan = False
-        self.disk.capacity = self.capacity * self.sdev.sector_size // SECTOR
+        self.disk.capacity = self.capacity * (self.sdev.sector_size // SECTOR) & 0xFFFFFFFFFFFFFFFF
         self.disk.logical_block_size = self.sdev.sector_size
         self.disk.read_only = self.write_prot
 
-    def _no_media(self, got: Result) -> bool:
-        """media_not_present(): remembers it."""
-        if not got.check_condition or got.sense is None:
-            return False
-        if got.sense.key in (proto.UNIT_ATTENTION, proto.NOT_READY) and got.sense.asc == 0x3A:
+    def _set_no_media(self) -> None:
+        """set_media_not_present(): only a removable disk can lose its medium."""
+        if self.sdev.removable:
             self.media_present = False
             self.capacity = 0
-            return True
-        return False
+
+    def _no_media(self, got: Result) -> bool:
+        """media_not_present(): remembers it."""
+        sense = got.sense
+        if sense is None or sense.key not in (proto.UNIT_ATTENTION, proto.NOT_READY) or sense.asc != 0x3A:
+            return False
+        self._set_no_media()
+        return True
 
     def _spinup(self) -> None:
-        """sd_spinup_disk(). A disk that is becoming ready is asked again each second, 100 times."""
-        waited = 0
+        """sd_spinup_disk(). A disk that is becoming ready is asked again each second, for 100 seconds.
+
+        The dots and the last word are KERN_CONT in the kernel; here the line is printed when it is complete.
+        """
+        timers = self._kernel.timers
+        expires: int | None = None
+        line = ""
         while True:
             for _ in range(3):
                 had_media = self.media_present
@@ -118,28 +134,39 @@ class ScsiDisk:
                     if had_media:
                         self.printk(KERN_NOTICE, "Media removed, stopped polling")
                     return
-                unit_attention = got.sense is not None and got.sense.key == proto.UNIT_ATTENTION
-                if not got.result or (got.check_condition and not unit_attention):
+                if got.good:
                     break
-            if not got.check_condition:
-                if got.result:
-                    self._print_result("Test Unit Ready failed", got)
-                return
             sense = got.sense
-            if sense is None or sense.key != proto.NOT_READY:
-                if not waited:
+            if not got.check_condition:
+                if expires is None and not got.good:
+                    self._print_result("Test Unit Ready failed", got)
+                break
+            if sense is not None and sense.key == proto.NOT_READY:
+                if sense.asc == 4 and sense.ascq in (3, 0xB, 0xC, 0x1B, 0x24, 0x25):
+                    break
+                if expires is None:
+                    line = "Spinning up disk..."
+                    self._run(bytes([proto.START_STOP, 1, 0, 0, 1, 0]))
+                    expires = timers.jiffies + 100 * timers.HZ
+                self._kernel.sched.msleep(1000)
+                line += "."
+            elif sense is not None and sense.key == proto.UNIT_ATTENTION and sense.asc == 0x28:
+                if expires is None:
+                    expires = timers.jiffies + 5 * timers.HZ
+                self._kernel.sched.msleep(1000)
+            else:
+                if expires is None:
                     self.printk(KERN_NOTICE, "Unit Not Ready")
-                    self._print_sense(KERN_NOTICE, got)
-                return
-            if sense.asc == 4 and sense.ascq in (3, 0xB, 0xC, 0x1B, 0x24, 0x25):
-                return
-            if not waited:
-                self.printk(KERN_NOTICE, "Spinning up disk...")
-                self._run(bytes([proto.START_STOP, 1, 0, 0, 1, 0]))
-            waited += 1
-            if waited > 100:
-                return
-            self._kernel.sched.msleep(1000)
+                    self._print_sense(got)
+                break
+            if timers.jiffies > expires:
+                break
+        if expires is not None:
+            line += "ready" if got.good else "not responding..."
+            if line.startswith("Spinning"):
+                self.printk(KERN_NOTICE, line)
+            else:
+                self._kernel.printk.printk(KERN_NOTICE, line)
 
     def _read_capacity(self) -> None:
         """sd_read_capacity(): 16 first for SPC-3, and for what does not fit in 32 bits."""
@@ -192,8 +219,10 @@ class ScsiDisk:
                 return got
             if not retries:
                 self._print_result(f"{name} failed", got)
-                if got.check_condition:
-                    self._print_sense(KERN_NOTICE, got)
+                if sense is not None:
+                    self._print_sense(got)
+                    if sense.key == proto.NOT_READY:
+                        self._set_no_media()
                 else:
                     self.printk(KERN_NOTICE, "Sense not available.")
                 self.capacity = 0
@@ -206,13 +235,13 @@ class ScsiDisk:
             return got
         data = got.data
         size = int.from_bytes(data[8:12], "big")
-        self.physical_block_size = (1 << (data[13] & 0xF)) * size
-        alignment = ((data[14] & 0x3F) << 8 | data[15]) * size
+        self.physical_block_size = (1 << (data[13] & 0xF)) * size & 0xFFFFFFFF
+        alignment = ((data[14] & 0x3F) << 8 | data[15]) * size & 0xFFFFFFFF
         if alignment and self.first_scan:
             self.printk(KERN_NOTICE, f"physical block alignment offset: {alignment}")
         self.lbpme = bool(data[14] & 0x80)
-        self.capacity = int.from_bytes(data[0:8], "big") + 1
-        return size
+        self.capacity = (int.from_bytes(data[0:8], "big") + 1) & 0xFFFFFFFFFFFFFFFF
+        return _s32(size)
 
     def _capacity_10(self) -> int:
         got = self._capacity(bytes([proto.READ_CAPACITY, *bytes(9)]), 8, "Read Capacity(10)")
@@ -221,7 +250,7 @@ class ScsiDisk:
         size = int.from_bytes(got.data[4:8], "big")
         self.capacity = int.from_bytes(got.data[0:4], "big") + 1
         self.physical_block_size = size
-        return size
+        return _s32(size)
 
     def _block_limits(self) -> None:
         """sd_read_block_limits(), what requests need of VPD page B0."""
@@ -244,10 +273,21 @@ class ScsiDisk:
         if self.physical_block_size != size:
             self.printk(KERN_NOTICE, f"{self.physical_block_size}-byte physical blocks")
 
-    def mode_sense(self, page: int, length: int) -> Mode | Result:
-        """MODE SENSE(6); the Result when it failed. Source: scsi_lib.c:scsi_mode_sense."""
-        got = self._run(bytes([proto.MODE_SENSE, 0, page, 0, length, 0]), length)
-        return got if got.result or len(got.data) < 4 else Mode(got.data, False)
+    def mode_sense(self, page: int, length: int, dbd: int = 0) -> Mode | Result:
+        """MODE SENSE(6), above 255 bytes MODE SENSE(10); the Result when it failed. Source: scsi_lib.c:scsi_mode_sense.
+
+        :param dbd: 8 asks for no block descriptors.
+        """
+        ten = length > 255
+        if ten:
+            cdb = bytes([proto.MODE_SENSE_10, dbd, page, *bytes(4)]) + length.to_bytes(2, "big") + b"\0"
+        else:
+            cdb = bytes([proto.MODE_SENSE, dbd, page, 0, length, 0])
+        for _ in range(SD_MAX_RETRIES + 1):
+            got = self._run(cdb, length)
+            if not got.check_condition or got.sense is None or got.sense.key != proto.UNIT_ATTENTION:
+                break
+        return Mode(got.data, ten) if got.good and len(got.data) >= 4 else got
 
     def _write_protect(self) -> None:
         """sd_read_write_protect_flag()."""
@@ -268,14 +308,15 @@ class ScsiDisk:
     def _cache_type(self) -> None:
         """sd_read_cache_type()."""
         old = (self.wce, self.rcd, self.dpofua)
-        mode = self.mode_sense(8, 4)
+        page, dbd = (6, 8) if self.sdev.type == proto.TYPE_RBC else (8, 0)
+        mode = self.mode_sense(page, 4, dbd)
         if isinstance(mode, Mode) and mode.length >= 3:
             length = mode.length
             if length > SD_BUF_SIZE:
                 self._first(KERN_NOTICE, f"Truncating mode parameter data from {length} to {SD_BUF_SIZE} bytes")
                 length = SD_BUF_SIZE
             if length > 4:
-                mode = self.mode_sense(8, min(length, 255))
+                mode = self.mode_sense(page, length, dbd)
             if isinstance(mode, Mode):
                 if self._cache_page(mode, length):
                     if self.first_scan or old != (self.wce, self.rcd, self.dpofua):
@@ -334,7 +375,7 @@ class ScsiDisk:
         limit = min(device * ratio, BLK_DEF_MAX_SECTORS)
         page = self._kernel.mm.PAGE_SIZE // SECTOR
         host = self.sdev.host
-        limit = min(limit, host.max_sectors or limit)
+        limit = min(limit, self._scsi.scan.max_hw_sectors(host))
         if host.sg_tablesize:
             limit = min(limit, max(1, host.sg_tablesize - 1) * page)
         self.max_sectors = max(ratio, limit // ratio * ratio)
@@ -383,41 +424,92 @@ class ScsiDisk:
         return pages
 
     def _transfer(self, sector: int, count: int, direction: DmaDirection, pages: list[Page]) -> None:
+        """One request of ``count`` sectors; what the device leaves out is asked for again.
+
+        Source: scsi_lib.c:scsi_io_completion. A device that moves nothing and calls it success is asked for ever by
+        the kernel; the model says so in a finding and waits, which comes to the same.
+        """
         ratio = self.sdev.sector_size // SECTOR
         read = direction == DmaDirection.DMA_FROM_DEVICE
         ten, sixteen = (proto.READ_10, proto.READ_16) if read else (proto.WRITE_10, proto.WRITE_16)
         cdb = self._cdb(ten, sixteen, sector // ratio, count // ratio)
-        self._io(cdb, direction, pages, count * SECTOR, sector, "READ" if read else "WRITE")
+        size = count * SECTOR
+        resid = self._io(cdb, direction, pages, size, sector, "READ" if read else "WRITE")
+        if not resid:
+            return
+        left = -(-resid // self.sdev.sector_size) * ratio
+        if left >= count:
+            what = f"{self.disk.name}: sectors {sector} to {sector + count}: success without any data"
+            self._kernel.finding("scsi-no-progress", what)
+            self._kernel.sched.wait_for_completion(Completion())
+        done = count - left
+        rest = self._buffer(left)
+        try:
+            if not read:
+                self._scsi.copy_to(rest, self._scsi.copy_from(pages, size)[done * SECTOR :])
+            self._transfer(sector + done, left, direction, rest)
+            if read:
+                first = self._scsi.copy_from(pages, size)[: done * SECTOR]
+                self._scsi.copy_to(pages, first + self._scsi.copy_from(rest, left * SECTOR))
+        finally:
+            self._scsi.free_buffer(rest)
 
-    def _io(self, cdb: bytes, direction: DmaDirection, pages: list[Page], size: int, sector: int, what: str) -> None:
-        """One request: retried after a unit attention, reported and raised when it fails for good."""
-        attempts = SD_MAX_RETRIES
+    def _io(self, cdb: bytes, direction: DmaDirection, pages: list[Page], size: int, sector: int, what: str) -> int:
+        """One request: retried after a unit attention, reported and raised when it fails for good.
+
+        Bytes that were not moved come back.
+        """
+        timers = self._kernel.timers
+        started, attempts = timers.jiffies, SD_MAX_RETRIES
         while True:
             cmd = self._scsi.run(self.sdev, cdb, direction, pages, size, None, SD_MAX_RETRIES)
+            if cmd.resid & (self.sdev.sector_size - 1) and what in ("READ", "WRITE"):
+                text = f"Unaligned partial completion (resid={cmd.resid}, sector_sz={self.sdev.sector_size})"
+                self.printk(KERN_INFO, text)
+                self._print_command(cmd.tag, cdb)
             if not cmd.result:
-                return
+                return cmd.resid
             got = Result(cmd.result, b"", cmd.sense_buffer, cmd.resid)
-            if got.sense is not None and got.check_condition:
-                if got.sense.key == 1:  # RECOVERED_ERROR
-                    return
-                if got.sense.key == proto.UNIT_ATTENTION and attempts:
-                    attempts -= 1
-                    continue
-            break
-        tag = f"tag#{cmd.tag & 0xFFFF}"
-        driver = "DRIVER_OK"
-        name = HostByte(got.host_byte).name if got.host_byte in HostByte._value2member_map_ else hex(got.host_byte)
-        self.printk(KERN_INFO, f"{tag} FAILED Result: hostbyte={name} driverbyte={driver} cmd_age=0s")
-        if got.check_condition and got.sense is not None:
-            self._print_sense(KERN_INFO, got, tag + " ")
-        text = proto.COMMANDS.get(cdb[0], f"opcode=0x{cdb[0]:x}")
-        self.printk(KERN_INFO, f"{tag} CDB: {text} {cdb.hex(' ')}")
+            sense = got.sense if got.check_condition else None
+            if sense is None or not attempts:
+                break
+            if sense.key == proto.RECOVERED_ERROR and not sense.deferred:
+                self._print_sense(got, f"tag#{cmd.tag & 0xFFFF} ")
+                return 0
+            again = sense.key == proto.UNIT_ATTENTION and not self.sdev.removable
+            if not again and not proto.wants_retry(sense):
+                break
+            attempts -= 1
+        tag, name = f"tag#{cmd.tag & 0xFFFF}", _host_byte(got)
+        age = (timers.jiffies - started) // timers.HZ
+        self.printk(KERN_INFO, f"{tag} FAILED Result: hostbyte={name} driverbyte=DRIVER_OK cmd_age={age}s")
+        if sense is not None:
+            self._print_sense(got, tag + " ")
+        self._print_command(cmd.tag, cdb)
         op = {"READ": "0x0:(READ)", "WRITE": "0x1:(WRITE)", "FLUSH": "0x2:(FLUSH)", "DISCARD": "0x3:(DISCARD)"}[what]
+        status = proto.block_status(sense) if sense is not None else "I/O"
         self._kernel.printk.pr_err(
-            f"{'critical target' if got.check_condition else 'I/O'} error, dev {self.disk.name}, sector {sector} "
+            f"{status} error, dev {self.disk.name}, sector {sector} "
             f"op {op} flags 0x0 phys_seg {max(1, len(pages))} prio class 2"
         )
         raise BlockError(EIO, f"{self.disk.name}: {what} of sector {sector} failed: {got.sense or name}")
+
+    def _print_command(self, tag: int, cdb: bytes) -> None:
+        """Source: scsi_logging.c:scsi_print_command."""
+        text = proto.COMMANDS.get(cdb[0], f"opcode=0x{cdb[0]:x}")
+        self.printk(KERN_INFO, f"tag#{tag & 0xFFFF} CDB: {text} {cdb.hex(' ')}")
+
+    def synchronize(self) -> None:
+        """sd_sync_cache(): three attempts; a failure is told."""
+        timeout = 2 * (self.sdev.timeout or SD_TIMEOUT * self._kernel.timers.HZ)
+        for _ in range(3):
+            cdb = bytes([proto.SYNCHRONIZE_CACHE, *bytes(9)])
+            got = self._scsi.execute(self.sdev, cdb, timeout=timeout, retries=SD_MAX_RETRIES)
+            if not got.result:
+                return
+        self._print_result("Synchronize Cache(10) failed", got)
+        if got.check_condition:
+            self._print_sense(got)
 
     def flush(self) -> None:
         """SYNCHRONIZE CACHE, when there is a write cache."""
@@ -447,13 +539,16 @@ class ScsiDisk:
     # messages --------------------------------------------------------------------------------------------------
 
     def _print_result(self, text: str, got: Result) -> None:
-        name = HostByte(got.host_byte).name if got.host_byte in HostByte._value2member_map_ else hex(got.host_byte)
-        self.printk(KERN_NOTICE, f"{text}: Result: hostbyte={name} driverbyte=DRIVER_OK")
+        """Source: sd.c:sd_print_result."""
+        self.printk(KERN_INFO, f"{text}: Result: hostbyte={_host_byte(got)} driverbyte=DRIVER_OK")
 
-    def _print_sense(self, level: int, got: Result, tag: str = "") -> None:
-        sense = got.sense
-        if sense is None:
-            return
-        deferred = "deferred" if sense.response_code & 1 else "current"
-        self.printk(level, f"{tag}Sense Key : {proto.SENSE_KEYS[sense.key]} [{deferred}] ")
-        self.printk(level, f"{tag}Add. Sense: {sense}")
+    def _print_sense(self, got: Result, tag: str = "") -> None:
+        """Source: scsi_logging.c:scsi_log_print_sense_hdr."""
+        if got.sense is not None:
+            self.printk(KERN_INFO, tag + got.sense.header)
+            self.printk(KERN_INFO, tag + got.sense.additional)
+
+
+def _host_byte(got: Result) -> str:
+    known = got.host_byte in HostByte._value2member_map_
+    return HostByte(got.host_byte).name if known else f"0x{got.host_byte:02x}"

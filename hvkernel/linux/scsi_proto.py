@@ -9,6 +9,7 @@ from typing import Final
 TEST_UNIT_READY: Final = 0x00
 INQUIRY: Final = 0x12
 MODE_SENSE: Final = 0x1A
+MODE_SENSE_10: Final = 0x5A
 START_STOP: Final = 0x1B
 READ_CAPACITY: Final = 0x25
 READ_10: Final = 0x28
@@ -26,6 +27,21 @@ SAI_READ_CAPACITY_16: Final = 0x10
 NOT_READY: Final = 0x02
 ILLEGAL_REQUEST: Final = 0x05
 UNIT_ATTENTION: Final = 0x06
+RECOVERED_ERROR: Final = 0x01
+MEDIUM_ERROR: Final = 0x03
+HARDWARE_ERROR: Final = 0x04
+DATA_PROTECT: Final = 0x07
+BLANK_CHECK: Final = 0x08
+COPY_ABORTED: Final = 0x0A
+ABORTED_COMMAND: Final = 0x0B
+VOLUME_OVERFLOW: Final = 0x0D
+MISCOMPARE: Final = 0x0E
+
+_MEDIUM_GONE: Final = frozenset({0x11, 0x13, 0x14})
+_REFUSED: Final = frozenset({0x20, 0x21, 0x22, 0x24, 0x26, 0x27})
+_TARGET_FAILURES: Final = frozenset(
+    {HARDWARE_ERROR, DATA_PROTECT, BLANK_CHECK, COPY_ABORTED, VOLUME_OVERFLOW, MISCOMPARE}
+)
 
 TYPE_DISK: Final = 0x00
 TYPE_ROM: Final = 0x05
@@ -113,6 +129,7 @@ COMMANDS: Final = MappingProxyType(
         TEST_UNIT_READY: "Test Unit Ready",
         INQUIRY: "Inquiry",
         MODE_SENSE: "Mode Sense(6)",
+        MODE_SENSE_10: "Mode Sense(10)",
         START_STOP: "Start/Stop Unit",
         READ_CAPACITY: "Read Capacity(10)",
         READ_10: "Read(10)",
@@ -147,8 +164,28 @@ class Sense:
     ascq: int
 
     def __str__(self) -> str:
+        """Source: scsi_logging.c:scsi_format_extd_sense."""
         text = ADDITIONAL.get(self.asc << 8 | self.ascq)
-        return text or f"ASC=0x{self.asc:x} ASCQ=0x{self.ascq:x}"
+        if text:
+            return text
+        vendor = ["<<vendor>>" if code >= 0x80 else "" for code in (self.asc, self.ascq)]
+        return f"{vendor[0]}ASC=0x{self.asc:x} {vendor[1]}ASCQ=0x{self.ascq:x} "
+
+    @property
+    def deferred(self) -> bool:
+        """About an earlier command. Source: include/scsi/scsi_common.h:scsi_sense_is_deferred."""
+        return bool(self.response_code & 1)
+
+    @property
+    def additional(self) -> str:
+        """The line that follows :attr:`header`."""
+        return f"Add. Sense: {self}" if self.asc << 8 | self.ascq in ADDITIONAL else str(self)
+
+    @property
+    def header(self) -> str:
+        """Source: scsi_logging.c:scsi_format_sense_hdr."""
+        when, descriptor = "deferred" if self.deferred else "current", "[descriptor] " * (self.response_code >= 0x72)
+        return f"Sense Key : {SENSE_KEYS[self.key]} [{when}] {descriptor}"
 
 
 def normalize_sense(data: bytes) -> Sense | None:
@@ -161,6 +198,57 @@ def normalize_sense(data: bytes) -> Sense | None:
         return Sense(code, padded[1] & 0xF, padded[2], padded[3])
     more = len(data) if len(data) < 8 else min(len(data), 8 + data[7])
     return Sense(code, padded[2] & 0xF, padded[12] if more > 12 else 0, padded[13] if more > 13 else 0)
+
+
+def wants_retry(sense: Sense) -> bool:
+    """Whether a read or write that ended so is worth another attempt. Source: scsi_error.c:scsi_check_sense."""
+    if sense.deferred:
+        return True
+    if sense.key in (NOT_READY, UNIT_ATTENTION):
+        return (sense.asc, sense.ascq) == (0x04, 0x01)
+    return (sense.key == ABORTED_COMMAND and sense.asc != 0x10) or (
+        sense.key == MEDIUM_ERROR and sense.asc not in _MEDIUM_GONE
+    )
+
+
+def block_status(sense: Sense) -> str:
+    """How the block layer calls such an error. Source: scsi_error.c:scsi_check_sense,
+    scsi_lib.c:scsi_io_completion_action, block/blk-core.c:blk_errors."""
+    if sense.deferred:
+        return "I/O"
+    if sense.key == DATA_PROTECT and (sense.asc, sense.ascq) == (0x27, 0x07):
+        return "critical space allocation"
+    if sense.key == MEDIUM_ERROR and sense.asc in _MEDIUM_GONE:
+        return "critical medium"
+    if sense.key in (ILLEGAL_REQUEST, ABORTED_COMMAND) and sense.asc == 0x10:
+        return "protection"
+    if sense.key in _TARGET_FAILURES or (sense.key == ILLEGAL_REQUEST and sense.asc in _REFUSED):
+        return "critical target"
+    return "I/O"
+
+
+def unit_attention_text(sense: Sense) -> str | None:
+    """What the kernel says of a unit attention; None for nothing. Source: scsi_error.c:scsi_report_sense."""
+    if sense.asc == 0x3F:
+        if sense.ascq == 0x03:
+            return "Inquiry data has changed"
+        if sense.ascq == 0x0E:
+            return (
+                "LUN assignments on this target have changed. The Linux SCSI layer does not automatically remap LUN "
+                "assignments."
+            )
+        return (
+            "Operating parameters on this target have changed. The Linux SCSI layer does not automatically adjust "
+            "these parameters."
+        )
+    if sense.asc == 0x38 and sense.ascq == 0x07:
+        return "Warning! Received an indication that the LUN reached a thin provisioning soft threshold."
+    if sense.asc == 0x29:
+        return "Power-on or device reset occurred"
+    if sense.asc == 0x2A:
+        changed = {0x01: "Mode parameters changed", 0x06: "Asymmetric access state changed"}
+        return changed.get(sense.ascq, "Capacity data has changed" if sense.ascq == 0x09 else "Parameters changed")
+    return None
 
 
 def int_to_scsilun(lun: int) -> bytes:
@@ -182,7 +270,11 @@ def scsilun_to_int(raw: bytes) -> int:
 
 def string_get_size(size: int, block: int, binary: bool) -> str:
     """``30.0 GiB`` or ``32.2 GB``: three significant digits. Source: lib/string_helpers.c:string_get_size."""
-    units = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB") if binary else ("B", "kB", "MB", "GB", "TB", "PB", "EB")
+    units = (
+        ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB", "YiB")
+        if binary
+        else ("B", "kB", "MB", "GB", "TB", "PB", "EB", "ZB", "YB")
+    )
     divisor = 1024 if binary else 1000
     i = remainder = 0
     if not block or not size:

@@ -45,6 +45,10 @@ class Scan:
         self._scanning: list[tuple[ScsiHost, Completion]] = []
         """Hosts that are scanned in another task, oldest first, and what each waits for before it shows its devices."""
         self._targets: dict[tuple[int, int, int], Device] = {}
+        self._short_inquiry: list[ScsiHost] = []
+        """Hosts that were told of already."""
+        self._warned: set[str] = set()
+        """dev_warn_once() of the functions that read VPD pages."""
 
     def _type(self) -> str:
         text = self._kernel.cmdline.get("scsi_mod.scan")
@@ -141,22 +145,28 @@ class Scan:
         sdev = self._scsi.scsi_device_lookup(host, channel, target, 0)
         if sdev is None:
             sdev = ScsiDevice(host, channel, target, 0)
+            sdev.bus = self._scsi.bus
             if host.hostt.slave_alloc is not None and host.hostt.slave_alloc(sdev):
                 return False
         size = REPORT_LUNS_SIZE
         while True:
+            if size > kmalloc_max_size(self._kernel.mm.PAGE_SIZE):
+                self._allocation_failure("scsi_report_lun_scan")
+                return False
             cdb = bytes([proto.REPORT_LUNS, 0, 0, 0, 0, 0]) + size.to_bytes(4, "big") + b"\0\0"
             for _ in range(3):
+                if size > self.max_hw_sectors(host) << 9:  # blk_rq_map_kern() refuses
+                    return True
                 got = self._scsi.execute(sdev, cdb, read=size, timeout=30 * self._kernel.timers.HZ)
                 if not got.result or (got.sense is not None and got.sense.key != proto.UNIT_ATTENTION):
                     break
             if got.result:
                 return True
             length = int.from_bytes(got.data[:4], "big")
-            if length + 8 <= size or size >= 1 << 20:
+            if length + 8 <= size:
                 break
             size = length + 8
-        for n in range(1, min(length, size - 8) // 8 + 1):
+        for n in range(1, length // 8 + 1):
             lun = proto.scsilun_to_int(got.data[8 * n : 8 * n + 8])
             if lun > host.max_lun:
                 self._scsi.sdev_printk(
@@ -179,13 +189,17 @@ class Scan:
         if have is not None:
             return LUN_PRESENT, have.sdev_bflags, have.scsi_level
         sdev = ScsiDevice(host, channel, target, lun)
+        sdev.bus = self._scsi.bus
         sdev.queue_depth = host.cmd_per_lun or 1
+        if self.max_hw_sectors(host) > host.max_sectors:
+            text = f"blk_queue_max_hw_sectors: set to minimum {self.max_hw_sectors(host)}"
+            self._kernel.printk.printk(KERN_INFO, text)
         hostt = host.hostt
         if hostt.slave_alloc is not None:
             ret = hostt.slave_alloc(sdev)
             if ret:
                 if ret != -ENXIO:
-                    self._kernel.printk.pr_err(f"scsi {sdev.name}: slave_alloc failed: {ret}")
+                    self._allocation_failure("scsi_alloc_sdev")
                 return NO_RESPONSE, 0, proto.SCSI_UNKNOWN
         inquiry = self._inquiry(sdev)
         res = NO_RESPONSE
@@ -198,6 +212,17 @@ class Scan:
         if res != LUN_PRESENT and hostt.slave_destroy is not None:
             hostt.slave_destroy(sdev)
         return res, sdev.sdev_bflags, sdev.scsi_level
+
+    def max_hw_sectors(self, host: ScsiHost) -> int:
+        """Sectors of a request at most: a page at least. Source: block/blk-settings.c:blk_queue_max_hw_sectors."""
+        return max(host.max_sectors, self._kernel.mm.PAGE_SIZE >> 9)
+
+    def _allocation_failure(self, function: str) -> None:
+        """ALLOC_FAILURE_MSG."""
+        self._kernel.printk.printk(
+            KERN_ERR,
+            f"{function}: Allocation failure during SCSI scanning, some SCSI devices might not be configured",
+        )
 
     def _inquiry(self, sdev: ScsiDevice) -> bytes | None:
         """scsi_probe_lun(): 36 bytes first, then as many as there are."""
@@ -233,10 +258,12 @@ class Scan:
             size, step = 36, 3
         length = min(size, response)
         if length < 36:
-            self._kernel.printk.printk(
-                KERN_INFO,
-                f"scsi host{sdev.host.host_no}: scsi scan: INQUIRY result too short ({length}), using 36",
-            )
+            if sdev.host not in self._short_inquiry:
+                self._short_inquiry.append(sdev.host)
+                self._kernel.printk.printk(
+                    KERN_INFO,
+                    f"scsi host{sdev.host.host_no}: scsi scan: INQUIRY result too short ({length}), using 36",
+                )
             length = 36
         level = data[2] & 7
         if level >= 2 or (level == 1 and data[3] & 0xF == 1):
@@ -302,33 +329,48 @@ class Scan:
                 if data is not None:
                     sdev.vpd[page] = data
 
+    def _warn_once(self, sdev: ScsiDevice, function: str, text: str) -> None:
+        if function not in self._warned:
+            self._warned.add(function)
+            self._kernel.printk.dev_warn(sdev, f"{function}: {text}")
+
     def _vpd_page(self, sdev: ScsiDevice, page: int) -> bytes | None:
-        """scsi_get_vpd_buf(): its header first, then the whole."""
+        """scsi_get_vpd_buf(): its header first, then the whole, again when it has grown meanwhile."""
         if page:
             supported = self._vpd_inquiry(sdev, 0, SCSI_VPD_LIST_SIZE)
-            if supported is None or page not in supported[1][4 : supported[0]]:
+            if supported is None:
+                return None
+            if supported[0] > SCSI_VPD_LIST_SIZE:
+                self._warn_once(sdev, "scsi_get_vpd_size", f"long VPD page 0 length: {supported[0]} bytes")
+            if page not in supported[1][4 : supported[0]]:
                 return None
         head = self._vpd_inquiry(sdev, page, 4)
         if head is None:
             return None
         size = head[0]
-        for _ in range(3):
+        while True:
             got = self._vpd_inquiry(sdev, page, size)
             if got is None:
                 return None
             if got[0] <= size:
                 return got[1][: got[0]]
+            self._warn_once(sdev, "scsi_get_vpd_buf", f"VPD page 0x{page:02x} result {got[0]} > {size} bytes")
             size = got[0]
-        return None
 
     def _vpd_inquiry(self, sdev: ScsiDevice, page: int, size: int) -> tuple[int, bytes] | None:
         """(length that the page says, data); None when the device refuses or answers with another page."""
-        cdb = bytes([proto.INQUIRY, 1, page]) + size.to_bytes(2, "big") + b"\0"
+        cdb = bytes([proto.INQUIRY, 1, page]) + (size & 0xFFFF).to_bytes(2, "big") + b"\0"
         got = self._scsi.execute(sdev, cdb, read=size, timeout=30 * self._kernel.timers.HZ)
         if got.result or got.data[1] != page:
             return None
         length = int.from_bytes(got.data[2:4], "big")
         return (length + 4, got.data) if length else None
+
+
+def kmalloc_max_size(page_size: int) -> int:
+    """KMALLOC_MAX_SIZE with the default MAX_ORDER of each page size: 4, 32 and 512 MiB. Source: linux/slab.h,
+    arch/arm64/Kconfig (ARCH_FORCE_MAX_ORDER)."""
+    return {4096: 1 << 22, 16384: 1 << 25}.get(page_size, 1 << 29)
 
 
 _PRINTABLE: Final = bytes(n if 0x20 <= n <= 0x7E else 0x20 for n in range(256))

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hvkernel.api.guest.block import BlockError
 from hvkernel.api.guest.device import BusType, DeviceDriver, ProbeType
 from hvkernel.api.guest.scsi import ScsiDevice
 from hvkernel.linux import scsi_proto as proto
 from hvkernel.linux.errno import ENODEV
-from hvkernel.linux.printk import KERN_ERR, KERN_INFO, KERN_NOTICE
+from hvkernel.linux.printk import KERN_INFO, KERN_NOTICE
 from hvkernel.linux.scsi_disk import ScsiDisk
 
 if TYPE_CHECKING:
@@ -53,8 +52,8 @@ class SdDriver(DeviceDriver):
     def remove(self, sdev: ScsiDevice) -> None:
         """sd_remove() and sd_shutdown()."""
         sdkp: ScsiDisk = sdev.driver_data
-        self.shutdown(sdev)
         self._kernel.block.del_gendisk(sdkp.disk)
+        self.shutdown(sdev)
         for index, other in list(self._used.items()):
             if other is sdkp:
                 del self._used[index]
@@ -65,10 +64,7 @@ class SdDriver(DeviceDriver):
         if sdkp is None or not sdkp.wce or not sdkp.media_present:
             return
         sdkp.printk(KERN_NOTICE, "Synchronizing SCSI cache")
-        try:
-            sdkp.flush()
-        except BlockError as error:
-            sdkp.printk(KERN_ERR, f"Synchronize Cache(10) failed: {error}")
+        sdkp.synchronize()
 
     def rescan(self, sdev: ScsiDevice) -> None:
         """sd_rescan(): the capacity may have changed."""

@@ -163,10 +163,10 @@ def test_the_hypercall_page_cannot_be_written(guest: Compose) -> None:
     assert session.machine.memory.guest.read(page.gpa, 4096) == before
 
 
-def panic(session: Session, text: str) -> None:
+def panic(session: Session, text: str, seconds: int = 1) -> None:
     kernel = session.kernel
     kernel.spawn(kernel.reboot.panic, text, name="crash")
-    session.machine.run(limit=10_000_000)
+    session.machine.run(limit=seconds * 10_000_000)
     assert kernel.outcome is not None
     assert (kernel.outcome.state, kernel.outcome.reason) == ("panic", text)
 
@@ -235,6 +235,28 @@ def test_a_start_that_runs_out_of_memory_gives_every_page_back(
         assert results == [-12]
         assert len(calls) >= nth
         assert "hv_vmbus: registering driver hv_storvsc" in texts(session), "printed also where there is no bus"
+
+
+def test_a_panic_waits_100_seconds_for_a_host_that_does_not_unload(
+    guest: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = booted(guest(host="ws2022"))
+    monkeypatch.setattr(type(session.server), "_on_unload", lambda *message: None)
+    panic(session, "test", 120)
+    log = session.kernel.printk.log
+    first = next(n for n, line in enumerate(log) if line.text == "hv_vmbus: Waiting for VMBus UNLOAD to complete")
+    assert [line.text for line in log[first : first + 21]] == [
+        *["hv_vmbus: Waiting for VMBus UNLOAD to complete"] * 20,
+        "hv_vmbus: Continuing even though VMBus UNLOAD did not complete",
+    ]
+    assert {(int(line.level), line.text.split()[1]) for line in log[first : first + 21]} == {
+        (5, "Waiting"),
+        (3, "Continuing"),
+    }
+    # the log's times are nanoseconds: 5 s from one to the next; every 10 ms the pages of all processors are read
+    steps = [(log[n + 1].t - log[n].t) / 1e9 for n in range(first, first + 20)]
+    assert all(5 <= step < 5.1 for step in steps[:-1])
+    assert 0.01 <= steps[-1] < 0.011, "after the last round only its own delay"
 
 
 def test_a_panic_tells_the_host_the_log_s_end(guest: Compose) -> None:

@@ -184,6 +184,24 @@ def test_rescind_takes_the_device_away(bench: Callable[..., Bench]) -> None:
     assert relid not in b.session.server.by_relid, "the relid was given back"
 
 
+@pytest.mark.parametrize("lost", ["_on_gpadl_header", "_on_gpadl_body", "_on_open_channel"])
+def test_a_rescind_ends_an_open_that_the_host_never_answers(
+    bench: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    b = bench()
+    server, clock, mm = b.session.server, b.session.machine.clock, b.session.kernel.mm
+    before = (mm.nr_free_pages(), b.gpadls())
+    monkeypatch.setattr(type(server), lost, lambda *message: None)
+    clock.at(clock.now + SECOND // 10, lambda: server.rescind(b.offered()))
+    assert b.open(1 << 20) == -19
+    assert b.state() == VmbusChannelState.CHANNEL_OPEN_STATE
+    b.run()
+    assert b.driver.removed == [b.device]
+    assert b.channel not in b.v.connection.chn_list
+    assert not b.v.connection.chn_msg_list
+    assert (mm.nr_free_pages(), b.gpadls()) == before
+
+
 def test_a_rescinded_channel_refuses_packets(bench: Callable[..., Bench]) -> None:
     b = bench()
     assert b.open() == 0

@@ -169,7 +169,7 @@ def test_a_failed_read_is_reported_as_the_kernel_does(make_guest: Any, fake_hba:
     assert tail[1].endswith("Sense Key : Medium Error [current] ")
     assert tail[2].endswith("Add. Sense: Unrecovered read error")
     assert tail[3].endswith("CDB: Read(10) 28 00 00 00 00 08 00 00 01 00")
-    assert tail[4].startswith("critical target error, dev sda, sector 8 op 0x0:(READ)")
+    assert tail[4].startswith("critical medium error, dev sda, sector 8 op 0x0:(READ)")
 
 
 def test_a_write_protected_disk_refuses_writes(make_guest: Any, fake_hba: Any) -> None:
@@ -360,3 +360,213 @@ def test_a_missing_target_is_no_error(make_guest: Any, fake_hba: Any) -> None:
     guest, hba = start(make_guest, fake_hba, {})
     assert hba.host.devices == []
     assert not [line for line in guest.lines if "sd " in line]
+
+
+def sense(key: int, asc: int, ascq: int = 0) -> bytes:
+    return bytes([0x70, 0, key, 0, 0, 0, 0, 10, 0, 0, 0, 0, asc, ascq, 0, 0, 0, 0])
+
+
+class Scripted:
+    """Answers some commands of a fake adapter by a function of the command: (result, sense, data, resid) or None."""
+
+    def __init__(self, base: Any, answer: Any) -> None:
+        self.base, self.answer_to = base, answer
+
+    def __call__(self, guest: Any, disks: Any, **options: Any) -> Any:
+        hba = self.base(guest, disks, **options)
+        execute = hba.execute
+
+        def scripted(cmd: Any) -> Any:
+            got = self.answer_to(cmd)
+            if got is None:
+                return execute(cmd)
+            cmd.resid = got[3]
+            return got[:3]
+
+        hba.execute = scripted
+        return hba
+
+
+def test_what_a_device_did_not_send_is_zero_in_the_guest(make_guest: Any, fake_hba: Any) -> None:
+    def short(cmd: Any) -> Any:
+        if cmd.cmnd[0] == proto.INQUIRY and not cmd.cmnd[1]:
+            return 0, b"", bytes([0, 0, 5, 2, 0, 0, 0, 2]) + b"Msft    Stale secrets        ", cmd.transfersize - 16
+        return None
+
+    guest, _ = start(make_guest, Scripted(fake_hba, short), {(0, 0, 0): bytearray(MIB)})
+    assert "scsi 0:0:0:0: Direct-Access     Msft                           PQ: 0 ANSI: 5" in guest.lines
+    told = [line for line in guest.lines if "too short" in line]
+    assert told == ["scsi host0: scsi scan: INQUIRY result too short (5), using 36"], "once a host"
+
+
+def test_a_short_read_is_continued(make_guest: Any, fake_hba: Any) -> None:
+    data = bytearray(random.Random(1).randbytes(MIB))
+    guest, hba = start(make_guest, fake_hba, {(0, 0, 0): data})
+    execute = hba.execute
+    asked: list[tuple[int, int]] = []
+
+    def short(cmd: Any) -> Any:
+        if cmd.cmnd[0] != proto.READ_10:
+            return execute(cmd)
+        lba, count = int.from_bytes(cmd.cmnd[2:6], "big"), int.from_bytes(cmd.cmnd[7:9], "big")
+        asked.append((lba, count))
+        cmd.resid = max(0, count * 512 - 3 * 512 - 100) if count > 3 else 0
+        return 0, b"", bytes(data[lba * 512 : lba * 512 + count * 512 - cmd.resid])
+
+    hba.execute = short
+    assert guest.call(guest.kernel.block.read, guest.kernel.block.lookup("sda"), 16, 8) == data[16 * 512 : 24 * 512]
+    assert asked == [(16, 8), (19, 5), (22, 2)]
+    assert "sd 0:0:0:0: [sda] Unaligned partial completion (resid=2460, sector_sz=512)" in guest.lines
+
+
+def test_a_disk_that_moves_nothing_and_says_success_holds_its_reader_up(make_guest: Any, fake_hba: Any) -> None:
+    def nothing(cmd: Any) -> Any:
+        return (0, b"", b"", cmd.transfersize) if cmd.cmnd[0] == proto.READ_10 else None
+
+    with pytest.raises(Exception, match=r"idle|limit|block|stand"):
+        start(make_guest, Scripted(fake_hba, nothing), {(0, 0, 0): bytearray(MIB)})
+
+
+def test_did_error_is_tried_again_as_often_as_allowed(make_guest: Any, fake_hba: Any) -> None:
+    guest, hba = start(make_guest, fake_hba, {(0, 0, 0): bytearray(MIB)})
+    hba.fail[proto.READ_10] = (7 << 16, b"")
+    hba.log.clear()
+    with pytest.raises(BlockError, match="DID_ERROR"):
+        guest.call(guest.kernel.block.read, guest.kernel.block.lookup("sda"), 8, 1)
+    assert len(hba.log) == 6
+    assert guest.lines[-1].startswith("I/O error, dev sda, sector 8 op 0x0:(READ)")
+
+
+def test_a_status_of_busy_is_waited_out(make_guest: Any, fake_hba: Any) -> None:
+    left = [3]
+
+    def busy(cmd: Any) -> Any:
+        if cmd.cmnd[0] == proto.READ_10 and left[0]:
+            left[0] -= 1
+            return 8, b"", b"", cmd.transfersize
+        return None
+
+    guest, _ = start(make_guest, Scripted(fake_hba, busy), {(0, 0, 0): bytearray(b"x" * MIB)})
+    assert guest.call(guest.kernel.block.read, guest.kernel.block.lookup("sda"), 0, 1) == b"x" * 512
+    assert left == [0]
+
+
+def test_a_unit_attention_is_told(make_guest: Any, fake_hba: Any) -> None:
+    left = [1]
+
+    def attention(cmd: Any) -> Any:
+        if cmd.cmnd[0] == 0 and left[0]:
+            left[0] -= 1
+            return 2, sense(6, 0x29), b"", 0
+        return None
+
+    guest, _ = start(make_guest, Scripted(fake_hba, attention), {(0, 0, 0): bytearray(MIB)})
+    at = guest.lines.index("sd 0:0:0:0: Power-on or device reset occurred")
+    assert "[sda] 2048 512-byte" in guest.lines[at + 1]
+
+
+@pytest.mark.parametrize(
+    ("code", "lines"),
+    [
+        ((2, 0x3A), ["[sda] Media removed, stopped polling", "[sda] 0 512-byte logical blocks: (0 B/0 B)"]),
+        ((5, 0x24), ["[sda] Unit Not Ready", "[sda] Sense Key : Illegal Request [current] "]),
+    ],
+)
+def test_a_unit_that_is_not_ready(make_guest: Any, fake_hba: Any, code: Any, lines: Any) -> None:
+    def refuse(cmd: Any) -> Any:
+        medium = code[0] == 2 and cmd.cmnd[0] == 0x9E
+        return (2, sense(*code), b"", 0) if cmd.cmnd[0] == 0 or medium else None
+
+    guest, hba = start(make_guest, Scripted(fake_hba, refuse), {(0, 0, 0): bytearray(MIB)})
+    found = [line.partition("sd 0:0:0:0: ")[2] for line in guest.lines if "sd 0:" in line]
+    assert found[:2] == lines
+    tests = [cdb for _, cdb in hba.log if cdb[0] == 0]
+    assert len(tests) == (1 if code[0] == 2 else 3)
+
+
+def test_a_disk_that_spins_up(make_guest: Any, fake_hba: Any) -> None:
+    left = [7]
+
+    def slow(cmd: Any) -> Any:
+        if cmd.cmnd[0] == 0 and left[0]:
+            left[0] -= 1
+            return 2, sense(2, 4, 2), b"", 0
+        return (0, b"", b"", 0) if cmd.cmnd[0] == 0x1B else None
+
+    guest, hba = start(make_guest, Scripted(fake_hba, slow), {(0, 0, 0): bytearray(MIB)})
+    assert "sd 0:0:0:0: [sda] Spinning up disk.....ready" in guest.lines
+    assert [cdb for _, cdb in hba.log if cdb[0] == 0x1B] == [bytes([0x1B, 1, 0, 0, 1, 0])]
+
+
+@pytest.mark.parametrize(
+    ("last", "block", "line"),
+    [
+        ((1 << 64) - 2, 4096, "18446744073709551615 4096-byte logical blocks: (75.6 ZB/64.0 ZiB)"),
+        ((1 << 64) - 1, 512, "0 512-byte logical blocks: (0 B/0 B)"),
+        (99, 0, "Sector size 0 reported, assuming 512."),
+        (99, 520, "Unsupported sector size 520."),
+        (99, 0xFFFFFFB5, "2048 512-byte logical blocks: (1.05 MB/1.00 MiB)"),
+    ],
+)
+def test_capacities_that_lie(make_guest: Any, fake_hba: Any, last: int, block: int, line: str) -> None:
+    def lie(cmd: Any) -> Any:
+        if cmd.cmnd[0] == 0x9E:
+            return 0, b"", (last.to_bytes(8, "big") + block.to_bytes(4, "big")).ljust(32, b"\0"), 0
+        if cmd.cmnd[0] == 0x25:
+            return 0, b"", bytes([0, 0, 7, 255, 0, 0, 2, 0]), 0
+        return (2, sense(5, 0x21), b"", 0) if cmd.cmnd[0] in (0x28, 0x88) else None
+
+    guest, _ = start(make_guest, Scripted(fake_hba, lie), {(0, 0, 0): bytearray(MIB)})
+    assert f"sd 0:0:0:0: [sda] {line}" in guest.lines
+
+
+@pytest.mark.parametrize(
+    ("length", "line"),
+    [
+        (0xFFFFFF00, "scsi_report_lun_scan: Allocation failure during SCSI scanning, some SCSI devices might not be "
+         "configured"),
+        (1 << 20, None),
+    ],
+)  # fmt: skip
+def test_a_list_of_units_that_is_too_long(make_guest: Any, fake_hba: Any, length: int, line: Any) -> None:
+    def lie(cmd: Any) -> Any:
+        return (0, b"", length.to_bytes(4, "big") + bytes(4), 0) if cmd.cmnd[0] == proto.REPORT_LUNS else None
+
+    guest, hba = start(make_guest, Scripted(fake_hba, lie), {(0, 0, 0): bytearray(MIB), (0, 0, 1): bytearray(MIB)})
+    assert [text for text in guest.lines if "llocation" in text] == ([line] if line else [])
+    assert [cdb[0] for _, cdb in hba.log].count(proto.REPORT_LUNS) == 1
+    # Without the list the units are looked for one after the other; without memory they are not.
+    assert [d.name for d in guest.kernel.block.disks] == (["sda"] if line else ["sda", "sdb"])
+
+
+def test_vital_product_data_that_lie_about_their_length(make_guest: Any, fake_hba: Any) -> None:
+    def lie(cmd: Any) -> Any:
+        if cmd.cmnd[0] != proto.INQUIRY or not cmd.cmnd[1]:
+            return None
+        page = cmd.cmnd[2]
+        body = bytes([0, page]) + (0xFFFF if page else 100).to_bytes(2, "big") + b"\xb0"
+        if page and cmd.transfersize == 4:
+            body = bytes([0, page, 0, 60])
+        return 0, b"", body, 0
+
+    guest, hba = start(make_guest, Scripted(fake_hba, lie), {(0, 0, 0): bytearray(MIB)})
+    assert [line for line in guest.lines if "VPD page" in line] == [
+        "scsi 0:0:0:0: scsi_get_vpd_size: long VPD page 0 length: 104 bytes",
+        "scsi 0:0:0:0: scsi_get_vpd_buf: VPD page 0xb0 result 65539 > 64 bytes",
+    ]
+    assert bytes([0x12, 1, 0xB0, 0, 3, 0]) in [cdb for _, cdb in hba.log], "65539 bytes in a field of 16 bits"
+    assert "sd 0:0:0:0: [sda] Attached SCSI disk" in guest.lines
+
+
+def test_a_cache_that_cannot_be_written_back_is_told_at_shutdown(make_guest: Any, fake_hba: Any) -> None:
+    guest, hba = start(make_guest, fake_hba, {(0, 0, 0): bytearray(MIB)})
+    hba.fail[proto.SYNCHRONIZE_CACHE] = (2, sense(4, 0x44))
+    hba.log.clear()
+    guest.call(guest.kernel.scsi.scsi_remove_host, hba.host)
+    assert [cdb[0] for _, cdb in hba.log].count(proto.SYNCHRONIZE_CACHE) == 3
+    at = guest.lines.index("sd 0:0:0:0: [sda] Synchronizing SCSI cache")
+    assert guest.lines[at + 1 : at + 4] == [
+        "sd 0:0:0:0: [sda] Synchronize Cache(10) failed: Result: hostbyte=DID_OK driverbyte=DRIVER_OK",
+        "sd 0:0:0:0: [sda] Sense Key : Hardware Error [current] ",
+        "sd 0:0:0:0: [sda] Add. Sense: Internal target failure",
+    ]

@@ -14,7 +14,7 @@ from hvkernel.host.vmbus.messages import header
 from hvkernel.host.vmbus.offers import offer_message
 from hvkernel.host.vmbus.packets import build_packet, build_transfer_pages
 from hvkernel.host.vmbus.ring import IncomingRing, OutgoingRing, RingCorrupt
-from hvkernel.host.vmbus.steps import next_row
+from hvkernel.host.vmbus.steps import RemoteProtocolError, next_row
 from hvkernel.host.vmbus.tables import CHANNEL, ChannelEvent, ChannelState, GpadlState
 from hvkernel.host.vmbus.worker import Worker
 from hvkernel.machine import Fault, HvPfn
@@ -246,9 +246,12 @@ class ServerChannel:
     def modify(self, target_vp: int) -> None:
         """Handle MODIFYCHANNEL; the VP is known to exist.
 
-        :raises RemoteProtocolError: the channel is not open.
+        :raises RemoteProtocolError: the channel is not open, or was opened without interrupts (OpenVMM: channels.rs,
+            modify_channel).
         """
         if self.can(ChannelEvent.MODIFYCHANNEL):
+            if self.target_vp == _TARGET_VP_NONE:
+                raise RemoteProtocolError(f"MODIFYCHANNEL of {self}, which was opened without interrupts")
             self.target_vp = target_vp
         self.step(ChannelEvent.MODIFYCHANNEL)
 

@@ -420,13 +420,17 @@ def test_a_bad_interrupt_page_is_not_used(raw: Any) -> None:
 
 
 def test_a_channel_that_wants_no_interrupts(raw: Any) -> None:
-    guest = raw()
-    guest.connect()
+    guest = raw(raw.NEWEST)
+    guest.connect(0x5_0002)
     handle = guest.lend(1, 0x100, 8)
     guest.post(guest.open_message(1, handle, 4, target_vp=0xFFFF_FFFF))
     assert guest.got() == [result(raw, 1)]
     guest.echoes[0].opened[0].send_packet(6, b"quiet")
     assert guest.events() == []
+    guest.post(modify(raw, 1, 0))
+    guest.echoes[0].opened[0].send_packet(6, b"still quiet")
+    assert guest.events() == []
+    assert guest.findings() == ["refused: vmbus: MODIFYCHANNEL of relid 1 (echo0), which was opened without interrupts"]
 
 
 def test_monitored_signals_arrive_one_latency_later(raw: Any) -> None:

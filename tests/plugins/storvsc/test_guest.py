@@ -461,6 +461,7 @@ def test_bus_reset(boots: Boots) -> None:
 
 def test_a_rescinded_controller_takes_its_disks_with_it(boots: Boots) -> None:
     guest = boots(units=(StorageUnit("dvd", lun=1),))
+    guest.disk.driver.wce = False
     guest.session.machine.call(guest.controller.slot.services.rescind, side="host")
     guest.settle()
     assert [disk.name for disk in guest.kernel.block.disks] == []
@@ -468,6 +469,16 @@ def test_a_rescinded_controller_takes_its_disks_with_it(boots: Boots) -> None:
     assert all(host.hostt.name != "storvsc_host_t" or not host.devices for host in guest.kernel.scsi.hosts)
     assert guest.lines("BUG") == []
     assert [f.kind for f in guest.session.machine.findings if f.side == "guest"] == [], "rings freed, no longer shared"
+
+
+def test_a_rescinded_controller_with_a_write_cache_is_never_let_go(boots: Boots) -> None:
+    """The ring refuses the flush with -ENODEV, storvsc_queuecommand() answers 0, and the timer starts for ever."""
+    guest = boots()
+    guest.session.machine.call(guest.controller.slot.services.rescind, side="host")
+    guest.settle()
+    assert [disk.name for disk in guest.kernel.block.disks] == []
+    assert guest.log[-1].endswith("[sda] Synchronizing SCSI cache")
+    assert [cmd.cmnd[0] for cmd in guest.sdev.host.inflight.values()] == [0x35]
 
 
 def test_the_same_seed_gives_the_same_run(boots: Boots) -> None:
