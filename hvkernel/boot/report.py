@@ -61,7 +61,7 @@ def build_report(session: Session) -> BootReport:
             Finding(kind=f.kind, side=f.side, text=f.text, t=f.t / SECOND, where=" < ".join(f.where))
             for f in machine.findings
         ),
-        notes=(*build.notes, *(str(fault) for fault in session.plugins.faults)),
+        notes=_notes(build, session.plugins),
     )
 
 
@@ -80,8 +80,14 @@ def unsupported_report(
         devices=(),
         sharing=(),
         findings=(),
-        notes=(*build.notes, *(str(fault) for fault in plugins.faults)),
+        notes=_notes(build, plugins),
     )
+
+
+def _notes(build: Build, plugins: Plugins) -> tuple[str, ...]:
+    """Their bytes that are no text (of a file's name) made visible: JSON could not hold them."""
+    notes = (*build.notes, *(str(fault) for fault in plugins.faults))
+    return tuple(note.encode("utf-8", "backslashreplace").decode() for note in notes)
 
 
 def kernel_info(build: Build) -> KernelInfo:

@@ -211,7 +211,7 @@ def _compose_on(
     table = DeviceTable()
     for _ in plugins.call("hv_register_devices", registry=table):
         pass
-    slots = slots_of(profile.devices(generation), _parameters(vm, profile, generation, disks))
+    slots = slots_of(profile.devices(generation), _parameters(vm, profile, generation, disks, request.where))
     server = VmbusServer(host, profile.vmbus, slots, table)
     server.start()
     kernel = Kernel(
@@ -231,7 +231,7 @@ def _compose_on(
 
 
 def _parameters(
-    vm: VmConfig, profile: HostProfile, generation: int, disks: tuple[DiskImage, ...]
+    vm: VmConfig, profile: HostProfile, generation: int, disks: tuple[DiskImage, ...], where: str
 ) -> dict[str, dict[str, Any]]:
     """Attach the disks: the first one where the generation boots from, the others to its SCSI controller.
 
@@ -249,12 +249,14 @@ def _parameters(
         wanted = vm.disks[number].controller if vm.disks else None
         if wanted == "ide" or (wanted is None and number == 0 and generation == 1 and ide):
             if not ide:
-                raise InputError(image.name, "controller", "ide", f"{profile.name} has no place for one more IDE disk")
+                raise InputError(
+                    where, f"disks[{number}]", image.name, f"{profile.name} has no place for one more IDE disk"
+                )
             found[ide.pop(0)] = {"units": (StorageUnit(image=image),)}
         else:
             if not scsi or not luns:
                 raise InputError(
-                    image.name, "controller", "scsi", f"{profile.name} has no place for one more SCSI disk"
+                    where, f"disks[{number}]", image.name, f"{profile.name} has no place for one more SCSI disk"
                 )
             given = found.setdefault(scsi[0], {"units": ()})
             given["units"] = (*given["units"], StorageUnit(image=image, lun=luns.pop(0)))

@@ -12,7 +12,7 @@ import click
 
 from hvkernel import __version__
 
-__all__ = ["main"]
+__all__ = ["inert", "main"]
 
 _COMMANDS: Final = MappingProxyType(
     {
@@ -69,7 +69,7 @@ def main() -> None:
     except click.Abort:
         status = 130
     except click.ClickException as error:
-        print(f"hvkernel: {' '.join(error.format_message().split())}", file=sys.stderr)
+        print(f"hvkernel: {inert(' '.join(error.format_message().split()))}", file=sys.stderr)
         status = 2
     except OSError as error:  # of the last flush
         _discard_output()
@@ -78,6 +78,12 @@ def main() -> None:
             print(f"hvkernel: {error}", file=sys.stderr)
             status = 2
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def inert(text: str) -> str:
+    """Return ``text`` with control characters made visible: a guest's line, or the name of a file, must not drive the
+    reader's terminal."""
+    return "".join(c if c.isprintable() or c == "\t" else repr(c)[1:-1] for c in text)
 
 
 def _discard_output() -> None:

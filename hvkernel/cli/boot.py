@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hvkernel.cli import inert
+
 if TYPE_CHECKING:
     from hvkernel.config.report import BootReport
 
@@ -69,11 +71,6 @@ def _print(report: BootReport) -> None:
         f"{report.outcome}{reason} (Linux {kernel.release} {kernel.arch} {kernel.bits}-bit, "
         f"{kernel.page_size // 1024}K pages, on {host.profile}/gen{host.generation}{bus}, seed {report.seed})"
     )
-
-
-def inert(text: str) -> str:
-    """Return ``text`` with control characters made visible: a guest's line must not drive the reader's terminal."""
-    return "".join(c if c.isprintable() or c == "\t" else repr(c)[1:-1] for c in text)
 
 
 def device_table(report: BootReport) -> str:

@@ -163,7 +163,7 @@ class Registers:
         put(R.REFERENCE_TSC, timers.read_reference_tsc, timers.write_reference_tsc)
         put(R.TSC_FREQUENCY, lambda vp: host.processor.counter_hz)
         put(R.APIC_FREQUENCY, lambda vp: host.processor.apic_hz)
-        put(R.EOI, lambda vp: 0, lambda vp, value: host.arch.write_apic(vp, R.EOI, value))
+        put(R.EOI, None, lambda vp, value: host.arch.write_apic(vp, R.EOI, value))
         for register in (R.ICR, R.TPR):
             put(register, self._apic_read(register), self._apic_write(register))
         put(R.VP_ASSIST_PAGE, lambda vp: self._assist[vp], self._write_assist)

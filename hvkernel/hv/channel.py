@@ -6,6 +6,7 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from hvkernel.abi.ring import MAX_PAGE_BUFFER_COUNT
 from hvkernel.abi.vmbus import (
     MAX_USER_DEFINED_BYTES,
     VERSION_WIN10_V5_3,
@@ -446,7 +447,12 @@ def vmbus_sendpacket(v: HvVmbus, channel: VmbusChannel, buffer: Buffer, requesti
 def vmbus_sendpacket_pagebuffer(
     v: HvVmbus, channel: VmbusChannel, pagebuffers: Sequence[HvPageBuffer], buffer: Buffer, requestid: int
 ) -> int:
-    """Send a GPA-direct packet of single-page ranges (``struct vmbus_channel_packet_page_buffer``)."""
+    """Send a GPA-direct packet of at most 32 single-page ranges (``struct vmbus_channel_packet_page_buffer``).
+
+    6.1.192 has it no more (its netvsc builds the ranges itself); older kernels do. -EINVAL for more ranges.
+    """
+    if len(pagebuffers) > MAX_PAGE_BUFFER_COUNT:
+        return -EINVAL
     desc_size = PAGE_DESC.size + PAGE_RANGE.size * len(pagebuffers)
     aligned = (desc_size + len(buffer) + 7) & ~7
     desc = PAGE_DESC.pack(

@@ -255,8 +255,9 @@ class Acpi:
             except aml.AmlError as error:
                 self._kernel.finding("acpi", f"{node.path}._CRS: {error}")
                 return
-            dev.crs = tuple(Resource(i.start, i.end, dev.name) for i in found if i.kind == "mem")
-            dev.crs_irqs = tuple(i.start for i in found if i.kind == "irq")
+            windows = (aml.ADDRESS32, aml.ADDRESS64)
+            dev.crs = tuple(Resource(i.start, i.end, dev.name) for i in found if i.kind == "mem" and i.tag in windows)
+            dev.crs_irqs = tuple(i.start for i in found if i.tag == aml.EXTENDED_IRQ and not i.index)
 
     def devices(self) -> Sequence[AcpiDeviceProto]:
         """The devices of the namespace, parents first."""

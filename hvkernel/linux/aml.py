@@ -234,6 +234,12 @@ def eisa_id(value: int) -> str:
     return f"{letters}{raw & 0xFFFF:04X}"
 
 
+ADDRESS32: Final = 0x87
+ADDRESS64: Final = 0x8A
+EXTENDED_IRQ: Final = 0x89
+"""Tags of large resource descriptors (ACPI 6.4, section 6.4.3)."""
+
+
 @dataclass(frozen=True, slots=True)
 class CrsItem:
     """One descriptor of a _CRS."""
@@ -243,6 +249,10 @@ class CrsItem:
     start: int
     end: int
     """Inclusive; for an irq both are its number."""
+    tag: int = 0
+    """First byte of the descriptor; of a small one without its length."""
+    index: int = 0
+    """Which one of the descriptor, from 0: interrupt descriptors name several."""
 
 
 def resources(data: bytes) -> list[CrsItem]:
@@ -272,7 +282,8 @@ def resources(data: bytes) -> list[CrsItem]:
         body = data[at + 1 : at + 1 + length]
         if tag >> 3 == 0x04 and len(body) >= 2:
             mask = int.from_bytes(body[:2], "little")
-            items += [CrsItem("irq", n, n) for n in range(16) if mask >> n & 1]
+            numbers = [n for n in range(16) if mask >> n & 1]
+            items += [CrsItem("irq", n, n, tag & ~7, index) for index, n in enumerate(numbers)]
         at += 1 + length
     return items
 
@@ -282,14 +293,14 @@ def _large(tag: int, body: bytes) -> list[CrsItem]:
     if size is not None and len(body) >= 3 + 5 * size:
         kind = {0: "mem", 1: "io", 2: "bus"}.get(body[0])
         first, last = (int.from_bytes(body[3 + size * n : 3 + size * (n + 1)], "little") for n in (1, 2))
-        return [CrsItem(kind, first, last)] if kind and last >= first else []
+        return [CrsItem(kind, first, last, tag)] if kind and last >= first else []
     if tag == 0x86 and len(body) >= 9:
         base, length = int.from_bytes(body[1:5], "little"), int.from_bytes(body[5:9], "little")
-        return [CrsItem("mem", base, base + length - 1)] if length else []
+        return [CrsItem("mem", base, base + length - 1, tag)] if length else []
     if tag == 0x89 and len(body) >= 2:
         count = body[1]
         numbers = [
             int.from_bytes(body[2 + 4 * n : 6 + 4 * n], "little") for n in range(count) if len(body) >= 6 + 4 * n
         ]
-        return [CrsItem("irq", n, n) for n in numbers]
+        return [CrsItem("irq", n, n, tag, index) for index, n in enumerate(numbers)]
     return []

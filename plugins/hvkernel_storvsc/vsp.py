@@ -101,6 +101,7 @@ class StorageController:
         self._ide_place = struct.unpack_from("<IH", slot.instance_guid)
         self._primary: Channel | None = None
         self._subchannels = 0
+        self._created = False
         self._add(parameters.get("units", ()))
 
     def _add(self, units: Iterable[StorageUnit]) -> None:
@@ -167,6 +168,7 @@ class StorageController:
         self.state = State.BEGIN
         self.version = 0
         self._subchannels = 0
+        self._created = False
 
     def on_packet(self, channel: Channel, packet: Packet) -> None:
         """Do one operation and complete it. A packet too short for its operation is recorded and fails."""
@@ -216,6 +218,10 @@ class StorageController:
             )
             return STATUS_SUCCESS, properties.pack()
         if operation is Op.VSTOR_OPERATION_CREATE_SUB_CHANNELS:
+            if self.state is State.END and (self._created or self.version < VMSTOR_PROTO_VERSION_WIN8):
+                # Before END_INITIALIZATION it is legal once, and not at all without sub-channels (OpenVMM storvsp).
+                self._record("state", f"{operation.name} again, or without sub-channels, while it {self.state.value}")
+                return STATUS_INVALID_DEVICE_STATE, b""
             count = int.from_bytes(body[:2], "little")
             if count > self.max_subchannels or self.version < VMSTOR_PROTO_VERSION_WIN8:
                 self._record("subchannels", f"{count} asked for, {self.max_subchannels} are the limit")
@@ -225,6 +231,7 @@ class StorageController:
             if count > self._subchannels:
                 channel.offer_subchannels(count - self._subchannels)
                 self._subchannels = count
+            self._created = True
         # BEGIN, END, and the resets, which have nothing to do: a command is finished before the next is looked at.
         return STATUS_SUCCESS, b""
 

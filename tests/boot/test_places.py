@@ -16,7 +16,7 @@ from hvkernel.config.vm import VmConfig
 def places(host: str, generation: int, disks: list[Any], cpus: int = 4) -> dict[str, list[tuple[str, int]]]:
     vm = VmConfig.model_validate({"disks": disks, "cpus": cpus})
     images = tuple(DiskImage(f"disk{number}", -1, 512, False) for number in range(len(disks)))
-    found = _parameters(vm, load_profile(host), generation, images)
+    found = _parameters(vm, load_profile(host), generation, images, "vm.toml")
     return {
         name: [(unit.image.name if unit.image else unit.kind, unit.lun) for unit in given.get("units", ())]
         for name, given in found.items()
@@ -44,16 +44,18 @@ def test_places(host: str, generation: int, disks: list[Any], wanted: dict[str, 
 
 def test_more_disks_than_places() -> None:
     assert len(places("ws2022", 2, ["a"] * 64)["scsi0"]) == 64
-    with pytest.raises(InputError, match="disk64: controller = 'scsi': ws2022 has no place for one more SCSI disk"):
+    with pytest.raises(
+        InputError, match=r"vm.toml: disks\[64\] = 'disk64': ws2022 has no place for one more SCSI disk"
+    ):
         places("ws2022", 2, ["a"] * 65)
     ide = {"path": "a", "controller": "ide"}
-    with pytest.raises(InputError, match="disk1: controller = 'ide': ws2022 has no place for one more IDE disk"):
+    with pytest.raises(InputError, match=r"vm.toml: disks\[1\] = 'disk1': ws2022 has no place for one more IDE disk"):
         places("ws2022", 1, [ide, ide])
-    with pytest.raises(InputError, match="disk0: controller = 'ide'"):
+    with pytest.raises(InputError, match=r"vm.toml: disks\[0\] = 'disk0': ws2022 has no place"):
         places("ws2022", 2, [ide])
 
 
 @pytest.mark.parametrize(("cpus", "wanted"), [(1, 0), (16, 0), (17, 1), (64, 3), (240, 14)])
 def test_a_scsi_controller_has_a_channel_for_16_processors(cpus: int, wanted: int) -> None:
     vm = VmConfig.model_validate({"cpus": cpus})
-    assert _parameters(vm, load_profile("ws2022"), 2, ())["scsi0"]["subchannels"] == wanted
+    assert _parameters(vm, load_profile("ws2022"), 2, (), "vm.toml")["scsi0"]["subchannels"] == wanted

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -235,3 +236,15 @@ def test_an_option_that_does_not_fit_is_blamed_on_the_command_line(tmp_path: Pat
 
 def test_messages_do_not_blame_a_file_when_none_was_given() -> None:
     assert "note: default configuration names no release: read as a defconfig of 6.1" in boot().stdout
+
+
+def test_a_file_name_that_is_no_text_is_made_visible(tmp_path: Path) -> None:
+    file = tmp_path / os.fsdecode(b"\xff.config")
+    file.write_text("CONFIG_HYPERV=y\n")
+    shown = f"{tmp_path}/\\udcff.config names no release: read as a defconfig of 6.1"
+    assert shown in json.loads(boot("--config", file, "--json").stdout)["notes"]
+    assert f"note: {shown}\n" in boot("--config", file).stdout
+
+
+def test_the_name_of_a_file_cannot_drive_the_terminal() -> None:
+    refused(boot("--config", "/nowhere/\x1b[31mconfig"), "/nowhere/\\x1b[31mconfig: cannot read")

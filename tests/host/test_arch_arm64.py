@@ -65,7 +65,7 @@ def test_registers_hold_their_values(arm: Any) -> None:
         assert arm.get_register(n) == (0, value, 0), hex(n)
 
 
-@pytest.mark.parametrize("n", [0, 0x0009_0000, 0x000A_0015, 0x000B_0008, 0x4000_0000])
+@pytest.mark.parametrize("n", [0, 0x0009_0001, 0x000A_0015, 0x000B_0008, 0x4000_0000])
 def test_a_register_that_does_not_exist_fails_the_hypercall(arm: Any, n: int) -> None:
     assert arm.get_register(n)[0] == HvStatus.INVALID_PARAMETER
     assert arm.set_register(n, 0) == HvStatus.INVALID_PARAMETER
@@ -77,6 +77,10 @@ def test_read_only_registers(arm: Any) -> None:
     assert arm.set_register(tlfs.HV_REGISTER_VP_INDEX, 1) == HvStatus.INVALID_PARAMETER
     first, second = (arm.get_register(tlfs.HV_REGISTER_TIME_REF_COUNT)[1] for _ in range(2))
     assert first < second
+    # TLFS, Virtual Processor Run Time Register: HvRegisterVpRuntime.
+    status, spent, _ = arm.get_register(0x0009_0000)
+    assert (status, spent > 0) == (0, True)
+    assert arm.set_register(0x0009_0000, 1) == HvStatus.INVALID_PARAMETER
 
 
 def test_a_value_of_more_than_64_bits_is_refused(arm: Any) -> None:

@@ -204,6 +204,8 @@ def test_x2apic_mode(make_x86: Any) -> None:
     rig.write(0x808, 0x20)
     assert rig.read(0x808) == 0x20
     assert refused(rig, 0x80B, 1), "EOI takes zero only"
+    for n in (0x80B, 0x83F, tlfs.HV_X64_MSR_EOI):
+        assert refused(rig, n), "write only (TLFS, HV_X64_MSR_EOI; SDM)"
     rig.write(0x80B, 0)
     assert refused(rig, 0x803, 1), "the version is read only"
 

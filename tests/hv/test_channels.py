@@ -257,6 +257,10 @@ def test_gpa_direct_packets_on_the_wire(bench: Callable[..., Bench]) -> None:
     wire = written(b, start, 48)
     assert struct.unpack_from("<HHHHQII", wire) == (9, 5, 6, 1, 9, 0, 1)
     assert struct.unpack_from("<IIQ", wire, 24) == (512, 0x80, 0x333)
+    start = ring.load32(0)
+    assert b.session.call(b.exports.vmbus_sendpacket_pagebuffer, b.channel, pages * 33, b"", 9) == -22
+    assert ring.load32(0) == start, "33 ranges do not fit into the structure: nothing was sent"
+    assert b.session.call(b.exports.vmbus_sendpacket_pagebuffer, b.channel, pages * 32, b"", 9) == 0
     with pytest.raises(ValueError, match=r"desc_size 40 is below 48 \(2 pages\)"):
         b.session.call(send, b.channel, desc, 40, b"", 7)
 

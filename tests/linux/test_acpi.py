@@ -142,6 +142,25 @@ def test_the_tables_are_listed_as_in_a_real_log(make_guest: Any) -> None:
     assert guest.kernel.acpi.get_table("NONE") is None
 
 
+OLD_IRQ = struct.pack("<BH", 0x22, 1 << 5 | 1 << 7)
+TWO_IRQS = struct.pack("<BHBBII", 0x89, 10, 3, 2, 18, 19)
+FIXED = struct.pack("<BHBII", 0x86, 9, 1, 0xFEC00000, 0x1000)
+WORD = struct.pack("<BHBBBHHHHH", 0x88, 13, 0, 0xC, 3, 0, 0x1000, 0x1FFF, 0, 0x1000)
+MIXED = scope(
+    b"\\_SB_",
+    device(b"VMBS", name(b"_HID", text(b"VMBUS")), name(b"_CRS", crs(OLD_IRQ, TWO_IRQS, FIXED, WORD, DWORD))),
+)
+
+
+def test_only_windows_and_extended_interrupts_are_the_bus_s(make_guest: Any) -> None:
+    """drivers/hv/vmbus_drv.c:vmbus_walk_resources passes over the others, and over all interrupts but the first."""
+    guest = acpi_guest(make_guest, dsdt=MIXED)
+    guest.call(guest.kernel.acpi.acpi_init)
+    (vmbus,) = [d for d in guest.kernel.acpi.devices() if d.name == "VMBUS:00"]
+    assert vmbus.crs_irqs == (18,)
+    assert [(r.start, r.end) for r in vmbus.crs] == [(0xF8000000, 0xFED3FFFF)]
+
+
 def test_the_namespace_of_generation_2(make_guest: Any) -> None:
     guest = acpi_guest(make_guest)
     k = guest.kernel

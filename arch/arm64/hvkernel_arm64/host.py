@@ -79,6 +79,7 @@ _VP_REGISTERS: Final = MappingProxyType(
         tlfs.HV_REGISTER_CRASH_P4: R.CRASH_P4,
         tlfs.HV_REGISTER_CRASH_CTL: R.CRASH_CTL,
         tlfs.HV_REGISTER_GUEST_OSID: R.GUEST_OS_ID,
+        0x0009_0000: R.VP_RUNTIME,
         tlfs.HV_REGISTER_VP_INDEX: R.VP_INDEX,
         tlfs.HV_REGISTER_TIME_REF_COUNT: R.TIME_REF_COUNT,
         0x0009_0013: R.VP_ASSIST_PAGE,
@@ -90,7 +91,8 @@ _VP_REGISTERS: Final = MappingProxyType(
         tlfs.HV_REGISTER_EOM: R.EOM,
     }
 )
-"""By the numbers of asm/hyperv-tlfs.h; VP assist page, SVERSION, limits and hardware features by the TLFS."""
+"""By the numbers of asm/hyperv-tlfs.h; run time, VP assist page, SVERSION, limits and hardware features by the
+TLFS and microsoft/openvmm (hvdef: HvArm64RegisterName)."""
 
 
 def _registers() -> Mapping[int, R]:

@@ -42,6 +42,8 @@ MSR_TSC_DEADLINE: Final = 0x6E0
 MSR_X2APIC: Final = 0x800
 MSR_X2APIC_END: Final = 0x840
 _X2APIC_ICR: Final = 0x830
+_WRITE_ONLY: Final = (0x80B, 0x83F)
+"""EOI and SELF IPI as x2APIC registers (SDM, "x2APIC Register Address Space")."""
 
 _HYPERVISOR_MSRS: Final = range(0x4000_0000, 0x4000_0200)
 _XMM: Final = 0xFFFF_FFFF_FFFF_FFFF_FFFF_FFFF_FFFF_FFFF
@@ -230,7 +232,7 @@ class HostX86:
             return self.lapics.states[vp].base
         if n == MSR_TSC_DEADLINE:
             return self.lapics.states[vp].deadline
-        if MSR_X2APIC <= n < MSR_X2APIC_END and self.lapics.states[vp].x2apic:
+        if MSR_X2APIC <= n < MSR_X2APIC_END and n not in _WRITE_ONLY and self.lapics.states[vp].x2apic:
             if n == _X2APIC_ICR:
                 return self.lapics.states[vp].icr
             return self.lapics.read(vp, (n - MSR_X2APIC) * 16)

@@ -197,12 +197,12 @@ class AcpiDevice(Protocol):
     def parent(self) -> AcpiDevice | None: ...
     @property
     def crs(self) -> Sequence[Resource]:
-        """The address windows of _CRS (memory; 32 and 64 bit)."""
+        """The address windows of _CRS (memory; 32 and 64 bit). A device's own registers are not among them."""
         ...
 
     @property
     def crs_irqs(self) -> Sequence[int]:
-        """The interrupts of _CRS (GSIs)."""
+        """The first interrupt of each extended descriptor of _CRS (GSIs); short ones are the old PIC's."""
         ...
 
     @property

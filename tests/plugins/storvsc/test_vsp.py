@@ -89,6 +89,20 @@ def test_the_number_of_sub_channels_is_of_all_of_them(rig: Any) -> None:
     assert guest.channel.subchannels == 5
 
 
+@pytest.mark.parametrize(("spoken", "statuses"), [("4.2", (INVALID_STATE,) * 2), ("5.1", (0, INVALID_STATE))])
+def test_before_the_end_of_initialization_sub_channels_are_made_once(
+    rig: Any, spoken: str, statuses: tuple[int, ...]
+) -> None:
+    guest = rig.guest(protocols=(spoken,), subchannels=4)
+    guest.operation(BEGIN)
+    guest.operation(VERSION, version(*map(int, spoken.split("."))))
+    guest.operation(PROPERTIES)
+    for status in statuses:
+        assert guest.operation(SUB_CHANNELS, struct.pack("<H", 1)).status == status
+    assert guest.operation(END).status == 0
+    assert guest.channel.subchannels == (1 if 0 in statuses else 0)
+
+
 PATH = {
     State.BEGIN: (),
     State.VERSION: ((BEGIN, b""),),
