@@ -22,7 +22,7 @@ from hvkernel.machine.vp import TrapHandler, VirtualProcessor, VpTopology, check
 T = TypeVar("T")
 Outcome = Literal["until", "idle", "limit"]
 
-STEP_BUDGET: Final = 20_000_000
+STEP_BUDGET: Final = 5_000_000
 """Preemption points that one :meth:`Scheduler.run` passes before it returns "limit": some ten seconds of a
 spinning guest."""
 
@@ -281,7 +281,7 @@ class Scheduler:
 
         :param until: asked whenever the scheduler gets its turn; True ends the run.
         :param limit: most virtual time that this call lets pass, 100 ns units.
-        :param steps: most preemption points that this call passes (default 20 million): a guest that spins is
+        :param steps: most preemption points that this call passes (default five million): a guest that spins is
             stopped by it.
         :returns: "until"; "limit" if a limit was reached (what ran can be run on, and cutting a run into pieces changes
             nothing); "idle" if nothing can run and no
