@@ -226,6 +226,7 @@ class HvVmbus:
             vmbus_setevent=vmbus_setevent,
             locking=self.kernel.locking,
             jit=self.jit,
+            finding=lambda kind, text: self.kernel.machine.report(kind, "guest", text),
         )
 
     def rings(self) -> RingBuffer:

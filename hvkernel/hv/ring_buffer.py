@@ -156,6 +156,10 @@ def VMBUS_RING_SIZE(payload_sz: int, page_size: int) -> int:
     return (header + payload_sz + page_size - 1) & -page_size
 
 
+def _no_finding(kind: str, text: str) -> None:
+    """For rings that stand alone, without a kernel to report to."""
+
+
 class VmbusPacket:
     """One packet, copied out of the ring: ``struct vmpacket_descriptor`` and what follows it.
 
@@ -219,6 +223,7 @@ class HvRingBufferInfo:
     __slots__ = (
         "bulk",
         "data_offset",
+        "lied",
         "pkt_buffer_size",
         "priv_read_index",
         "ring_buffer",
@@ -240,6 +245,8 @@ class HvRingBufferInfo:
         self.priv_read_index = 0
         self.ring_buffer_mutex: Mutex | None = None
         self.pkt_buffer_size = 0
+        self.lied = False
+        """Whether a packet of this ring had a length that cannot be; told once."""
 
     def mapped(self) -> Vmap:
         """The mapping; RuntimeError if there is none (the kernel would follow a null pointer)."""
@@ -304,9 +311,10 @@ class RingBuffer:
     :param vmbus_setevent: tells the host that a channel's outbound ring needs a look (drivers/hv/connection.c).
     :param locking: where the ring's spinlock and mutex come from.
     :param jit: copy through numba. Raises ImportError if numba is not installed.
+    :param finding: told ``(kind, text)`` once per ring when a packet of the host has a length that cannot be.
     """
 
-    __slots__ = ("_bulk", "_locking", "_memory", "_preempt", "_vmbus_setevent", "page_size")
+    __slots__ = ("_bulk", "_finding", "_locking", "_memory", "_preempt", "_vmbus_setevent", "page_size")
 
     def __init__(
         self,
@@ -317,12 +325,14 @@ class RingBuffer:
         vmbus_setevent: Callable[[Any], None],
         locking: RingLocking,
         jit: bool = False,
+        finding: Callable[[str, str], object] = _no_finding,
     ) -> None:
         if page_size <= 0 or page_size % HV_HYP_PAGE_SIZE:
             raise ValueError(f"page_size: {page_size} is not a positive multiple of {HV_HYP_PAGE_SIZE}")
         self._memory = memory
         self.page_size = page_size
         self._preempt = preempt
+        self._finding = finding
         self._vmbus_setevent = vmbus_setevent
         self._locking = locking
         self._bulk: Callable[[Memory, Sequence[HvPfn], Sequence[HvPfn]], BulkRing] | None = None
@@ -528,6 +538,13 @@ class RingBuffer:
         pkt_len = ((head >> 32) & 0xFFFF) << 3
         pkt_offset = ((head >> 16) & 0xFFFF) << 3
         if pkt_len < DESC_SIZE or pkt_len > avail:
+            if not rbi.lied:
+                rbi.lied = True
+                self._finding(
+                    "ring-length",
+                    f"the host's packet at {rbi.priv_read_index:#x} says {pkt_len} bytes, the guest takes at most "
+                    f"{avail}: what follows is not read where it begins, and the ring may be read round and round",
+                )
             pkt_len = avail
         if pkt_offset < DESC_SIZE or pkt_offset > pkt_len:
             pkt_offset = DESC_SIZE
