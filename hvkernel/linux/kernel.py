@@ -304,6 +304,15 @@ class Kernel:
             self.survive(error)
             return -EFAULT
 
+    @property
+    def counter_hz(self) -> int:
+        """Frequency of the processors' counter, see :class:`hvkernel.api.guest.ArchKernel`."""
+        return self.machine.firmware.counter_hz
+
+    def counter_time(self) -> int:
+        """Time of the processors' counter in 100 ns units."""
+        return self.machine.clock.now
+
     def current_name(self) -> str:
         """Name of the running task, for messages."""
         task = self.machine.current

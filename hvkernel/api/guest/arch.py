@@ -18,12 +18,13 @@ import enum
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from hvkernel.api.guest.kernel import Kernel, Reboot
 from hvkernel.api.guest.mshyperv import MsHypervInfo
 
 if TYPE_CHECKING:
-    from hvkernel.api.guest.kernel import Build, Kernel
+    from hvkernel.api.guest.kernel import Build
 
-__all__ = ["Arch", "ArchBug", "HvRegisters", "IpiKind", "TlbFlush"]
+__all__ = ["Arch", "ArchBug", "ArchKernel", "ArchReboot", "CommandLine", "HvRegisters", "IpiKind", "TlbFlush"]
 
 
 class ArchBug(Exception):
@@ -37,6 +38,44 @@ class IpiKind(enum.Enum):
     CALL_FUNCTION = "call function"
     CALL_FUNCTION_SINGLE = "call function single"
     CPU_STOP = "cpu stop"
+
+
+class CommandLine(Protocol):
+    """``kernel.cmdline``: the kernel's parameters by name; ``-`` and ``_`` are one in names."""
+
+    def get(self, name: str, default: str = "") -> str:
+        """Return the value of the last ``name=value``."""
+        ...
+
+    def has(self, name: str) -> bool:
+        """Whether the parameter is there, with or without a value."""
+        ...
+
+
+class ArchReboot(Reboot, Protocol):
+    """``kernel.reboot`` with what only architecture code asks."""
+
+    @property
+    def panic_on_oops(self) -> bool:
+        """Whether an oops ends the kernel (``oops=panic``, PANIC_ON_OOPS)."""
+        ...
+
+
+class ArchKernel(Kernel, Protocol):
+    """The kernel as its architecture sees it: with the parameters and the processors' own counter."""
+
+    @property
+    def cmdline(self) -> CommandLine: ...
+    @property
+    def reboot(self) -> ArchReboot: ...
+    @property
+    def counter_hz(self) -> int:
+        """Frequency of the processors' counter as the firmware set it, in Hz; 0 where it did not."""
+        ...
+
+    def counter_time(self) -> int:
+        """Return the time that the processors' counter and local timers go by, in 100 ns units."""
+        ...
 
 
 class HvRegisters(Protocol):
@@ -125,7 +164,7 @@ class Arch(Protocol):
     def hw_id_valid(self, hw_id: int) -> bool:
         """Say whether a processor with this APIC id or MPIDR can be used at all; called before the CPUs are set up."""
 
-    def attach(self, kernel: Kernel) -> None:
+    def attach(self, kernel: ArchKernel) -> None:
         """Bind the architecture to its kernel and declare its kernel objects; nothing of the guest runs yet."""
 
     def setup_arch(self) -> None:

@@ -19,7 +19,8 @@ from hvkernel_arm64.guest import arch_timer, hv_core, mshyperv, psci
 from hvkernel_arm64.guest.state import Arm64State
 
 if TYPE_CHECKING:
-    from hvkernel.api.guest.kernel import Build, Kernel
+    from hvkernel.api.guest.arch import ArchKernel
+    from hvkernel.api.guest.kernel import Build
 
 __all__ = ["Arm64Guest", "make_guest"]
 
@@ -65,7 +66,7 @@ class Arm64Guest:
 
     # boot ------------------------------------------------------------------------------------------------------
 
-    def attach(self, kernel: Kernel) -> None:
+    def attach(self, kernel: ArchKernel) -> None:
         self.state.attach(kernel)
         if kernel.config.value("HYPERV") in ("y", "m"):
             kernel.register_object(

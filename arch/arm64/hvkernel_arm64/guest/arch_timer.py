@@ -32,8 +32,7 @@ def counter_width(rate: int) -> int:
 def arch_timer_init(a: Arm64State) -> None:
     """Register the per-CPU timers, then counter and scheduler clock (time_init)."""
     kernel = a.kernel
-    firmware = a.machine.firmware
-    a.arch_timer_rate = getattr(firmware, "counter_hz", 0) or DEFAULT_COUNTER_HZ
+    a.arch_timer_rate = kernel.counter_hz or DEFAULT_COUNTER_HZ
     gtdt = kernel.acpi.get_table("GTDT") if kernel.acpi.available else None
     a.arch_timer_ppi = DEFAULT_VIRTUAL_PPI
     if gtdt is not None and len(gtdt) >= GTDT_VIRTUAL_TIMER + 4:
@@ -59,7 +58,7 @@ def arch_timer_init(a: Arm64State) -> None:
 def _clock_event(a: Arm64State, cpu: int) -> ClockEventDevice:
     def set_next_event(delta: int) -> int:
         units = -(-delta * UNITS_PER_SECOND // a.arch_timer_rate)
-        a.vp.set_local_timer(a.machine.clock.now + units, a.arch_timer_ppi)
+        a.vp.set_local_timer(a.kernel.counter_time() + units, a.arch_timer_ppi)
         return 0
 
     def shutdown() -> int:

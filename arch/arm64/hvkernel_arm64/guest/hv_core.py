@@ -62,7 +62,7 @@ def hv_get_vpreg(a: Arm64State, register: int) -> int:
 
 def hyperv_report_panic(a: Arm64State, err: int, in_die: bool) -> None:
     """Report a panic by the crash registers, once. Program counter and stack pointer are not modelled: zero."""
-    if a.panic_reported or (in_die and not getattr(a.kernel.reboot, "panic_on_oops", False)):
+    if a.panic_reported or (in_die and not a.kernel.reboot.panic_on_oops):
         return
     a.panic_reported = True
     guest_id = hv_get_vpreg(a, tlfs.HV_REGISTER_GUEST_OSID)

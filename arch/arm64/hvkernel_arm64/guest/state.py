@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from hvkernel.api.guest.hyperv import HvCommon
 from hvkernel.api.guest.mshyperv import MsHypervInfo
 
 if TYPE_CHECKING:
-    from hvkernel.api.guest.kernel import Kernel
+    from hvkernel.api.guest.arch import ArchKernel
     from hvkernel.api.guest.smp import PerCpu, VirtualProcessor
     from hvkernel.api.guest.time import ClockEventDevice
 
@@ -25,7 +25,7 @@ class Arm64State:
     """Everything that the arm64 functions keep between calls."""
 
     def __init__(self) -> None:
-        self._kernel: Kernel | None = None
+        self._kernel: ArchKernel | None = None
         self.ms_hyperv = MsHypervInfo()
         self.hyperv_initialized = False
         self.panic_reported = False
@@ -38,13 +38,13 @@ class Arm64State:
         # psci.c
         self.psci_conduit = False
 
-    def attach(self, kernel: Kernel) -> None:
+    def attach(self, kernel: ArchKernel) -> None:
         """Bind to the kernel, once."""
         assert self._kernel is None, "an arm64 guest half belongs to one kernel"
         self._kernel = kernel
 
     @property
-    def kernel(self) -> Kernel:
+    def kernel(self) -> ArchKernel:
         """The kernel that this belongs to."""
         assert self._kernel is not None, "Arch.attach() did not run"
         return self._kernel
@@ -53,11 +53,6 @@ class Arm64State:
     def vp(self) -> VirtualProcessor:
         """The processor that runs the caller."""
         return self.kernel.cpus.this_cpu().vp
-
-    @property
-    def machine(self) -> Any:
-        """The machine under the kernel: its clock is the processors' counter."""
-        return getattr(self.kernel, "machine")  # noqa: B009 # not part of what drivers may know
 
     @property
     def hv_common(self) -> HvCommon:
@@ -71,5 +66,4 @@ class Arm64State:
 
     def cntvct(self) -> int:
         """Read CNTVCT_EL0. The counter belongs to the processor and needs no trap."""
-        now: int = self.machine.clock.now
-        return -(-now * self.arch_timer_rate // UNITS_PER_SECOND)
+        return -(-self.kernel.counter_time() * self.arch_timer_rate // UNITS_PER_SECOND)

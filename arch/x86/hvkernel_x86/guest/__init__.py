@@ -19,7 +19,8 @@ from hvkernel_x86.guest import apic, hv_init, hypercall, mshyperv, tsc
 from hvkernel_x86.guest.state import X86State
 
 if TYPE_CHECKING:
-    from hvkernel.api.guest.kernel import Build, Kernel
+    from hvkernel.api.guest.arch import ArchKernel
+    from hvkernel.api.guest.kernel import Build
 
 __all__ = ["X86Guest", "make_guest"]
 
@@ -62,7 +63,7 @@ class X86Guest:
 
     # boot ------------------------------------------------------------------------------------------------------
 
-    def attach(self, kernel: Kernel) -> None:
+    def attach(self, kernel: ArchKernel) -> None:
         self.state.attach(kernel)
         kernel.register_object(
             KernelObject(

@@ -190,7 +190,7 @@ def hyperv_cleanup(a: X86State) -> None:
 
 def hyperv_report_panic(a: X86State, err: int, in_die: bool) -> None:
     """Report a panic by the crash registers, once. Instruction and stack pointers are not modelled: zero."""
-    if a.panic_reported or (in_die and not getattr(a.kernel.reboot, "panic_on_oops", False)):
+    if a.panic_reported or (in_die and not a.kernel.reboot.panic_on_oops):
         return
     a.panic_reported = True
     guest_id = a.rdmsr(tlfs.HV_X64_MSR_GUEST_OS_ID)

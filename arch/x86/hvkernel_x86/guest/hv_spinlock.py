@@ -17,9 +17,8 @@ if TYPE_CHECKING:
 
 def hv_init_spinlocks(a: X86State) -> None:
     """Decide, and say so; ``hv_nopvspin`` on the command line says no."""
-    words = a.command_line().split()
     if (
-        "hv_nopvspin" in words
+        a.kernel.cmdline.has("hv_nopvspin")
         or a.apic is None
         or not a.ms_hyperv.hints & HV_X64_CLUSTER_IPI_RECOMMENDED
         or not a.ms_hyperv.features & HV_MSR_GUEST_IDLE_AVAILABLE

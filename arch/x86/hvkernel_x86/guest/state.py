@@ -9,8 +9,7 @@ from hvkernel.api.guest.hyperv import HvCommon, HvTimer
 from hvkernel.api.guest.mshyperv import MsHypervInfo
 
 if TYPE_CHECKING:
-    from hvkernel.api.guest.arch import TlbFlush
-    from hvkernel.api.guest.kernel import Kernel
+    from hvkernel.api.guest.arch import ArchKernel, TlbFlush
     from hvkernel.api.guest.mm import Page
     from hvkernel.api.guest.sched import DelayedWork
     from hvkernel.api.guest.smp import VirtualProcessor
@@ -30,7 +29,7 @@ class X86State:
 
     def __init__(self, bits: int) -> None:
         self.bits = bits
-        self._kernel: Kernel | None = None
+        self._kernel: ArchKernel | None = None
         self.ms_hyperv = MsHypervInfo()
         self.x86_hyper_type = ""
         """``"Microsoft Hyper-V"`` once detected."""
@@ -75,7 +74,7 @@ class X86State:
         """Hypercalls made, for the tests."""
 
     @property
-    def kernel(self) -> Kernel:
+    def kernel(self) -> ArchKernel:
         """The kernel that this belongs to."""
         assert self._kernel is not None, "Arch.attach() did not run"
         return self._kernel
@@ -100,14 +99,10 @@ class X86State:
         """drivers/clocksource/hyperv_timer.c; only where HYPERV is built."""
         return self.kernel.symbol(HvTimer)
 
-    def attach(self, kernel: Kernel) -> None:
+    def attach(self, kernel: ArchKernel) -> None:
         """Bind to the kernel, once."""
         assert self._kernel is None, "an x86 guest half belongs to one kernel"
         self._kernel = kernel
-
-    def command_line(self) -> str:
-        """Return the kernel's command line."""
-        return str(getattr(self.kernel, "cmdline", ""))
 
     # register access -------------------------------------------------------------------------------------------
 
