@@ -1,12 +1,27 @@
-"""What tests of all parts share: programs of the system, and a user who may not read everything."""
+"""What tests of all parts share: programs of the system, the kernel's source, a user who may not read everything."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
+
+ROOT = Path(__file__).parents[1]
+KERNEL_TARBALL = Path("/usr/src/linux-source-6.1.tar.xz")
+KERNEL_PARTS = ("tools/hv", "drivers/hv", "include/linux/hyperv.h", "arch/x86/include/asm/trace/hyperv.h")
+"""What tests use of the kernel's source. It is read where it lies and never becomes part of this project."""
+
+
+def missing(message: str) -> None:
+    """Skip the test; in CI, fail it."""
+    if os.environ.get("CI"):
+        pytest.fail(message)
+    pytest.skip(message)
 
 
 @pytest.fixture(scope="session")
@@ -16,13 +31,32 @@ def program() -> Callable[[str, str], str]:
     def find(name: str, package: str) -> str:
         found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
         if found is None:
-            message = f"{name} is not installed (Debian package {package})"
-            if os.environ.get("CI"):
-                pytest.fail(message)
-            pytest.skip(message)
-        return found
+            missing(f"{name} is not installed (Debian package {package})")
+        return str(found)
 
     return find
+
+
+@pytest.fixture(scope="session")
+def kernel_source() -> Path:
+    """Return the root of Linux 6.1's source as Debian packs it, with :data:`KERNEL_PARTS` in it."""
+    if not KERNEL_TARBALL.is_file():
+        missing(f"{KERNEL_TARBALL} is not there (Debian package linux-source-6.1)")
+    build = ROOT / "build" / "kernel"
+    build.mkdir(parents=True, exist_ok=True)
+    with (build / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        stat = KERNEL_TARBALL.stat()
+        stamp, wanted = build / "stamp", f"{stat.st_size} {stat.st_mtime_ns} {' '.join(KERNEL_PARTS)}"
+        if not stamp.is_file() or stamp.read_text() != wanted:
+            shutil.rmtree(build / "linux", ignore_errors=True)
+            (build / "linux").mkdir()
+            parts = [f"linux-source-6.1/{part}" for part in KERNEL_PARTS]
+            subprocess.run(
+                ["tar", "-xJf", KERNEL_TARBALL, "-C", build / "linux", "--strip-components=1", *parts], check=True
+            )
+            stamp.write_text(wanted)
+    return build / "linux"
 
 
 @pytest.fixture
