@@ -25,10 +25,11 @@
 #define CONTROL 4096u
 #define TRAILER 8u
 #define POLLS 4096
+#define NO_REQUEST (~0ull - 1) /* VMBUS_RQST_ERROR */
 
 #define load_once(place) __atomic_load_n(&(place), __ATOMIC_RELAXED)
 #define store_once(place, value) __atomic_store_n(&(place), (value), __ATOMIC_RELAXED)
-#define separate __attribute__((noinline)) /* in the kernel a function of another file, or an exported one */
+#define separate __attribute__((noipa)) /* in the kernel a function of another file, or an exported one */
 
 #if defined(__x86_64__)
 #define full_barrier() __asm__ __volatile__("lock; addl $0,-4(%%rsp)" ::: "memory", "cc")
@@ -65,7 +66,7 @@ struct descriptor {
 
 struct piece {
 	const void *start;
-	uint32_t size;
+	size_t size; /* as in struct kvec */
 };
 
 /* One end. The counters come first: the caller reads them as an array of three. */
@@ -80,6 +81,8 @@ struct end {
 	uint32_t private_index;
 	uint32_t lock;
 	uint32_t full;
+	uint32_t rescinded;
+	uint64_t (*next_request)(struct end *end, uint64_t request); /* the requestor; not used by what is measured */
 };
 
 /* Map the ring in a file: control page and data, and the data once more behind it. Null when memory is short. */
@@ -148,12 +151,27 @@ static inline uint32_t put(struct end *end, uint32_t at, const void *from, uint3
 	return at >= end->dsize ? at - end->dsize : at;
 }
 
-/* hv_ringbuffer_write(): one packet in pieces, published and judged at once. 0 or -EAGAIN. */
-static separate int write_pieces(struct end *end, const struct piece *pieces, uint32_t count, uint64_t request)
+/* hv_signal_on_write(): when the ring was empty before, and nobody asked for silence. */
+static inline void signal_on_write(struct end *end, uint32_t before)
 {
+	full_barrier();
+	if (load_once(end->ring->interrupt_mask))
+		return;
+	read_barrier();
+	if (before == load_once(end->ring->read_index))
+		end->signals++;
+}
+
+/* hv_ringbuffer_write(): one packet in pieces, published and judged at once. 0, -EAGAIN or -ENODEV. */
+static separate int write_pieces(struct end *end, const struct piece *pieces, uint32_t count, uint64_t request,
+				 uint64_t *request_out)
+{
+	const struct descriptor *head = pieces[0].start;
 	uint32_t total = TRAILER, at, before, i;
 	uint64_t start;
 
+	if (load_once(end->rescinded))
+		return -ENODEV;
 	for (i = 0; i < count; i++)
 		total += pieces[i].size;
 	lock(end);
@@ -170,32 +188,43 @@ static separate int write_pieces(struct end *end, const struct piece *pieces, ui
 	before = at = end->ring->write_index;
 	for (i = 0; i < count; i++)
 		at = put(end, at, pieces[i].start, pieces[i].size);
+	if (head->flags == 1 && end->next_request) {
+		request = end->next_request(end, request);
+		if (request == NO_REQUEST) {
+			unlock(end);
+			return -EAGAIN;
+		}
+	}
 	store_once(((struct descriptor *)(end->ring->data + before))->trans_id, request);
+	if (request_out)
+		*request_out = request;
 	start = (uint64_t)end->ring->write_index << 32;
 	at = put(end, at, &start, sizeof(start));
 	full_barrier();
 	end->ring->write_index = at;
 	unlock(end);
 
-	full_barrier();
-	if (load_once(end->ring->interrupt_mask))
-		return 0;
-	read_barrier();
-	if (before == load_once(end->ring->read_index))
-		end->signals++;
-	return 0;
+	signal_on_write(end, before);
+	return load_once(end->rescinded) ? -ENODEV : 0;
 }
 
-/* vmbus_sendpacket(): descriptor, payload and padding become the pieces of one packet. */
-separate int ref_write(struct end *end, const void *payload, uint32_t size, uint64_t request, uint32_t type,
-		       uint32_t flags)
+/* vmbus_sendpacket_getid(): descriptor, payload and padding become the pieces of one packet. */
+static separate int send(struct end *end, const void *payload, uint32_t size, uint64_t request, uint64_t *request_out,
+			 uint32_t type, uint32_t flags)
 {
 	uint32_t length = sizeof(struct descriptor) + size, whole = (length + 7) & ~7u;
-	struct descriptor head = { type, sizeof(struct descriptor) >> 3, whole >> 3, flags, ~0ull - 1 };
+	struct descriptor head = { type, sizeof(struct descriptor) >> 3, whole >> 3, flags, NO_REQUEST };
 	uint64_t zeros = 0;
 	struct piece pieces[3] = { { &head, sizeof(head) }, { payload, size }, { &zeros, whole - length } };
 
-	return write_pieces(end, pieces, size ? 3 : 1, request);
+	return write_pieces(end, pieces, size ? 3 : 1, request, request_out);
+}
+
+/* vmbus_sendpacket() */
+separate int ref_write(struct end *end, const void *payload, uint32_t size, uint64_t request, uint32_t type,
+		       uint32_t flags)
+{
+	return send(end, payload, size, request, NULL, type, flags);
 }
 
 static inline uint32_t ready(const struct end *end)
