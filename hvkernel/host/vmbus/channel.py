@@ -367,8 +367,15 @@ class ServerChannel:
         if signal is None:
             self.queue.append(packet)
             self.flush()
-        elif signal:
+            return
+        self._trace(packet)
+        if signal:
             self.signal_guest()
+
+    def _trace(self, packet: bytes) -> None:
+        machine = self._server.bus.machine
+        if machine.tracer is not None:
+            machine.tracer.packet(machine.clock.now, self.target_vp, self.relid, False, packet)
 
     def flush(self) -> None:
         """Write what waits for room, as far as there is some."""
@@ -385,7 +392,7 @@ class ServerChannel:
                     if not self.has_flow_control:
                         self._poll()
                     break
-                self.queue.popleft()
+                self._trace(self.queue.popleft())
                 signal_guest |= signal
             else:
                 rings.outgoing.stop_waiting()

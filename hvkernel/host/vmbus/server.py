@@ -178,6 +178,9 @@ class VmbusServer:
         if len(self._inbox) >= self._buffers:
             self.bus.record("throttled", f"{self._buffers} messages wait already")
             return HV_STATUS_INSUFFICIENT_BUFFERS
+        machine = self.bus.machine
+        if machine.tracer is not None:
+            machine.tracer.message(machine.clock.now, vp, True, payload)
         self._defer((connection, vp, payload))
         return HV_STATUS_SUCCESS
 
