@@ -184,9 +184,9 @@ def loom_plugins(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plugins]:
 def loom(loom_plugins: Plugins) -> Iterator[Callable[..., LoomGuest]]:
     """Return a function that boots a guest with looms; all guests are closed at the end.
 
-    ``loom(config, vm, looms=..., vps=..., boot=..., **request)``: ``config`` is the name of a file in tests/data/configs, ``vm``
-    the VM file as a dictionary (cpus, numa, host, seed, policy, ...), ``looms`` one dictionary of parameters for
-    each loom (vsp.py of the plugin lists them), ``boot=False`` leaves the guest for the test to boot.
+    ``loom(config, vm, looms=..., vps=..., boot=..., **request)``: ``config`` names a file in tests/data/configs, ``vm``
+    is the VM file as a dictionary (cpus, numa, host, seed, policy, ...), ``looms`` has one dictionary of parameters
+    for each loom (vsp.py of the plugin lists them), ``boot=False`` leaves the guest for the test to boot.
     """
     live: list[Session] = []
 
