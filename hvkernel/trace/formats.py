@@ -32,7 +32,16 @@ def _ftrace(output: Output, info: TraceInfo) -> Sink:
     return FtraceSink(output, info)
 
 
-FORMATS: Final = (Format("ftrace text", (".txt", ".ftrace"), _ftrace),)
+def _pcapng(output: Output, info: TraceInfo) -> Sink:
+    from hvkernel.trace.pcapng import PcapngSink
+
+    return PcapngSink(output, info)
+
+
+FORMATS: Final = (
+    Format("ftrace text", (".txt", ".ftrace"), _ftrace),
+    Format("pcapng", (".pcapng",), _pcapng),
+)
 """Every format that can be recorded. Their modules are imported when a file asks for them."""
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 if TYPE_CHECKING:
     from hvkernel.machine.tracing import EventRow, Where
 
-__all__ = ["Cpus", "Output", "Sink", "TraceInfo"]
+__all__ = ["Cpus", "NullTracer", "Output", "Sink", "TraceInfo"]
 
 BUFFER: Final = 1 << 16
 """Bytes that are collected before they are written."""
@@ -100,7 +100,18 @@ class Output:
             raise self.error
 
 
-class Sink:
+class NullTracer:
+    """A :class:`hvkernel.machine.tracing.Tracer` that leaves everything out; who wants something overrides it."""
+
+    def tracepoint(self, where: Where, event: EventRow, values: Sequence[int | bytes]) -> None: ...
+    def begin(self, t: int, vp: int | None, kind: str, name: str) -> None: ...
+    def end(self, t: int, vp: int | None, kind: str) -> None: ...
+    def message(self, t: int, vp: int, to_host: bool, data: bytes) -> None: ...
+    def packet(self, t: int, vp: int, relid: int, to_host: bool, data: bytes) -> None: ...
+    def fill(self, t: int, relid: int, to_host: bool, size: int) -> None: ...
+
+
+class Sink(NullTracer):
     """A trace format. Subclasses override what they record, and :meth:`finish` for what ends the file."""
 
     def __init__(self, output: Output, info: TraceInfo) -> None:
@@ -109,12 +120,3 @@ class Sink:
 
     def finish(self, cpus: Cpus) -> None:
         """The run is over: write what belongs at the end. The file is closed afterwards."""
-
-    def tracepoint(self, where: Where, event: EventRow, values: Sequence[int | bytes]) -> None:
-        """See :class:`hvkernel.machine.tracing.Tracer`, as for all that follow."""
-
-    def begin(self, t: int, vp: int | None, kind: str, name: str) -> None: ...
-    def end(self, t: int, vp: int | None, kind: str) -> None: ...
-    def message(self, t: int, vp: int, to_host: bool, data: bytes) -> None: ...
-    def packet(self, t: int, vp: int, relid: int, to_host: bool, data: bytes) -> None: ...
-    def fill(self, t: int, relid: int, to_host: bool, size: int) -> None: ...

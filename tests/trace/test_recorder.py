@@ -115,7 +115,7 @@ def test_a_pipe_takes_the_lines_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("how", ["panic", "limit", "budget"])
 def test_a_trace_is_complete_however_the_run_ends(
-    how: str, tmp_path: Path, traced: Callable[..., Session], monkeypatch: Any
+    how: str, tmp_path: Path, recorded: Callable[..., Session], monkeypatch: Any
 ) -> None:
     file = tmp_path / "a.txt"
     options: dict[str, Any] = {}
@@ -124,7 +124,7 @@ def test_a_trace_is_complete_however_the_run_ends(
         config = tmp_path / "config"
         config.write_text(read_request().config.__str__().replace("CONFIG_HYPERV_STORAGE=y", "CONFIG_HYPERV_STORAGE=n"))
         options["config"] = config
-    session = traced(file, **options)
+    session = recorded(file, **options)
     if how == "limit":
         session.boot(limit=1_000_000)
     elif how == "budget":
