@@ -279,6 +279,12 @@ def _open_disks(vm: VmConfig, where: str) -> tuple[DiskImage, ...]:
     except DiskError as error:
         _close(opened)
         raise InputError(str(error.name), limit=error.problem) from None
+    for number, image in enumerate(opened):
+        twin = next((n for n in range(number) if image.same_file(opened[n])), None)
+        if twin is not None and not (image.read_only and opened[twin].read_only):
+            _close(opened)
+            limit = f"is disks[{twin}] too; an image that is written to belongs to one disk"
+            raise InputError(where, f"disks[{number}]", image.name, limit)
     return tuple(opened)
 
 
