@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from random import Random
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
-from hvkernel.api.host import DiskError, DiskImage, StorageUnit
-from hvkernel.api.host.disk import BLANK_SIZE
 from hvkernel.boot import plugins as plugin_loading
+from hvkernel.boot.disks import close_disks, open_disks, parameters, settle_devices
 from hvkernel.boot.fit import settle_host, unfit
 from hvkernel.boot.report import build_report, unsupported_report
 from hvkernel.boot.request import BootRequest
 from hvkernel.boot.topology import topology
 from hvkernel.config.errors import InputError
 from hvkernel.config.units import format_size
-from hvkernel.config.vm import Disk
 from hvkernel.host.firmware import ram_ranges
 from hvkernel.host.partition import Host
 from hvkernel.host.vmbus.devices import DeviceTable, slots_of
@@ -31,18 +28,15 @@ from hvkernel.machine.memory import MAX_GPA
 
 if TYPE_CHECKING:
     from hvkernel.api.hooks import ArchPlugin
+    from hvkernel.api.host import DiskImage
     from hvkernel.boot.plugins import Plugins
     from hvkernel.config.profile import HostProfile
     from hvkernel.config.report import BootReport
-    from hvkernel.config.vm import VmConfig
 
 __all__ = ["Session", "Unsupported", "boot", "compose"]
 
 BOOT_LIMIT: Final = 300 * 10_000_000
 """Virtual time that a boot may take, 100 ns units: 300 s, ten times what an initramfs waits for its root."""
-
-LUNS: Final = 64
-"""Disks of one SCSI controller (Microsoft's documentation of Hyper-V storage I/O performance)."""
 
 COMMAND_LINE: Final = b"console=ttyS0,115200 panic=-1"
 
@@ -142,7 +136,7 @@ def compose(
     if reason is not None:
         return Unsupported(unsupported_report(request.vm.seed, build, profile, generation, plugins, reason))
     ram = _ram(request, profile)
-    disks = _open_disks(request.vm, request.where)
+    disks = open_disks(request.vm, request.where)
     try:
         machine = Machine(
             ram,
@@ -156,11 +150,11 @@ def compose(
             machine.close()
             raise
     except LinkFailure as failure:
-        _close(disks)
+        close_disks(disks)
         why = f"does not link: {failure.errors[0]}"
         return Unsupported(unsupported_report(request.vm.seed, build, profile, generation, plugins, why))
     except BaseException:
-        _close(disks)
+        close_disks(disks)
         raise
 
 
@@ -211,7 +205,10 @@ def _compose_on(
     table = DeviceTable()
     for _ in plugins.call("hv_register_devices", registry=table):
         pass
-    slots = slots_of(profile.devices(generation), _parameters(vm, profile, generation, disks, request.where))
+    devices = settle_devices(request, profile, generation)
+    slots = list(slots_of(devices, parameters(vm, profile, generation, devices, disks, request.where)))
+    if vm.offer_order == "random":
+        machine.rng("order of the offers").shuffle(slots)
     server = VmbusServer(host, profile.vmbus, slots, table)
     server.start()
     kernel = Kernel(
@@ -228,60 +225,3 @@ def _compose_on(
         pass
     kernel.link()
     return Session(machine, host, server, kernel, build, plugins, disks, arch)
-
-
-def _parameters(
-    vm: VmConfig, profile: HostProfile, generation: int, disks: tuple[DiskImage, ...], where: str
-) -> dict[str, dict[str, Any]]:
-    """Attach the disks: the first one where the generation boots from, the others to its SCSI controller.
-
-    Generation 1 boots from the first device of the IDE class (each of them is one disk), generation 2 from the first
-    SCSI controller, which also has the profile's empty DVD drive.
-
-    :raises InputError: more disks than there are places.
-    """
-    devices = profile.devices(generation)
-    ide = [device.name for device in devices if device.kind == "ide"]
-    scsi = [device.name for device in devices if device.kind == "scsi"]
-    luns = [lun for lun in range(LUNS) if lun != profile.storage.dvd_lun]
-    found: dict[str, dict[str, Any]] = {}
-    for number, image in enumerate(disks):
-        wanted = vm.disks[number].controller if vm.disks else None
-        if wanted == "ide" or (wanted is None and number == 0 and generation == 1 and ide):
-            if not ide:
-                raise InputError(
-                    where, f"disks[{number}]", image.name, f"{profile.name} has no place for one more IDE disk"
-                )
-            found[ide.pop(0)] = {"units": (StorageUnit(image=image),)}
-        else:
-            if not scsi or not luns:
-                raise InputError(
-                    where, f"disks[{number}]", image.name, f"{profile.name} has no place for one more SCSI disk"
-                )
-            given = found.setdefault(scsi[0], {"units": ()})
-            given["units"] = (*given["units"], StorageUnit(image=image, lun=luns.pop(0)))
-    if scsi and profile.storage.dvd_lun is not None and generation == 2:
-        given = found.setdefault(scsi[0], {"units": ()})
-        given["units"] = (*given["units"], StorageUnit("dvd", lun=profile.storage.dvd_lun))
-    for name in scsi:
-        found.setdefault(name, {})["subchannels"] = -(-vm.cpus // profile.storage.vps_per_channel) - 1
-    return found
-
-
-def _open_disks(vm: VmConfig, where: str) -> tuple[DiskImage, ...]:
-    opened: list[DiskImage] = []
-    try:
-        for number, disk in enumerate(vm.disks if vm.disks is not None else (Disk(path=""),)):
-            if disk.path:
-                opened.append(DiskImage.open(disk.path, read_only=disk.read_only))
-            else:
-                opened.append(DiskImage.blank(Random(f"{vm.seed}/disk {number}"), disk.size or BLANK_SIZE))
-    except DiskError as error:
-        _close(opened)
-        raise InputError(str(error.name), limit=error.problem) from None
-    return tuple(opened)
-
-
-def _close(disks: tuple[DiskImage, ...] | list[DiskImage]) -> None:
-    for disk in disks:
-        disk.close()

@@ -248,6 +248,7 @@ class HvVmbus:
             locking=self.kernel.locking,
             jit=self.jit,
             finding=lambda kind, text: self.kernel.machine.report(kind, "guest", text),
+            machine=self.kernel.machine,
         )
 
     def rings(self) -> RingBuffer:

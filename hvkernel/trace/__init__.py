@@ -1,0 +1,1 @@
+"""What watches a machine and writes it down, in formats that other programs read."""
