@@ -34,7 +34,7 @@ from hvkernel.api.guest.hyperv import VmbusChannel, VmbusOffer, pUl
 from hvkernel.api.guest.sched import Tasklet, Work
 from hvkernel.hv import channel as channel_c
 from hvkernel.hv import connection as connection_c
-from hvkernel.hv import hv_trace, vmbus_drv
+from hvkernel.hv import hv_trace, vmbus_drv, warn
 from hvkernel.hv.channel_state import Event as ChannelEvent
 from hvkernel.hv.channel_state import State as ChannelState
 from hvkernel.hv.connection_state import Event, State
@@ -50,6 +50,8 @@ UNLOAD_WAIT_LOOPS: Final = 100 * 1000 // UNLOAD_DELAY_UNIT_MS
 """An Azure host writes its disk cache back first, which was seen to take 50 s: wait up to 100 s."""
 UNLOAD_MSG_LOOPS: Final = 5 * 1000 // UNLOAD_DELAY_UNIT_MS
 ALL_OFFERS_SECONDS: Final = 60
+OFFER_SIZE: Final = VmbusChannelOfferChannel.SIZE
+RELID: Final = VmbusChannelOfferChannel.offset_of("child_relid")
 MESSAGE_PAYLOAD: Final = 16
 """Offset of the payload in ``struct hv_message``."""
 
@@ -120,18 +122,18 @@ def free_channel(v: HvVmbus, channel: VmbusChannel) -> None:
 
 def vmbus_channel_map_relid(v: HvVmbus, channel: VmbusChannel) -> None:
     """Make interrupts of the channel's relid find it; a relid of 2048 or more is a WARN."""
-    _store_relid(v, channel, channel)
+    _store_relid(v, channel, channel, warn.MAP_RELID)
 
 
 def vmbus_channel_unmap_relid(v: HvVmbus, channel: VmbusChannel) -> None:
     """Undo :func:`vmbus_channel_map_relid`."""
-    _store_relid(v, channel, None)
+    _store_relid(v, channel, None, warn.UNMAP_RELID)
 
 
-def _store_relid(v: HvVmbus, channel: VmbusChannel, value: VmbusChannel | None) -> None:
+def _store_relid(v: HvVmbus, channel: VmbusChannel, value: VmbusChannel | None, place: warn.Place) -> None:
     relid = channel.offermsg.child_relid
     if relid >= MAX_CHANNEL_RELIDS:
-        v.kernel.printk.pr_warn(f"WARNING: vmbus_channel_map_relid: relid {relid} >= {MAX_CHANNEL_RELIDS}")
+        v.WARN_ON(place)
         return
     assert v.connection.channels is not None
     v.connection.channels[relid] = value
@@ -149,10 +151,11 @@ def vmbus_release_relid(v: HvVmbus, relid: int) -> None:
 
 def hv_process_channel_removal(v: HvVmbus, channel: VmbusChannel) -> None:
     """Forget a rescinded channel and give its relid back; call with ``channel_mutex`` held."""
-    assert channel.rescind, "BUG: hv_process_channel_removal() of a channel that was not rescinded"
+    if not channel.rescind:
+        v.BUG(warn.REMOVAL_NOT_RESCINDED)
     relid = channel.offermsg.child_relid
     if relid == INVALID_RELID and not is_hvsock_channel(channel):
-        v.kernel.printk.pr_warn("WARNING: hv_process_channel_removal: relid was invalidated")
+        v.WARN_ON(warn.REMOVAL_INVALID_RELID)
     if relid != INVALID_RELID:
         vmbus_channel_unmap_relid(v, channel)
     if channel.primary_channel is None:
@@ -228,10 +231,7 @@ def vmbus_process_offer(v: HvVmbus, channel: VmbusChannel) -> None:
             vmbus_channel_map_relid(v, channel)
     v.kernel.cpuhp.cpus_read_unlock()
     if duplicate:
-        v.warn_once(
-            "vmbus_process_offer",
-            f"WARNING: vmbus_process_offer: {pUl(offer.if_instance)} offered twice without a sub-channel index",
-        )
+        v.WARN_ONCE(warn.OFFERED_TWICE)
         return
     work = Work(lambda w: vmbus_add_channel_work(v, w.data), channel)
     channel.add_channel_work = work
@@ -349,10 +349,9 @@ def vmbus_initiate_unload(v: HvVmbus, crash: bool) -> None:
     :param crash: on the panic path: post without sleeping and poll for the answer.
     """
     connection = v.connection
-    if connection.conn_state == State.DISCONNECTED:
-        return
+    before = connection.conn_state
     connection_c.set_state(v, Event.UNLOAD)
-    if v.vmbus_proto_version < VERSION_WIN8_1:
+    if before == State.DISCONNECTED or v.vmbus_proto_version < VERSION_WIN8_1:
         return
     v.sched.reinit_completion(connection.unload_event)
     connection_c.vmbus_post_msg(v, connection_c.header(VmbusChannelMessageType.CHANNELMSG_UNLOAD).pack(), not crash)
@@ -404,7 +403,13 @@ def parse_offer(payload: bytes) -> VmbusOffer:
         monitor_allocated=bool(msg.monitor_allocated),
         is_dedicated_interrupt=bool(msg.is_dedicated_interrupt),
         connection_id=msg.connection_id,
+        raw=payload[:OFFER_SIZE],
     )
+
+
+def same_offer(one: VmbusOffer, other: VmbusOffer) -> bool:
+    """Compare all bytes of two offers but the relid, reserved ones too, as a memcmp() does."""
+    return one.raw[:RELID] == other.raw[:RELID] and one.raw[RELID + 4 :] == other.raw[RELID + 4 :]
 
 
 def vmbus_is_valid_offer(v: HvVmbus, offer: VmbusOffer) -> bool:
@@ -433,9 +438,9 @@ def vmbus_onoffer(v: HvVmbus, payload: bytes) -> None:
         with connection.chn_mutex():
             connection.offer_in_progress -= 1
             if old.offermsg.child_relid != INVALID_RELID:
-                v.kernel.printk.pr_warn(f"WARNING: vmbus_onoffer: {pUl(offer.if_instance)} offered while in use")
+                v.WARN_ON(warn.OFFERED_IN_USE)
             old.offermsg.child_relid = offer.child_relid
-            if offer != old.offermsg:
+            if not same_offer(offer, old.offermsg):
                 v.pr.pr_debug(f"vmbus offer changed: relid={as_int(offer.child_relid)}")
                 vmbus_setup_channel_state(v, old, offer)
             vmbus_channel_map_relid(v, old)
@@ -489,6 +494,16 @@ def vmbus_onoffer_rescind(v: HvVmbus, payload: bytes) -> None:
                 v.sched.complete(channel.rescind_event)
     if clean_up_for_suspend:
         _check_ready_for_suspend_event(v)
+
+
+def vmbus_hvsock_device_unregister(v: HvVmbus, channel: VmbusChannel) -> None:
+    """hv_sock: give up the device of a connection that ends; waits for its rescind, which always comes."""
+    if not is_hvsock_channel(channel):
+        v.BUG(warn.NO_HVSOCK)
+    while not channel.probe_done or not channel.rescind:
+        v.sched.msleep(1)
+    assert channel.device_obj is not None
+    vmbus_drv.vmbus_device_unregister(v, channel.device_obj)
 
 
 def vmbus_onoffers_delivered(v: HvVmbus, payload: bytes) -> None:

@@ -30,6 +30,7 @@ from hvkernel.linux.mm import Mm, lowmem_end
 from hvkernel.linux.module import Modules
 from hvkernel.linux.notifier import Notifiers
 from hvkernel.linux.percpu import PerCpuApi
+from hvkernel.linux.power import Power
 from hvkernel.linux.printk import Printk
 from hvkernel.linux.reboot import Reboot
 from hvkernel.linux.sched import Sched
@@ -129,6 +130,7 @@ class Kernel:
         self.workqueue = WorkqueueApi(self)
         self.async_ = Async(self)
         self.reboot = Reboot(self)
+        self.power = Power(self)
         self.clocksource = Clocksources(
             self.printk, self.timers.HZ, self.timers.monotonic_ns, lambda: self.timers.jiffies
         )
