@@ -14,6 +14,7 @@ EIO: Final = 5
 ENOSPC: Final = 28
 EDOM: Final = 33
 EMSGSIZE: Final = 90
+EOPNOTSUPP: Final = 95
 ENOBUFS: Final = 105
 ETIMEDOUT: Final = 110
 ECONNREFUSED: Final = 111

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Protocol
 
@@ -15,10 +16,20 @@ class ProbeType(IntEnum):
     PROBE_FORCE_SYNCHRONOUS = 2
 
 
+@dataclass(frozen=True, slots=True)
+class DevPmOps:
+    """struct dev_pm_ops as far as hibernation goes: each takes the device and returns 0 or a negative errno."""
+
+    freeze_noirq: Callable[[Any], int] | None = None
+    thaw_noirq: Callable[[Any], int] | None = None
+    poweroff_noirq: Callable[[Any], int] | None = None
+    restore_noirq: Callable[[Any], int] | None = None
+
+
 class BusType:
     """struct bus_type. Callbacks take the :class:`Device` (and :class:`DeviceDriver`); unset ones are None."""
 
-    __slots__ = ("dev_groups", "devices", "drivers", "match", "name", "probe", "remove", "shutdown", "uevent")
+    __slots__ = ("dev_groups", "devices", "drivers", "match", "name", "pm", "probe", "remove", "shutdown", "uevent")
 
     def __init__(
         self,
@@ -30,6 +41,7 @@ class BusType:
         shutdown: Callable[[Any], None] | None = None,
         uevent: Callable[[Any, dict[str, str]], int] | None = None,
         dev_groups: Mapping[str, Callable[[Any], str | int]] | None = None,
+        pm: DevPmOps | None = None,
     ) -> None:
         self.name = name
         self.match = match
@@ -40,6 +52,7 @@ class BusType:
         """Adds its variables (``MODALIAS``) to the environment; non-zero drops the event."""
         self.dev_groups: Mapping[str, Callable[[Any], str | int]] = dev_groups or {}
         """sysfs attributes of every device: file name to show function."""
+        self.pm = pm
         self.devices: list[Device] = []
         self.drivers: list[DeviceDriver] = []
 
@@ -92,6 +105,8 @@ class DeviceDriver:
         self.owner = owner
         """Module name of the object it came from; filled in at registration when None."""
         self.probe_type = probe_type
+        self.pm: DevPmOps | None = None
+        """Used where the bus has no callback of its own."""
         self.devices: list[Device] = []
         """Bound devices, in the order of binding."""
 
@@ -231,7 +246,7 @@ class Acpi(Protocol):
 class AcpiDriver:
     """struct acpi_driver: ``add(acpi_device) -> errno``."""
 
-    __slots__ = ("add", "ids", "name", "remove")
+    __slots__ = ("add", "ids", "name", "pm", "remove")
 
     def __init__(
         self,
@@ -239,11 +254,13 @@ class AcpiDriver:
         ids: tuple[str, ...],
         add: Callable[[AcpiDevice], int],
         remove: Callable[[AcpiDevice], None] | None = None,
+        pm: DevPmOps | None = None,
     ) -> None:
         self.name = name
         self.ids = ids
         self.add = add
         self.remove = remove
+        self.pm = pm
 
 
 class IoResources(Protocol):
@@ -268,6 +285,7 @@ __all__ = [
     "AcpiDevice",
     "AcpiDriver",
     "BusType",
+    "DevPmOps",
     "Device",
     "DeviceDriver",
     "DriverCore",

@@ -144,8 +144,11 @@ class ServerChannel:
         self.target_vp = message.target_vp
         self.step(ChannelEvent.OPENCHANNEL)
         self._status = self.device.open(self)
-        refused = self._status >> 31
-        self.step(ChannelEvent.DEVICE_REFUSES if refused else ChannelEvent.DEVICE_ACCEPTS)
+        if self._status >> 31:
+            self.step(ChannelEvent.DEVICE_REFUSES)
+        else:
+            self.step(ChannelEvent.DEVICE_ACCEPTS)
+            self.device.opened(self)
 
     def _take_rings(self, message: abi.VmbusChannelOpenChannel) -> Rings:
         server, handle, split = self._server, message.ringbuffer_gpadlhandle, message.downstream_ringbuffer_pageoffset
