@@ -200,6 +200,8 @@ def relid2channel(v: HvVmbus, relid: int) -> VmbusChannel | None:
 
 def vmbus_on_event(v: HvVmbus, channel: VmbusChannel) -> None:
     """Tasklet of a channel: run its callback; in batched mode again until nothing came in meanwhile."""
+    if v.debug is not None:
+        v.debug.interrupt_delay(channel)
     callback = channel.onchannel_callback
     if callback is None:
         return

@@ -17,4 +17,5 @@ from .mshyperv import *
 from .sched import *
 from .scsi import *
 from .smp import *
+from .sysfs import *
 from .time import *
