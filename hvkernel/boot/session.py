@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from random import Random
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
-from hvkernel.api.host import DiskError, DiskImage, StorageUnit
-from hvkernel.api.host.disk import BLANK_SIZE
 from hvkernel.boot import plugins as plugin_loading
+from hvkernel.boot.disks import close_disks, open_disks, parameters, settle_devices
 from hvkernel.boot.fit import settle_host, unfit
 from hvkernel.boot.report import build_report, unsupported_report
 from hvkernel.boot.request import BootRequest
 from hvkernel.boot.topology import topology
 from hvkernel.config.errors import InputError
 from hvkernel.config.units import format_size
-from hvkernel.config.vm import Disk
 from hvkernel.host.firmware import ram_ranges
 from hvkernel.host.partition import Host
 from hvkernel.host.vmbus.devices import DeviceTable, slots_of
@@ -31,18 +28,16 @@ from hvkernel.machine.memory import MAX_GPA
 
 if TYPE_CHECKING:
     from hvkernel.api.hooks import ArchPlugin
+    from hvkernel.api.host import DiskImage
     from hvkernel.boot.plugins import Plugins
     from hvkernel.config.profile import HostProfile
     from hvkernel.config.report import BootReport
-    from hvkernel.config.vm import VmConfig
+    from hvkernel.trace.recorder import Recorder
 
 __all__ = ["Session", "Unsupported", "boot", "compose"]
 
 BOOT_LIMIT: Final = 300 * 10_000_000
 """Virtual time that a boot may take, 100 ns units: 300 s, ten times what an initramfs waits for its root."""
-
-LUNS: Final = 64
-"""Disks of one SCSI controller (Microsoft's documentation of Hyper-V storage I/O performance)."""
 
 COMMAND_LINE: Final = b"console=ttyS0,115200 panic=-1"
 
@@ -67,6 +62,7 @@ class Session:
         plugins: Plugins,
         disks: tuple[DiskImage, ...],
         arch: ArchPlugin,
+        recorder: Recorder | None = None,
     ) -> None:
         self.machine = machine
         self.host = host
@@ -76,6 +72,7 @@ class Session:
         self.plugins = plugins
         self.disks = disks
         self.arch = arch
+        self.recorder = recorder
 
     def boot(self, limit: int = BOOT_LIMIT) -> None:
         """Boot until the guest is up, has ended, or cannot go on.
@@ -93,12 +90,19 @@ class Session:
         return build_report(self)
 
     def close(self) -> None:
-        """End the guest and close its disks; what was written is in the files."""
+        """End the guest, close its disks and its traces; what was written is in the files.
+
+        :raises InputError: a trace could not be written.
+        """
         try:
-            self.machine.close()
+            if self.recorder is not None:
+                self.machine.tracer = None
+                _close_recorder(self.recorder, self.kernel)
         finally:
-            for disk in self.disks:
-                disk.close()
+            try:
+                self.machine.close()
+            finally:
+                close_disks(self.disks)
 
     def __enter__(self) -> Session:
         return self
@@ -142,7 +146,7 @@ def compose(
     if reason is not None:
         return Unsupported(unsupported_report(request.vm.seed, build, profile, generation, plugins, reason))
     ram = _ram(request, profile)
-    disks = _open_disks(request.vm, request.where)
+    disks = open_disks(request.vm, request.where)
     try:
         machine = Machine(
             ram,
@@ -156,11 +160,11 @@ def compose(
             machine.close()
             raise
     except LinkFailure as failure:
-        _close(disks)
+        close_disks(disks)
         why = f"does not link: {failure.errors[0]}"
         return Unsupported(unsupported_report(request.vm.seed, build, profile, generation, plugins, why))
     except BaseException:
-        _close(disks)
+        close_disks(disks)
         raise
 
 
@@ -211,7 +215,10 @@ def _compose_on(
     table = DeviceTable()
     for _ in plugins.call("hv_register_devices", registry=table):
         pass
-    slots = slots_of(profile.devices(generation), _parameters(vm, profile, generation, disks, request.where))
+    devices = settle_devices(request, profile, generation)
+    slots = list(slots_of(devices, parameters(vm, profile, generation, devices, disks, request.where)))
+    if vm.offer_order == "random":
+        machine.rng("order of the offers").shuffle(slots)
     server = VmbusServer(host, profile.vmbus, slots, table)
     server.start()
     kernel = Kernel(
@@ -227,61 +234,39 @@ def _compose_on(
     for _ in plugins.call("hv_register_drivers", kernel=kernel):
         pass
     kernel.link()
-    return Session(machine, host, server, kernel, build, plugins, disks, arch)
+    recorder = _open_recorder(request, build, kernel, profile, generation) if request.trace else None
+    machine.tracer = recorder
+    return Session(machine, host, server, kernel, build, plugins, disks, arch, recorder)
 
 
-def _parameters(
-    vm: VmConfig, profile: HostProfile, generation: int, disks: tuple[DiskImage, ...], where: str
-) -> dict[str, dict[str, Any]]:
-    """Attach the disks: the first one where the generation boots from, the others to its SCSI controller.
+def _open_recorder(
+    request: BootRequest, build: Build, kernel: Kernel, profile: HostProfile, generation: int
+) -> Recorder:
+    """Open the traces. :raises InputError: one cannot be written."""
+    from hvkernel import __version__
+    from hvkernel.trace.recorder import Recorder, TraceFileError
+    from hvkernel.trace.sink import TraceInfo
 
-    Generation 1 boots from the first device of the IDE class (each of them is one disk), generation 2 from the first
-    SCSI controller, which also has the profile's empty DVD drive.
-
-    :raises InputError: more disks than there are places.
-    """
-    devices = profile.devices(generation)
-    ide = [device.name for device in devices if device.kind == "ide"]
-    scsi = [device.name for device in devices if device.kind == "scsi"]
-    luns = [lun for lun in range(LUNS) if lun != profile.storage.dvd_lun]
-    found: dict[str, dict[str, Any]] = {}
-    for number, image in enumerate(disks):
-        wanted = vm.disks[number].controller if vm.disks else None
-        if wanted == "ide" or (wanted is None and number == 0 and generation == 1 and ide):
-            if not ide:
-                raise InputError(
-                    where, f"disks[{number}]", image.name, f"{profile.name} has no place for one more IDE disk"
-                )
-            found[ide.pop(0)] = {"units": (StorageUnit(image=image),)}
-        else:
-            if not scsi or not luns:
-                raise InputError(
-                    where, f"disks[{number}]", image.name, f"{profile.name} has no place for one more SCSI disk"
-                )
-            given = found.setdefault(scsi[0], {"units": ()})
-            given["units"] = (*given["units"], StorageUnit(image=image, lun=luns.pop(0)))
-    if scsi and profile.storage.dvd_lun is not None and generation == 2:
-        given = found.setdefault(scsi[0], {"units": ()})
-        given["units"] = (*given["units"], StorageUnit("dvd", lun=profile.storage.dvd_lun))
-    for name in scsi:
-        found.setdefault(name, {})["subchannels"] = -(-vm.cpus // profile.storage.vps_per_channel) - 1
-    return found
-
-
-def _open_disks(vm: VmConfig, where: str) -> tuple[DiskImage, ...]:
-    opened: list[DiskImage] = []
+    info = TraceInfo(
+        release=kernel.release.version,
+        arch=build.arch,
+        bits=build.bits,
+        page_size=build.page_size,
+        host=profile.name,
+        generation=generation,
+        seed=request.vm.seed,
+        version=__version__,
+    )
     try:
-        for number, disk in enumerate(vm.disks if vm.disks is not None else (Disk(path=""),)):
-            if disk.path:
-                opened.append(DiskImage.open(disk.path, read_only=disk.read_only))
-            else:
-                opened.append(DiskImage.blank(Random(f"{vm.seed}/disk {number}"), disk.size or BLANK_SIZE))
-    except DiskError as error:
-        _close(opened)
-        raise InputError(str(error.name), limit=error.problem) from None
-    return tuple(opened)
+        return Recorder.open(request.trace, info)
+    except TraceFileError as error:
+        raise InputError(str(error.path), limit=error.problem) from None
 
 
-def _close(disks: tuple[DiskImage, ...] | list[DiskImage]) -> None:
-    for disk in disks:
-        disk.close()
+def _close_recorder(recorder: Recorder, kernel: Kernel) -> None:
+    from hvkernel.trace.recorder import TraceFileError
+
+    try:
+        recorder.close(kernel.cpus)
+    except TraceFileError as error:
+        raise InputError(str(error.path), limit=error.problem) from None

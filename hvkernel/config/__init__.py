@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from hvkernel.config.errors import InputError
 
 if TYPE_CHECKING:
+    from hvkernel.config.devices import VmDevice, vm_devices
     from hvkernel.config.profile import (
         Device,
         DeviceClass,
@@ -28,13 +29,16 @@ __all__ = [
     "InputError",
     "NumaNode",
     "VmConfig",
+    "VmDevice",
     "device_classes",
     "load_profile",
     "load_vm",
     "profile_names",
+    "vm_devices",
 ]
 
 _PROFILE: Final = ("Device", "DeviceClass", "HostProfile", "device_classes", "load_profile", "profile_names")
+_DEVICES: Final = ("VmDevice", "vm_devices")
 _VM: Final = ("Disk", "NumaNode", "VmConfig", "load_vm")
 
 
@@ -43,6 +47,10 @@ def __getattr__(name: str) -> Any:
         from hvkernel.config import profile
 
         return getattr(profile, name)
+    if name in _DEVICES:
+        from hvkernel.config import devices
+
+        return getattr(devices, name)
     if name in _VM:
         from hvkernel.config import vm
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import tomllib
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
@@ -22,6 +22,7 @@ from hvkernel.config.errors import InputError
 from hvkernel.config.render import input_error
 
 __all__ = [
+    "NAMESPACE",
     "Acpi",
     "Build",
     "Cpu",
@@ -37,7 +38,7 @@ __all__ = [
     "profile_names",
 ]
 
-_NAMESPACE: Final = uuid.UUID("a5a1c9be-7a4e-5d2c-9d0b-2f5c8e3f6a10")
+NAMESPACE: Final = uuid.UUID("a5a1c9be-7a4e-5d2c-9d0b-2f5c8e3f6a10")
 """Namespace of the instance GUIDs that no source gives: UUIDv5 of ``class/index``, the same on every run."""
 
 Generation = Literal[1, 2]
@@ -213,6 +214,8 @@ class DeviceClass(Model):
     """One class of VMBus device: its identity and the instances that Hyper-V always uses for it."""
 
     title: str
+    aliases: tuple[str, ...] = ()
+    """Other names by which a VM file may call the kind."""
     class_guid: uuid.UUID
     instances: tuple[uuid.UUID, ...] = ()
     """Well-known instance GUIDs, in order. Further ones are made up, the same on every run."""
@@ -224,7 +227,7 @@ class DeviceClass(Model):
         """Return the instance GUID number ``index`` of the class called ``name``."""
         if index < len(self.instances):
             return self.instances[index]
-        return uuid.uuid5(_NAMESPACE, f"{name}/{index}")
+        return uuid.uuid5(NAMESPACE, f"{name}/{index}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +244,15 @@ class Device:
     """Protocol versions that the device accepts; empty where the class negotiates none or the plugin decides."""
     mmio_megabytes: int = 0
     pipe: bool = False
+    flags: int | None = None
+    """chn_flags of the offer; ``None`` for what the class has."""
+    user_defined: bytes = b""
+    monitored: bool = False
+    monitor_latency: int = 0
+    """In 100 ns units."""
+    subchannels: int = 0
+    offered_at: int = 0
+    """Virtual time in 100 ns units before which it is not offered."""
 
 
 class HostProfile(Model):
@@ -298,8 +310,7 @@ class HostProfile(Model):
     @cached_property
     def _offers(self) -> tuple[tuple[Device, ...], tuple[Device, ...]]:
         """The offers of both generations, put together once."""
-        classes = device_classes()
-        return self._made(self.gen1, classes), self._made(self.gen2, classes)
+        return self.made(self.gen1), self.made(self.gen2)
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> HostProfile:
         """Return a copy, with other values for some fields; its offers follow from these."""
@@ -307,7 +318,12 @@ class HostProfile(Model):
         copy.__dict__.pop("_offers", None)
         return copy
 
-    def _made(self, kinds: tuple[str, ...], classes: Mapping[str, DeviceClass]) -> tuple[Device, ...]:
+    def made(self, kinds: Iterable[str]) -> tuple[Device, ...]:
+        """Return the offers of some kinds as this host makes them, in order; a kind may stand more than once.
+
+        :raises KeyError: a kind that ``profiles/devices.toml`` does not know.
+        """
+        classes = device_classes()
         seen: dict[str, int] = {}
         out = []
         for kind in kinds:

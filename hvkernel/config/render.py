@@ -22,6 +22,8 @@ _LIMITS: Final = MappingProxyType(
         "bool_type": "must be true or false",
         "bool_parsing": "must be true or false",
         "tuple_type": "must be a list",
+        "uuid_type": "must be a GUID, as ba6163d9-04a1-4d29-b605-72e2ffb1dc7f",
+        "uuid_parsing": "must be a GUID, as ba6163d9-04a1-4d29-b605-72e2ffb1dc7f",
         "model_type": "must be a table",
         "model_attributes_type": "must be a table",
     }

@@ -7,6 +7,7 @@
    cpus = 8
    memory = "2G"
    disks = ["disk.img"]
+   devices = ["heartbeat", "ide", "scsi"]
 
    [[numa]]
    cpus = 4
@@ -25,8 +26,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, field_validator, model_validator
 
+from hvkernel.config.devices import MAX_DEVICES, VmDevice, device_kinds
 from hvkernel.config.errors import InputError
 from hvkernel.config.profile import Generation, Model
 from hvkernel.config.render import input_error
@@ -94,6 +96,12 @@ class VmConfig(Model):
     """Page size the kernel must have been built for, in bytes; a check, not a choice."""
     disks: tuple[Disk, ...] | None = None
     """``None`` gives the blank disk; an empty list a VM without disks."""
+    devices: Annotated[tuple[str, ...], Field(max_length=MAX_DEVICES), AfterValidator(device_kinds)] | None = None
+    """Kinds of devices in the order of the offers, a kind as often as it has instances; ``None`` for the profile's."""
+    device: tuple[VmDevice, ...] = ()
+    """Further devices, described in full, after those."""
+    offer_order: Literal["profile", "random"] = "profile"
+    """Order of the offers: as listed, or drawn from the seed."""
     numa: tuple[NumaNode, ...] = ()
     seed: Annotated[int, Field(ge=0, lt=1 << 64, strict=True)] = 0
     policy: str = "fifo"

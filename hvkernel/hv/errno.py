@@ -16,6 +16,7 @@ ENOSPC: Final = 28
 EDOM: Final = 33
 ERANGE: Final = 34
 EMSGSIZE: Final = 90
+EOPNOTSUPP: Final = 95
 ENOBUFS: Final = 105
 ETIMEDOUT: Final = 110
 ECONNREFUSED: Final = 111

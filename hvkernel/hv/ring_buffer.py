@@ -32,7 +32,9 @@ from hvkernel.abi.ring import (
 from hvkernel.machine.addresses import HV_HYP_PAGE_SHIFT, HV_HYP_PAGE_SIZE, HvPfn
 
 if TYPE_CHECKING:
+    from hvkernel.api.guest.hyperv import VmbusChannel
     from hvkernel.api.guest.sched import Mutex, Spinlock
+    from hvkernel.machine.machine import Machine
     from hvkernel.machine.memory import Memory
     from hvkernel.machine.vmap import Vmap
 
@@ -312,10 +314,21 @@ class RingBuffer:
     :param locking: where the ring's spinlock and mutex come from.
     :param jit: copy through numba. Raises ImportError if numba is not installed.
     :param finding: told ``(kind, text)`` once per ring when a packet of the host has a length that cannot be.
+    :param machine: whose tracer is told of every packet that is written to the host; None for rings that stand alone.
     :param delay_test: ``hv_debug_delay_test(channel, MESSAGE_DELAY)``; None without CONFIG_HYPERV_TESTING.
     """
 
-    __slots__ = ("_bulk", "_delay_test", "_finding", "_locking", "_memory", "_preempt", "_vmbus_setevent", "page_size")
+    __slots__ = (
+        "_bulk",
+        "_delay_test",
+        "_finding",
+        "_locking",
+        "_machine",
+        "_memory",
+        "_preempt",
+        "_vmbus_setevent",
+        "page_size",
+    )
 
     def __init__(
         self,
@@ -327,6 +340,7 @@ class RingBuffer:
         locking: RingLocking,
         jit: bool = False,
         finding: Callable[[str, str], object] = _no_finding,
+        machine: Machine | None = None,
         delay_test: Callable[[Any], None] | None = None,
     ) -> None:
         if page_size <= 0 or page_size % HV_HYP_PAGE_SIZE:
@@ -335,6 +349,7 @@ class RingBuffer:
         self.page_size = page_size
         self._preempt = preempt
         self._finding = finding
+        self._machine = machine
         self._delay_test = delay_test
         self._vmbus_setevent = vmbus_setevent
         self._locking = locking
@@ -473,6 +488,16 @@ class RingBuffer:
             if next_write >= rbi.ring_datasize:
                 next_write -= rbi.ring_datasize
             ring.store32(WRITE_INDEX, next_write)
+            machine = self._machine
+            if machine is not None and machine.tracer is not None:
+                vp = machine.current_vp
+                machine.tracer.packet(
+                    machine.clock.now,
+                    0 if vp is None else vp.vp_index,
+                    cast("VmbusChannel", channel).offermsg.child_relid,
+                    True,
+                    ring.read(start, total - 8),
+                )
         self._preempt()
         self._hv_signal_on_write(old_write, channel)
         if channel.rescind:

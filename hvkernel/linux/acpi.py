@@ -45,6 +45,7 @@ class _Driver(DeviceDriver):
     def __init__(self, drv: AcpiDriver, bus: BusType) -> None:
         super().__init__(drv.name, bus=bus)
         self.acpi = drv
+        self.pm = drv.pm
 
 
 class Acpi:

@@ -31,6 +31,7 @@ from hvkernel.linux.mm import Mm, lowmem_end
 from hvkernel.linux.module import Modules
 from hvkernel.linux.notifier import Notifiers
 from hvkernel.linux.percpu import PerCpuApi
+from hvkernel.linux.power import Power
 from hvkernel.linux.printk import Printk
 from hvkernel.linux.reboot import Reboot
 from hvkernel.linux.sched import Sched
@@ -40,6 +41,7 @@ from hvkernel.linux.softirq import Softirq
 from hvkernel.linux.symbols import LinkError, Symbols, check_link, exporters_first, state_of
 from hvkernel.linux.sysfs import Sysfs
 from hvkernel.linux.timers import Timers
+from hvkernel.linux.tracing import Tracing
 from hvkernel.linux.workqueue import WorkqueueApi
 from hvkernel.machine import Fault, Machine, Task
 
@@ -117,6 +119,7 @@ class Kernel:
         self.symbols = Symbols()
         self.notifier = Notifiers()
         self.ioport = IoResources()
+        self.tracing = Tracing(self)
         self.printk = Printk(self._log_clock, debug=debug)
         self.locking = Locking(self)
         self.cpus = Cpus(self)
@@ -129,6 +132,7 @@ class Kernel:
         self.workqueue = WorkqueueApi(self)
         self.async_ = Async(self)
         self.reboot = Reboot(self)
+        self.power = Power(self)
         self.clocksource = Clocksources(
             self.printk, self.timers.HZ, self.timers.monotonic_ns, lambda: self.timers.jiffies
         )
@@ -333,7 +337,9 @@ class Kernel:
         self.machine.report(kind, "guest", text)
 
     def _log_clock(self) -> int:
-        return self.clocksource.sched_clock()
+        ns = self.clocksource.sched_clock()
+        self.tracing.clock_read(ns)
+        return ns
 
     def _before_alloc(self, atomic: bool) -> None:
         if not atomic:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from hvkernel.api.host import DiskImage
-from hvkernel.boot.session import _parameters
+from hvkernel.boot.disks import parameters
 from hvkernel.config.errors import InputError
 from hvkernel.config.profile import load_profile
 from hvkernel.config.vm import VmConfig
@@ -16,7 +16,8 @@ from hvkernel.config.vm import VmConfig
 def places(host: str, generation: int, disks: list[Any], cpus: int = 4) -> dict[str, list[tuple[str, int]]]:
     vm = VmConfig.model_validate({"disks": disks, "cpus": cpus})
     images = tuple(DiskImage(f"disk{number}", -1, 512, False) for number in range(len(disks)))
-    found = _parameters(vm, load_profile(host), generation, images, "vm.toml")
+    profile = load_profile(host)
+    found = parameters(vm, profile, generation, profile.devices(generation), images, "vm.toml")
     return {
         name: [(unit.image.name if unit.image else unit.kind, unit.lun) for unit in given.get("units", ())]
         for name, given in found.items()
@@ -58,4 +59,6 @@ def test_more_disks_than_places() -> None:
 @pytest.mark.parametrize(("cpus", "wanted"), [(1, 0), (16, 0), (17, 1), (64, 3), (240, 14)])
 def test_a_scsi_controller_has_a_channel_for_16_processors(cpus: int, wanted: int) -> None:
     vm = VmConfig.model_validate({"cpus": cpus})
-    assert _parameters(vm, load_profile("ws2022"), 2, (), "vm.toml")["scsi0"]["subchannels"] == wanted
+    profile = load_profile("ws2022")
+    found = parameters(vm, profile, 2, profile.devices(2), (), "vm.toml")
+    assert found["scsi0"]["subchannels"] == wanted

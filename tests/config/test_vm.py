@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from hvkernel.config import InputError, load_vm
+from hvkernel.config import InputError, device_classes, load_vm
 from hvkernel.config.units import format_size, parse_size
+
+KINDS = ", ".join(device_classes())
 
 
 @pytest.fixture
@@ -58,6 +60,40 @@ def test_everything_can_be_said(vm_file: Path) -> None:
         ('[[numa]]\ncpus = 3\nmemory = "1G"', "numa: the nodes' cpus must add up to cpus (4)"),
         ('[[numa]]\ncpus = 4\nmemory = "2G"', "numa: the nodes' memory must add up to memory (1G)"),
         ("cpus = 0\ngeneration = 3", "generation = 3: must be 1 or 2 (and 1 more)"),
+        (
+            'devices = ["ballon"]',
+            f"devices = ['ballon']: no kind of device is called 'ballon'; did you mean 'balloon'? "
+            f"It must be one of {KINDS}",
+        ),
+        ('devices = "ide"', "devices = 'ide': must be a list"),
+        ("devices = [1]", "devices[0] = 1: must be text"),
+        ('offer_order = "reverse"', "offer_order = 'reverse': must be 'profile' or 'random'"),
+        ("[[device]]", "device[0] = {}: a device has a kind or a class_guid, not both"),
+        (
+            '[[device]]\nkind = "zzz"',
+            f"device[0].kind = 'zzz': no kind of device is called 'zzz'; must be one of {KINDS}",
+        ),
+        ('[[device]]\nkind = "nic"\nrelid = 3', "device[0].relid: unknown key"),
+        (
+            '[[device]]\nkind = "nic"\nname = "A"',
+            "device[0].name = 'A': string should match pattern '^[a-z][a-z0-9-]*$'",
+        ),
+        (
+            '[[device]]\nkind = "nic"\nflags = ["pipe"]',
+            "device[0].flags = ['pipe']: no flag 'pipe'; must be bits as a number, or of enumerate-device-interface, "
+            "server-supports-transfer-pages, server-supports-gpadls, named-pipe-mode, loopback-offer, parent-offer, "
+            "request-monitored-notification, tlnpi-provider-offer",
+        ),
+        ('[[device]]\nkind = "nic"\nsubchannels = 2047', "device[0].subchannels = 2047: must be less than 2047"),
+        ('[[device]]\nkind = "nic"\noffered_at = -1', "device[0].offered_at = -1: must be greater than or equal to 0"),
+        (
+            '[[device]]\nkind = "nic"\nuser_defined = "0"',
+            "device[0].user_defined = '0': string should match pattern '^([0-9a-fA-F]{2})*$'",
+        ),
+        (
+            '[[device]]\nclass_guid = "no"',
+            "device[0].class_guid = 'no': must be a GUID, as ba6163d9-04a1-4d29-b605-72e2ffb1dc7f",
+        ),
         ("cpus = ", "is not TOML: Invalid value (at end of document)"),
     ],
 )

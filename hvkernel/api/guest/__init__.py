@@ -19,3 +19,4 @@ from .scsi import *
 from .smp import *
 from .sysfs import *
 from .time import *
+from .tracing import *

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Protocol
 
@@ -15,6 +16,16 @@ class ProbeType(IntEnum):
     PROBE_DEFAULT_STRATEGY = 0
     PROBE_PREFER_ASYNCHRONOUS = 1
     PROBE_FORCE_SYNCHRONOUS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class DevPmOps:
+    """struct dev_pm_ops as far as hibernation goes: each takes the device and returns 0 or a negative errno."""
+
+    freeze_noirq: Callable[[Any], int] | None = None
+    thaw_noirq: Callable[[Any], int] | None = None
+    poweroff_noirq: Callable[[Any], int] | None = None
+    restore_noirq: Callable[[Any], int] | None = None
 
 
 class BusType:
@@ -30,6 +41,7 @@ class BusType:
         "drv_groups",
         "match",
         "name",
+        "pm",
         "probe",
         "remove",
         "shutdown",
@@ -49,6 +61,7 @@ class BusType:
         dev_groups: Sequence[AttributeGroup] = (),
         drv_groups: Sequence[AttributeGroup] = (),
         dev_kobjects: Callable[[Any], Sequence[Kobject]] | None = None,
+        pm: DevPmOps | None = None,
     ) -> None:
         self.name = name
         self.match = match
@@ -67,6 +80,7 @@ class BusType:
         """The directories that a device of this bus has below its own, as of now."""
         self.drivers_autoprobe = True
         """Bind new devices and drivers by themselves; ``/sys/bus/<bus>/drivers_autoprobe``."""
+        self.pm = pm
         self.devices: list[Device] = []
         self.drivers: list[DeviceDriver] = []
 
@@ -119,6 +133,8 @@ class DeviceDriver:
         self.owner = owner
         """Module name of the object it came from; filled in at registration when None."""
         self.probe_type = probe_type
+        self.pm: DevPmOps | None = None
+        """Used where the bus has no callback of its own."""
         self.devices: list[Device] = []
         """Bound devices, in the order of binding."""
 
@@ -268,7 +284,7 @@ class Acpi(Protocol):
 class AcpiDriver:
     """struct acpi_driver: ``add(acpi_device) -> errno``."""
 
-    __slots__ = ("add", "ids", "name", "remove")
+    __slots__ = ("add", "ids", "name", "pm", "remove")
 
     def __init__(
         self,
@@ -276,11 +292,13 @@ class AcpiDriver:
         ids: tuple[str, ...],
         add: Callable[[AcpiDevice], int],
         remove: Callable[[AcpiDevice], None] | None = None,
+        pm: DevPmOps | None = None,
     ) -> None:
         self.name = name
         self.ids = ids
         self.add = add
         self.remove = remove
+        self.pm = pm
 
 
 class IoResources(Protocol):
@@ -305,6 +323,7 @@ __all__ = [
     "AcpiDevice",
     "AcpiDriver",
     "BusType",
+    "DevPmOps",
     "Device",
     "DeviceDriver",
     "DriverCore",

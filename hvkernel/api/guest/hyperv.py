@@ -81,6 +81,8 @@ class VmbusOffer:
     monitor_allocated: bool
     is_dedicated_interrupt: bool
     connection_id: int
+    raw: bytes = b""
+    """The message as the host sent it: after hibernation the kernel compares all of it."""
 
 
 @dataclass(slots=True)
@@ -447,6 +449,12 @@ class Vmbus(Protocol):
     def vmbus_set_chn_rescind_callback(
         self, channel: VmbusChannel, chn_rescind_cb: Callable[[VmbusChannel], None]
     ) -> None: ...
+    def vmbus_hvsock_device_unregister(self, channel: VmbusChannel) -> None:
+        """Give up the device of an hv_sock channel, once its rescind has come. May sleep."""
+
+    def vmbus_send_tl_connect_request(self, shv_guest_servie_id: bytes, shv_host_servie_id: bytes) -> int:
+        """Ask the host for an hv_sock connection to a service of its own; 0 or a negative errno."""
+
     def vmbus_send_modifychannel(self, channel: VmbusChannel, target_vp: int) -> int: ...
     def vmbus_prep_negotiate_resp(
         self, buf: bytearray, buflen: int, fw_version: Sequence[int], srv_version: Sequence[int]

@@ -41,6 +41,8 @@ class Bus:
         if status:
             name = abi.VmbusChannelMessageType(payload[0]).name.removeprefix("CHANNELMSG_")
             self.record("tolerated", f"{name} is lost: VP {self.message_vp} takes no messages (HV_STATUS {status:#x})")
+        elif self.machine.tracer is not None:
+            self.machine.tracer.message(self.machine.clock.now, self.message_vp, False, payload)
 
     def record(self, kind: str, text: str) -> None:
         """Add a finding: ``refused``, ``ignored``, ``tolerated``, or ``plugin`` for a device that raised."""

@@ -144,8 +144,11 @@ class ServerChannel:
         self.target_vp = message.target_vp
         self.step(ChannelEvent.OPENCHANNEL)
         self._status = self.device.open(self)
-        refused = self._status >> 31
-        self.step(ChannelEvent.DEVICE_REFUSES if refused else ChannelEvent.DEVICE_ACCEPTS)
+        if self._status >> 31:
+            self.step(ChannelEvent.DEVICE_REFUSES)
+        else:
+            self.step(ChannelEvent.DEVICE_ACCEPTS)
+            self.device.opened(self)
 
     def _take_rings(self, message: abi.VmbusChannelOpenChannel) -> Rings:
         server, handle, split = self._server, message.ringbuffer_gpadlhandle, message.downstream_ringbuffer_pageoffset
@@ -364,8 +367,15 @@ class ServerChannel:
         if signal is None:
             self.queue.append(packet)
             self.flush()
-        elif signal:
+            return
+        self._trace(packet)
+        if signal:
             self.signal_guest()
+
+    def _trace(self, packet: bytes) -> None:
+        machine = self._server.bus.machine
+        if machine.tracer is not None:
+            machine.tracer.packet(machine.clock.now, self.target_vp, self.relid, False, packet)
 
     def flush(self) -> None:
         """Write what waits for room, as far as there is some."""
@@ -382,7 +392,7 @@ class ServerChannel:
                     if not self.has_flow_control:
                         self._poll()
                     break
-                self.queue.popleft()
+                self._trace(self.queue.popleft())
                 signal_guest |= signal
             else:
                 rings.outgoing.stop_waiting()

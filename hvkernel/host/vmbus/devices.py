@@ -46,6 +46,14 @@ class SlotSpec:
     chn_flags: int = 0
     mmio_megabytes: int = 0
     pipe_mode: int | None = None
+    user_defined: bytes = b""
+    monitored: bool = False
+    monitor_latency: int = 0
+    """In 100 ns units."""
+    subchannels: int = 0
+    """What a device without a plugin offers at its open; one with a plugin finds the number in its parameters."""
+    offered_at: int = 0
+    """Virtual time in 100 ns units before which it is not offered."""
     parameters: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     """Handed to the device: protocol versions, disks, limits."""
 
@@ -65,6 +73,18 @@ class ProfileDevice(Protocol):
     def mmio_megabytes(self) -> int: ...
     @property
     def pipe(self) -> bool: ...
+    @property
+    def flags(self) -> int | None: ...
+    @property
+    def user_defined(self) -> bytes: ...
+    @property
+    def monitored(self) -> bool: ...
+    @property
+    def monitor_latency(self) -> int: ...
+    @property
+    def subchannels(self) -> int: ...
+    @property
+    def offered_at(self) -> int: ...
 
 
 def slots_of(
@@ -82,18 +102,28 @@ def slots_of(
     slots = []
     left = dict(parameters)
     for device in devices:
-        flags = abi.VMBUS_CHANNEL_ENUMERATE_DEVICE_INTERFACE
+        flags = device.flags
+        if flags is None:
+            flags = abi.VMBUS_CHANNEL_ENUMERATE_DEVICE_INTERFACE
+            flags |= abi.VMBUS_CHANNEL_NAMED_PIPE_MODE if device.pipe else 0
         given: dict[str, Any] = {}
         if device.protocols:
             given["protocols"] = tuple(f"{v >> 16}.{v & 0xFFFF}" for v in device.protocols)
+        if device.subchannels:
+            given["subchannels"] = device.subchannels
         slots.append(
             SlotSpec(
                 name=device.name,
                 class_guid=Guid(device.class_guid.bytes_le),
                 instance_guid=Guid(device.instance_guid.bytes_le),
-                chn_flags=flags | abi.VMBUS_CHANNEL_NAMED_PIPE_MODE if device.pipe else flags,
+                chn_flags=flags,
                 mmio_megabytes=device.mmio_megabytes,
                 pipe_mode=abi.VMBUS_PIPE_TYPE_MESSAGE if device.pipe else None,
+                user_defined=device.user_defined,
+                monitored=device.monitored,
+                monitor_latency=device.monitor_latency,
+                subchannels=device.subchannels,
+                offered_at=device.offered_at,
                 parameters=MappingProxyType({**given, **left.pop(device.name, {})}),
             )
         )
@@ -162,7 +192,7 @@ class OfferedDevice:
     A plugin that raises is recorded by name and the host goes on: an open that raises is refused.
     """
 
-    __slots__ = ("_bus", "_device", "channels", "modelled", "name", "offer", "owner", "spec")
+    __slots__ = ("_bus", "_device", "channels", "modelled", "name", "offer", "owner", "spec", "successor")
 
     def __init__(self, bus: Bus, spec: SlotSpec, table: DeviceTable, rescind: Callable[[OfferedDevice], None]) -> None:
         self._bus = bus
@@ -170,12 +200,17 @@ class OfferedDevice:
         self.name = spec.name
         self.channels: list[ServerChannel] = []
         """The primary channel, then the sub-channels."""
+        self.successor: SlotSpec | None = None
+        """What comes in its place once the guest has let go of its relids."""
         self.offer = Offer(
             spec.class_guid,
             spec.instance_guid,
             chn_flags=spec.chn_flags,
             mmio_megabytes=spec.mmio_megabytes,
+            user_defined=spec.user_defined,
             pipe_mode=spec.pipe_mode,
+            monitored=spec.monitored,
+            monitor_latency=spec.monitor_latency,
         )
         self._device: Device | None = None
         maker = table.maker(spec.class_guid)
@@ -215,11 +250,23 @@ class OfferedDevice:
             self._bus.record("plugin", text)
         return default
 
+    def change(self, offer: Offer) -> None:
+        """Let the next offer of the device be this one."""
+        self.offer = offer
+        for channel in self.channels:
+            if not channel.offer.sub_channel_index:
+                channel.offer = offer
+
     def open(self, channel: Channel) -> int:
         """Ask the device; a class without a plugin opens and then answers nothing."""
         if self._device is None:
             return STATUS_SUCCESS if not self.modelled else STATUS_UNSUCCESSFUL
         return self._guard("on_open()", STATUS_UNSUCCESSFUL, self._device.on_open, channel)
+
+    def opened(self, channel: Channel) -> None:
+        """The guest has been told. A class without a plugin offers its sub-channels now."""
+        if not self.modelled and channel.primary is channel and self.spec.subchannels:
+            channel.offer_subchannels(self.spec.subchannels)
 
     def packet(self, channel: Channel, packet: Packet) -> None:
         """Hand one packet to the device."""

@@ -11,12 +11,12 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from hvkernel.abi import vmbus as abi
 from hvkernel.abi.tlfs import HV_STATUS_INSUFFICIENT_BUFFERS, HV_STATUS_SUCCESS
 from hvkernel.abi.vmbus import VmbusChannelMessageType as Type
-from hvkernel.api.host import STATUS_UNSUCCESSFUL
+from hvkernel.api.host import STATUS_UNSUCCESSFUL, Offer
 from hvkernel.host.vmbus.bus import CHANNEL_MESSAGE, Bus
 from hvkernel.host.vmbus.channel import ServerChannel
 from hvkernel.host.vmbus.devices import DeviceTable, OfferedDevice, SlotSpec
@@ -24,7 +24,7 @@ from hvkernel.host.vmbus.gpadl import GpadlTable, refusal
 from hvkernel.host.vmbus.interrupts import InterruptPage
 from hvkernel.host.vmbus.messages import VERSION_COPPER, BadMessage, header, parse_message
 from hvkernel.host.vmbus.monitor import Monitor
-from hvkernel.host.vmbus.offers import MAX_CHANNELS, MAX_MONITORS, Numbers, connection_id
+from hvkernel.host.vmbus.offers import MAX_CHANNELS, MAX_MONITORS, Numbers, connection_id, offer_message, user_defined
 from hvkernel.host.vmbus.steps import RemoteProtocolError, next_row
 from hvkernel.host.vmbus.tables import CONNECTION, ChannelEvent, ChannelState, ConnectionEvent, ConnectionState
 
@@ -97,6 +97,7 @@ class VmbusServer:
     __slots__ = (
         "_accepts",
         "_buffers",
+        "_classes",
         "_inbox",
         "_kicked",
         "_monitors",
@@ -140,14 +141,17 @@ class VmbusServer:
         """Versions that the guest asked for, in order."""
         self._request: abi.VmbusChannelInitiateContact | None = None
         self._reply = (0, 0)
+        self._classes = table
         self.devices: list[OfferedDevice] = []
         for spec in slots:
-            self._add(spec, table)
+            self._check_name(spec)
+            self._add(spec)
 
-    def _add(self, spec: SlotSpec, table: DeviceTable) -> OfferedDevice:
-        if any(device.name == spec.name for device in self.devices):
-            raise ValueError(f"two devices of the VM are called {spec.name!r}")
-        device = OfferedDevice(self.bus, spec, table, self.rescind)
+    def _add(self, spec: SlotSpec) -> OfferedDevice:
+        device = OfferedDevice(self.bus, spec, self._classes, self.rescind)
+        clock = self.bus.machine.clock
+        if spec.offered_at > clock.now:
+            clock.at(spec.offered_at, lambda: self._defer(lambda: self._offer_if_due(device)))
         device.channels.append(ServerChannel(self, device, device.offer, None))
         self.devices.append(device)
         return device
@@ -174,6 +178,9 @@ class VmbusServer:
         if len(self._inbox) >= self._buffers:
             self.bus.record("throttled", f"{self._buffers} messages wait already")
             return HV_STATUS_INSUFFICIENT_BUFFERS
+        machine = self.bus.machine
+        if machine.tracer is not None:
+            machine.tracer.message(machine.clock.now, vp, True, payload)
         self._defer((connection, vp, payload))
         return HV_STATUS_SUCCESS
 
@@ -301,9 +308,8 @@ class VmbusServer:
         self.bus.post(header(Type.CHANNELMSG_UNLOAD_RESPONSE).pack())
 
     def _do_offer_all(self) -> None:
-        for device in self.devices:
-            for channel in device.channels:
-                channel.step(ChannelEvent.OFFER)
+        for device in list(self.devices):
+            self._offer_if_due(device)
 
     def _do_alloffers_delivered(self) -> None:
         self.bus.post(header(Type.CHANNELMSG_ALLOFFERS_DELIVERED).pack())
@@ -420,11 +426,123 @@ class VmbusServer:
             return self.bus.host.synic.signal_event(channel.target_vp, abi.VMBUS_MESSAGE_SINT, channel.relid)
         return self.interrupts.signal(channel.relid)
 
-    def offer_subchannels(self, primary: ServerChannel, count: int) -> None:
-        """Offer ``count`` sub-channels of an open device."""
+    # devices that come and go: the host's own events, each in the server's task ---------------------------------
+
+    def device(self, name: str) -> OfferedDevice:
+        """Return the device of the VM called ``name``; one that was re-offered while the old one goes is the new one.
+
+        :raises ValueError: there is none.
+        """
+        for device in reversed(self.devices):
+            if device.name == name:
+                return device
+        raise ValueError(f"the VM has no device called {name!r}; it has {', '.join(d.name for d in self.devices)}")
+
+    def offer(self, spec: SlotSpec) -> None:
+        """Give the VM one more device. It is offered at once when the guest has had its offers and its time has come
+        (``offered_at``), else with the others. A second device of one class and instance is possible: a host that
+        offers twice.
+
+        :raises ValueError: the VM has a device of that name.
+        """
+        self._check_name(spec)
+        self._defer(lambda: self._offer(spec))
+
+    def repeat_offer(self, name: str) -> None:
+        """Post a device's OFFERCHANNEL messages once more, with the same relids: a host that says everything twice.
+        Nothing is posted of a device that is not offered."""
+        device = self.device(name)
+        self._defer(lambda: self._repeat_offer(device))
+
+    def rescind(self, device: OfferedDevice | str) -> None:
+        """Take a device away: RESCIND_CHANNELOFFER of all its channels, sub-channels first."""
+        gone = self.device(device) if isinstance(device, str) else device
+        self._defer(lambda: self._rescind(gone))
+
+    def reoffer(self, name: str, *, at_once: bool = False) -> None:
+        """Take a device away and offer it again: the same class and instance, a new relid, a device made anew.
+
+        :param at_once: offer it right behind the rescind. False waits until the guest has released the old relid,
+            as OpenVMM does (channels.rs: ChannelState::Reoffered). *unspecified*: what Hyper-V does.
+        """
+        device = self.device(name)
+        self._defer(lambda: self._reoffer(device, at_once))
+
+    def change_offer(self, name: str, **changes: Any) -> None:
+        """Change what a device's next offer says: the fields of :class:`hvkernel.api.host.Offer`.
+
+        :raises ValueError: a field that an offer does not have, or more user_defined than fits.
+        """
+        device = self.device(name)
+        unknown = next((field for field in changes if field not in Offer.__dataclass_fields__), None)
+        if unknown is not None:
+            raise ValueError(f"an offer has no field {unknown!r}")
+        offer = replace(device.offer, **changes)
+        user_defined(offer.pipe_mode, offer.user_defined, name)
+        self._defer(lambda: device.change(offer))
+
+    def reorder(self, names: Sequence[str]) -> None:
+        """Let the next connection's offers come in this order; devices that are not named come behind.
+
+        :raises ValueError: no such device.
+        """
+        first = [self.device(name) for name in names]
+        self._defer(lambda: self._reorder(first))
+
+    def offer_subchannels(self, primary: ServerChannel | str, count: int) -> None:
+        """Offer ``count`` sub-channels of an open device.
+
+        :param primary: its channel, when the device itself asks, which then happens at once; or its name.
+        """
+        if isinstance(primary, str):
+            channel = self.device(primary).channels[0]
+            self._defer(lambda: self._offer_subchannels(channel, count))
+        else:
+            self._offer_subchannels(primary, count)
+
+    def _check_name(self, spec: SlotSpec) -> None:
+        if any(device.name == spec.name for device in self.devices):
+            raise ValueError(f"two devices of the VM are called {spec.name!r}")
+
+    def _offer(self, spec: SlotSpec) -> None:
+        self._offer_if_due(self._add(spec))
+
+    def _offer_if_due(self, device: OfferedDevice) -> None:
+        channel = device.channels[0]
+        if self.state is ConnectionState.OFFERED and channel.can(ChannelEvent.OFFER) and self._is_due(device):
+            channel.step(ChannelEvent.OFFER)
+
+    def _is_due(self, device: OfferedDevice) -> bool:
+        return device.spec.offered_at <= self.bus.machine.clock.now
+
+    def _repeat_offer(self, device: OfferedDevice) -> None:
+        for channel in device.channels:
+            if channel.state in (ChannelState.OFFERED, ChannelState.OPENING, ChannelState.OPEN):
+                self.bus.post(offer_message(channel).pack())
+
+    def _rescind(self, device: OfferedDevice) -> None:
+        for channel in reversed(device.channels):
+            if channel.can(ChannelEvent.RESCIND):
+                channel.step(ChannelEvent.RESCIND)
+        self._drop_removed(device)
+
+    def _reoffer(self, device: OfferedDevice, at_once: bool) -> None:
+        device.successor = None if at_once else device.spec
+        self._rescind(device)
+        if at_once:
+            self._offer(device.spec)
+
+    def _reorder(self, first: list[OfferedDevice]) -> None:
+        named = [device for device in first if device in self.devices]
+        self.devices = named + [device for device in self.devices if device not in named]
+
+    def _offer_subchannels(self, primary: ServerChannel, count: int) -> None:
         device = primary.device
         if (self.bus.version or 0) < abi.VERSION_WIN8:
             self.bus.record("tolerated", f"{device.name}: sub-channels do not exist before version 2.4; none offered")
+            return
+        if not primary.is_open:
+            self.bus.record("tolerated", f"{device.name}: sub-channels of a channel that is not open; none offered")
             return
         first = 1 + max(channel.offer.sub_channel_index for channel in device.channels)
         room = self.numbers.room
@@ -435,27 +553,6 @@ class VmbusServer:
             device.channels.append(channel)
             channel.step(ChannelEvent.OFFER)
 
-    # devices that come and go ----------------------------------------------------------------------------------
-
-    def rescind(self, device: OfferedDevice) -> None:
-        """Take a device away, from the server's task."""
-        self._defer(lambda: self._rescind(device))
-
-    def _rescind(self, device: OfferedDevice) -> None:
-        for channel in reversed(device.channels):
-            if channel.can(ChannelEvent.RESCIND):
-                channel.step(ChannelEvent.RESCIND)
-        self._drop_removed(device)
-
-    def add_device(self, spec: SlotSpec, table: DeviceTable) -> None:
-        """Offer one more device, at once when the guest has had its offers."""
-        self._defer(lambda: self._hot_add(spec, table))
-
-    def _hot_add(self, spec: SlotSpec, table: DeviceTable) -> None:
-        device = self._add(spec, table)
-        if self.state is ConnectionState.OFFERED:
-            device.channels[0].step(ChannelEvent.OFFER)
-
     def _drop_removed(self, device: OfferedDevice) -> None:
         device.channels = [
             channel
@@ -465,6 +562,8 @@ class VmbusServer:
         ]
         if not device.channels and device in self.devices:
             self.devices.remove(device)
+            if device.successor is not None:
+                self._offer(device.successor)
 
     def status(self) -> tuple[DeviceStatus, ...]:
         """Return what the report says of each device, in the order of the offers."""

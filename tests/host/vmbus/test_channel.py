@@ -292,7 +292,7 @@ def test_a_rescinded_device_is_gone_after_unload(raw: Any) -> None:
 def test_hot_add(raw: Any) -> None:
     guest = raw()
     guest.connect()
-    guest.server.add_device(SlotSpec("late", raw.guid(0xC1A55), raw.guid(0x77)), guest.table)
+    guest.server.offer(SlotSpec("late", raw.guid(0xC1A55), raw.guid(0x77)))
     guest.run()
     (offer,) = guest.got()
     assert offer.child_relid == 2

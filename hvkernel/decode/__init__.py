@@ -1,0 +1,1 @@
+"""Explains bytes of the VMBus field by field: channel messages, ring packets, ring images, message pages, captures."""

@@ -1,0 +1,97 @@
+"""VM files that say which devices there are, booted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hvkernel.boot.request import BootRequest
+from hvkernel.boot.session import Session, boot, compose
+from hvkernel.config import InputError
+from hvkernel.config.vm import VmConfig
+
+CONFIG = """
+CONFIG_64BIT=y
+CONFIG_X86_64=y
+CONFIG_SMP=y
+CONFIG_ACPI=y
+CONFIG_PCI=y
+CONFIG_EFI=y
+CONFIG_HYPERVISOR_GUEST=y
+CONFIG_PARAVIRT=y
+CONFIG_SCSI=y
+CONFIG_BLK_DEV_SD=y
+CONFIG_HYPERV=y
+CONFIG_HYPERV_STORAGE=y
+"""
+MYSTERY = "c0ffee00-0000-4000-8000-000000000001"
+
+
+def request(**vm: Any) -> BootRequest:
+    return BootRequest(config=CONFIG, vm=VmConfig.model_validate(vm), where="vm.toml", arch="x86_64")
+
+
+def guids(report: Any) -> list[str]:
+    """Instances in the order of the guest's log."""
+    return [line.text.split()[2] for line in report.dmesg if "vmbus_register" in line.text]
+
+
+def test_two_devices_of_generation_1() -> None:
+    report = boot(request(host="ws2012", generation=1, devices=["balloon", "ide"]))
+    assert report.outcome == "up"
+    assert [device.relid for device in report.devices] == [1, 2]
+    assert [device.class_guid[:8] for device in report.devices] == ["525074dc", "32412632"]
+    assert report.devices[1].state == "bound"
+
+
+def test_no_place_for_the_default_disk() -> None:
+    with pytest.raises(InputError) as caught:
+        boot(request(host="ws2022", generation=1, devices=["balloon"]))
+    assert str(caught.value).startswith("vm.toml: disks[0] = ")
+    assert str(caught.value).endswith(
+        ": this VM has no place for one more SCSI disk; disks = [] makes one without disks"
+    )
+    assert boot(request(host="ws2022", generation=1, devices=["balloon"], disks=[])).outcome != "up"
+
+
+def test_devices_that_contradict_one_another_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"^vm.toml: device: two devices are called 'dm0'$"):
+        boot(request(devices=["dm"], device=[{"kind": "nic", "name": "dm0"}]))
+
+
+def order(seed: int, **vm: Any) -> list[str]:
+    composed = compose(request(host="ws2022", generation=2, seed=seed, **vm))
+    assert isinstance(composed, Session)
+    with composed as session:
+        session.boot()
+        assert session.report().outcome == "up"
+        return [status.name for status in session.server.status()]
+
+
+def test_a_random_order_of_the_offers_is_the_seeds() -> None:
+    listed = order(0)
+    orders = [order(seed, offer_order="random") for seed in (0, 1, 2, 2)]
+    assert orders[2] == orders[3]
+    assert len({tuple(one) for one in [listed, *orders]}) == 4
+    assert all(sorted(one) == sorted(listed) for one in orders)
+
+
+def test_a_device_that_comes_later() -> None:
+    """It is offered when the guest is long up, and gets the next relid."""
+    composed = compose(
+        request(host="ws2022", generation=2, devices=["scsi"],
+                device=[{"class_guid": MYSTERY, "offered_at": 200.0, "monitored": True, "flags": [0x8000]}])
+    )  # fmt: skip
+    assert isinstance(composed, Session)
+    with composed as session:
+        session.boot()
+        scsi, late = session.server.status()
+        assert (scsi.relid, late.relid, late.state) == (1, 0, "not offered")
+        assert session.machine.clock.now < 200 * 10_000_000
+        session.machine.run(limit=201 * 10_000_000)
+        scsi, late = session.server.status()
+        assert (scsi.relid, late.relid, late.state) == (1, 2, "offered")
+        bus = session.kernel.driver.buses["vmbus"]
+        assert [device.name for device in bus.devices][1] == str(late.instance_guid)
