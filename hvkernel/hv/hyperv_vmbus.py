@@ -187,6 +187,7 @@ class HvVmbus:
 
     def __init__(self, kernel: GuestKernel, with_timer: bool, jit: bool = False) -> None:
         self.kernel = kernel
+        self.machine = kernel.machine
         self.arch: Arch = kernel.arch
         self._with_timer = with_timer
         self.pr = kernel.printk.prefixed("hv_vmbus: ")

@@ -20,7 +20,7 @@ from hvkernel.api.guest.hyperv import HvDevice, HvDriver, HvVmbusDeviceId
 from hvkernel.api.guest.sched import Work
 from hvkernel.api.guest.smp import CpuhpState
 from hvkernel.hv import channel as channel_c
-from hvkernel.hv import channel_mgmt, mmio, sysfs, vmbus_pm, warn
+from hvkernel.hv import channel_mgmt, hv_trace, mmio, sysfs, vmbus_pm, warn
 from hvkernel.hv import connection as connection_c
 from hvkernel.hv import hv as hv_c
 from hvkernel.hv.channel_state import State as ChannelState
@@ -216,6 +216,8 @@ def vmbus_on_msg_dpc(v: HvVmbus, hv_cpu: HvPerCpuContext) -> None:
 def _dispatch(v: HvVmbus, copy: bytes, payload_size: int) -> bool:
     """Return False when the slot must stay as it is (never: the model's small allocations do not fail)."""
     msgtype = int.from_bytes(copy[16:20], "little")
+    if v.machine.tracer is not None:
+        hv_trace.trace_vmbus_on_msg_dpc(v, msgtype)
     if msgtype >= CHANNELMSG_COUNT:
         v.WARN_ONCE(warn.UNKNOWN_MSGTYPE, f"unknown msgtype={as_int(msgtype)}")
         return True
@@ -269,6 +271,8 @@ def vmbus_chan_sched(v: HvVmbus, flags_gpa: int, size: int) -> None:
             callback = channel.onchannel_callback
             if callback is None:
                 continue
+            if v.machine.tracer is not None:
+                hv_trace.trace_vmbus_chan_sched(v, channel)
             channel.interrupts += 1
             mode = channel.callback_mode
             if mode == HV_CALL_ISR:

@@ -39,6 +39,7 @@ from hvkernel.linux.smp import Cpus
 from hvkernel.linux.softirq import Softirq
 from hvkernel.linux.symbols import LinkError, Symbols, check_link, exporters_first, state_of
 from hvkernel.linux.timers import Timers
+from hvkernel.linux.tracing import Tracing
 from hvkernel.linux.workqueue import WorkqueueApi
 from hvkernel.machine import Fault, Machine, Task
 
@@ -116,6 +117,7 @@ class Kernel:
         self.symbols = Symbols()
         self.notifier = Notifiers()
         self.ioport = IoResources()
+        self.tracing = Tracing(self)
         self.printk = Printk(self._log_clock, debug=debug)
         self.locking = Locking(self)
         self.cpus = Cpus(self)
@@ -331,7 +333,9 @@ class Kernel:
         self.machine.report(kind, "guest", text)
 
     def _log_clock(self) -> int:
-        return self.clocksource.sched_clock()
+        ns = self.clocksource.sched_clock()
+        self.tracing.clock_read(ns)
+        return ns
 
     def _before_alloc(self, atomic: bool) -> None:
         if not atomic:

@@ -18,3 +18,4 @@ from .sched import *
 from .scsi import *
 from .smp import *
 from .time import *
+from .tracing import *

@@ -19,6 +19,7 @@ from .sched import Locking, Sched, Softirq, WorkqueueApi
 from .scsi import Scsi
 from .smp import Cpuhp, Cpus, Irq, PerCpuApi
 from .time import Clocksources, Timers
+from .tracing import Tracing
 
 if TYPE_CHECKING:
     from .arch import Arch
@@ -195,6 +196,8 @@ class Kernel(Protocol):
     def block(self) -> Block: ...
     @property
     def reboot(self) -> Reboot: ...
+    @property
+    def tracing(self) -> Tracing: ...
 
     def symbol(self, proto: type[T]) -> T:
         """What another object exports, for example ``kernel.symbol(Vmbus)``.
