@@ -204,7 +204,7 @@ class HvVmbus:
 
         self.connection = VmbusConnection()
         self.vmbus_proto_version = 0
-        self.max_version = kernel.cmdline.integer("hv_vmbus.max_version", VERSION_WIN10_V5_3) & 0xFFFF_FFFF
+        self.max_version = VERSION_WIN10_V5_3
         """Module parameter ``max_version``: ``hv_vmbus.max_version=`` of the command line, built in or not."""
         self.cpu_context: PerCpu[HvPerCpuContext] | None = None
         self.hv_numa_map: list[int] = []

@@ -443,6 +443,7 @@ def hv_acpi_init(v: HvVmbus) -> int:
     """Initcall of ``hv_vmbus``: 0, or -ENODEV away from Hyper-V or without a VMBus device."""
     if not v.arch.hv_is_hyperv_initialized():
         return -ENODEV
+    v.max_version = v.kernel.cmdline.integer("hv_vmbus.max_version", v.max_version) & 0xFFFF_FFFF
     v.acpi_driver = AcpiDriver(
         "vmbus", VMBUS_ACPI_IDS, lambda device: vmbus_acpi_add(v, device), pm=vmbus_pm.vmbus_bus_pm(v)
     )
