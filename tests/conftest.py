@@ -1,4 +1,4 @@
-"""What tests of all parts share: programs of the system, the kernel's source, a user who may not read everything."""
+"""What tests of all parts share: programs, the kernel's source, a user who may not read everything, the loom plugin."""
 
 from __future__ import annotations
 
@@ -6,10 +6,17 @@ import fcntl
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from loom_guest import LoomGuest
+
+    from hvkernel.boot.plugins import Plugins
 
 ROOT = Path(__file__).parents[1]
 KERNEL_TARBALL = Path("/usr/src/linux-source-6.1.tar.xz")
@@ -70,3 +77,42 @@ def unprivileged() -> Iterator[None]:
         yield
     finally:
         os.seteuid(0)
+
+
+# the loom plugin -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def loom_plugins(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plugins]:
+    """Install the loom plugin (tests/data/plugins/hvkernel_loom) for the whole run, and load all plugins."""
+    packages = str(ROOT / "tests/data/plugins")
+    sys.path.insert(0, packages)
+    from loom_guest import load_with_loom
+
+    yield load_with_loom(tmp_path_factory.mktemp("loom"))
+    sys.path.remove(packages)
+
+
+@pytest.fixture
+def loom(loom_plugins: Plugins) -> Iterator[Callable[..., LoomGuest]]:
+    """Return a function that boots a guest with looms; all guests are closed at the end.
+
+    It takes what ``compose_with_looms`` of tests/data/plugins/loom_guest.py takes but the plugins, and ``boot=False``
+    for a guest that the test boots itself.
+    """
+    from loom_guest import compose_with_looms
+
+    live: list[LoomGuest] = []
+
+    def make(*args: Any, boot: bool = True, **more: Any) -> LoomGuest:
+        guest = compose_with_looms(loom_plugins, *args, **more)
+        live.append(guest)
+        if boot:
+            guest.session.boot()
+            assert guest.session.report().outcome == "up", guest.session.report().reason
+            guest.settle()
+        return guest
+
+    yield make
+    for guest in live:
+        guest.session.close()

@@ -81,7 +81,7 @@ def parameters(
 def open_disks(vm: VmConfig, where: str) -> tuple[DiskImage, ...]:
     """Open the images of the VM's disks, or make blank ones.
 
-    :raises InputError: an image cannot be used.
+    :raises InputError: an image cannot be used, or is given twice and written to.
     """
     opened: list[DiskImage] = []
     try:
@@ -93,6 +93,12 @@ def open_disks(vm: VmConfig, where: str) -> tuple[DiskImage, ...]:
     except DiskError as error:
         close_disks(opened)
         raise InputError(str(error.name), limit=error.problem) from None
+    for number, image in enumerate(opened):
+        twin = next((n for n in range(number) if image.same_file(opened[n])), None)
+        if twin is not None and not (image.read_only and opened[twin].read_only):
+            close_disks(opened)
+            limit = f"is disks[{twin}] too; an image that is written to belongs to one disk"
+            raise InputError(where, f"disks[{number}]", image.name, limit)
     return tuple(opened)
 
 

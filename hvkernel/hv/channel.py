@@ -12,6 +12,7 @@ from hvkernel.abi.vmbus import (
     VERSION_WIN10_V5_3,
     HvGpadlType,
     VmbusChannelCloseChannel,
+    VmbusChannelGpadlBody,
     VmbusChannelGpadlHeader,
     VmbusChannelGpadlTeardown,
     VmbusChannelMessageType,
@@ -29,7 +30,7 @@ from hvkernel.api.guest.hyperv import (
     VmbusGpadl,
     VmbusRequestor,
 )
-from hvkernel.hv import channel_mgmt
+from hvkernel.hv import channel_mgmt, hv_trace
 from hvkernel.hv import connection as connection_c
 from hvkernel.hv.channel_state import Event, State, step
 from hvkernel.hv.errno import EAGAIN, EDQUOT, EINVAL, ENODEV, ENOMEM
@@ -65,6 +66,8 @@ def set_state(channel: VmbusChannel, event: Event) -> None:
 
 def vmbus_setevent(v: HvVmbus, channel: VmbusChannel) -> None:
     """Tell the host that the outbound ring has data: by the monitor page where the offer has one, else by hypercall."""
+    if v.machine.tracer is not None:
+        hv_trace.trace_vmbus_setevent(v, channel)
     if channel.offermsg.monitor_allocated and not channel.low_latency:
         connection_c.vmbus_send_interrupt(v, channel.offermsg.child_relid)
         page = v.connection.monitor_pages[1]
@@ -152,6 +155,8 @@ def _post_gpadl(v: HvVmbus, channel: VmbusChannel, info: MsgInfo, messages: list
         return -ENODEV
     for message in messages:
         ret = connection_c.vmbus_post_msg(v, message, True)
+        if v.machine.tracer is not None:
+            _trace_gpadl(v, message, ret)
         if ret:
             return ret
     v.sched.wait_for_completion(info.waitevent)
@@ -161,6 +166,13 @@ def _post_gpadl(v: HvVmbus, channel: VmbusChannel, info: MsgInfo, messages: list
         v.pr.pr_err(f"Failed to establish GPADL: err = 0x{status:x}")
         return -EDQUOT
     return -ENODEV if channel.rescind else 0
+
+
+def _trace_gpadl(v: HvVmbus, message: bytes, ret: int) -> None:
+    if message[0] == VmbusChannelMessageType.CHANNELMSG_GPADL_HEADER:
+        hv_trace.trace_vmbus_establish_gpadl_header(v, VmbusChannelGpadlHeader.unpack(message), ret)
+    else:
+        hv_trace.trace_vmbus_establish_gpadl_body(v, VmbusChannelGpadlBody.unpack(message), ret)
 
 
 def vmbus_establish_gpadl(
@@ -187,9 +199,13 @@ def vmbus_teardown_gpadl(v: HvVmbus, channel: VmbusChannel, gpadl: VmbusGpadl) -
     info = MsgInfo(msg, VmbusChannelMessageType.CHANNELMSG_GPADL_TEARDOWN, waiting_channel=channel)
     with connection.msg_lock().irqsave():
         connection.chn_msg_list.append(info)
-    if not channel.rescind and connection_c.vmbus_post_msg(v, msg.pack(), True) == 0:
-        v.sched.wait_for_completion(info.waitevent)
-        gpadl.gpadl_handle = 0
+    if not channel.rescind:
+        ret = connection_c.vmbus_post_msg(v, msg.pack(), True)
+        if v.machine.tracer is not None:
+            hv_trace.trace_vmbus_teardown_gpadl(v, msg, ret)
+        if ret == 0:
+            v.sched.wait_for_completion(info.waitevent)
+            gpadl.gpadl_handle = 0
     with connection.msg_lock().irqsave():
         connection.chn_msg_list.remove(info)
     gpadl.decrypted = False
@@ -331,7 +347,11 @@ def _post_open(v: HvVmbus, channel: VmbusChannel, userdata: bytes, send_bytes: i
     info = MsgInfo(msg, VmbusChannelMessageType.CHANNELMSG_OPENCHANNEL, waiting_channel=channel)
     with connection.msg_lock().irqsave():
         connection.chn_msg_list.append(info)
-    err = -ENODEV if channel.rescind else connection_c.vmbus_post_msg(v, msg.pack(), True)
+    err = -ENODEV
+    if not channel.rescind:
+        err = connection_c.vmbus_post_msg(v, msg.pack(), True)
+        if v.machine.tracer is not None:
+            hv_trace.trace_vmbus_open(v, msg, err)
     if err == 0:
         v.sched.wait_for_completion(info.waitevent)
         if channel.rescind:
@@ -389,6 +409,8 @@ def vmbus_close_internal(v: HvVmbus, channel: VmbusChannel) -> int:
         child_relid=channel.offermsg.child_relid,
     )
     ret = connection_c.vmbus_post_msg(v, msg.pack(), True)
+    if v.machine.tracer is not None:
+        hv_trace.trace_vmbus_close_internal(v, msg, ret)
     if ret:
         v.pr.pr_err(f"Close failed: close post msg return is {ret}")
     elif channel.ringbuffer_gpadlhandle.gpadl_handle:
@@ -522,7 +544,10 @@ def vmbus_send_tl_connect_request(v: HvVmbus, guest_endpoint_id: bytes, host_ser
         guest_endpoint_id=Guid(guest_endpoint_id),
         host_service_id=Guid(host_service_id),
     )
-    return connection_c.vmbus_post_msg(v, msg.pack(), True)
+    ret = connection_c.vmbus_post_msg(v, msg.pack(), True)
+    if v.machine.tracer is not None:
+        hv_trace.trace_vmbus_send_tl_connect_request(v, msg, ret)
+    return ret
 
 
 def vmbus_send_modifychannel(v: HvVmbus, channel: VmbusChannel, target_vp: int) -> int:
@@ -537,11 +562,16 @@ def vmbus_send_modifychannel(v: HvVmbus, channel: VmbusChannel, target_vp: int) 
         target_vp=target_vp,
     )
     if v.vmbus_proto_version < VERSION_WIN10_V5_3:
-        return connection_c.vmbus_post_msg(v, msg.pack(), True)
+        ret = connection_c.vmbus_post_msg(v, msg.pack(), True)
+        if v.machine.tracer is not None:
+            hv_trace.trace_vmbus_send_modifychannel(v, msg, ret)
+        return ret
     info = MsgInfo(msg, VmbusChannelMessageType.CHANNELMSG_MODIFYCHANNEL, waiting_channel=channel)
     with connection.msg_lock().irqsave():
         connection.chn_msg_list.append(info)
     ret = connection_c.vmbus_post_msg(v, msg.pack(), True)
+    if v.machine.tracer is not None:
+        hv_trace.trace_vmbus_send_modifychannel(v, msg, ret)
     if ret == 0:
         # Without the mutex a rescind could not complete the wait.
         mutex = connection.chn_mutex()

@@ -34,13 +34,14 @@ from hvkernel.api.guest.hyperv import VmbusChannel, VmbusOffer, pUl
 from hvkernel.api.guest.sched import Tasklet, Work
 from hvkernel.hv import channel as channel_c
 from hvkernel.hv import connection as connection_c
-from hvkernel.hv import vmbus_drv
+from hvkernel.hv import hv_trace, vmbus_drv, warn
 from hvkernel.hv.channel_state import Event as ChannelEvent
 from hvkernel.hv.channel_state import State as ChannelState
 from hvkernel.hv.connection_state import Event, State
 from hvkernel.hv.hyperv_vmbus import as_int
 from hvkernel.hv.ring_buffer import HvRingBufferInfo
 from hvkernel.hv.vmbus_devs import VMBUS_DEVS, VMBUS_UNSUPPORTED_DEVS, device_type_of
+from hvkernel.machine.faults import PageFault
 
 if TYPE_CHECKING:
     from hvkernel.hv.hyperv_vmbus import HvVmbus, MsgInfo
@@ -50,6 +51,8 @@ UNLOAD_WAIT_LOOPS: Final = 100 * 1000 // UNLOAD_DELAY_UNIT_MS
 """An Azure host writes its disk cache back first, which was seen to take 50 s: wait up to 100 s."""
 UNLOAD_MSG_LOOPS: Final = 5 * 1000 // UNLOAD_DELAY_UNIT_MS
 ALL_OFFERS_SECONDS: Final = 60
+OFFER_SIZE: Final = VmbusChannelOfferChannel.SIZE
+RELID: Final = VmbusChannelOfferChannel.offset_of("child_relid")
 MESSAGE_PAYLOAD: Final = 16
 """Offset of the payload in ``struct hv_message``."""
 
@@ -101,7 +104,7 @@ def vmbus_rescind_cleanup(v: HvVmbus, channel: VmbusChannel) -> None:
 
 def alloc_channel(v: HvVmbus, offer: VmbusOffer) -> VmbusChannel:
     """Make a channel object for an offer."""
-    tasklet = Tasklet(lambda data: connection_c.vmbus_on_event(v, data))
+    tasklet = Tasklet(lambda data: connection_c.vmbus_on_event(v, data), name="vmbus_on_event")
     lock = v.kernel.locking.spin_lock_init("vmbus_channel.sched_lock")
     channel = VmbusChannel(offer, lock, tasklet, HvRingBufferInfo(), HvRingBufferInfo())
     tasklet.data = channel
@@ -120,21 +123,24 @@ def free_channel(v: HvVmbus, channel: VmbusChannel) -> None:
 
 def vmbus_channel_map_relid(v: HvVmbus, channel: VmbusChannel) -> None:
     """Make interrupts of the channel's relid find it; a relid of 2048 or more is a WARN."""
-    _store_relid(v, channel, channel)
+    _store_relid(v, channel, channel, warn.MAP_RELID)
 
 
 def vmbus_channel_unmap_relid(v: HvVmbus, channel: VmbusChannel) -> None:
     """Undo :func:`vmbus_channel_map_relid`."""
-    _store_relid(v, channel, None)
+    _store_relid(v, channel, None, warn.UNMAP_RELID)
 
 
-def _store_relid(v: HvVmbus, channel: VmbusChannel, value: VmbusChannel | None) -> None:
+def _store_relid(v: HvVmbus, channel: VmbusChannel, value: VmbusChannel | None, place: warn.Place) -> None:
     relid = channel.offermsg.child_relid
     if relid >= MAX_CHANNEL_RELIDS:
-        v.kernel.printk.pr_warn(f"WARNING: vmbus_channel_map_relid: relid {relid} >= {MAX_CHANNEL_RELIDS}")
+        v.WARN_ON(place)
         return
-    assert v.connection.channels is not None
-    v.connection.channels[relid] = value
+    channels = v.connection.channels
+    if channels is None:
+        # An offer before the version was agreed on: the kernel stores through a null pointer.
+        raise PageFault(relid * v.arch.bits // 8, True, "vmbus_connection.channels is null")
+    channels[relid] = value
 
 
 def vmbus_release_relid(v: HvVmbus, relid: int) -> None:
@@ -142,15 +148,18 @@ def vmbus_release_relid(v: HvVmbus, relid: int) -> None:
     msg = VmbusChannelRelidReleased(
         header=connection_c.header(VmbusChannelMessageType.CHANNELMSG_RELID_RELEASED), child_relid=relid
     )
-    connection_c.vmbus_post_msg(v, msg.pack(), True)
+    ret = connection_c.vmbus_post_msg(v, msg.pack(), True)
+    if v.machine.tracer is not None:
+        hv_trace.trace_vmbus_release_relid(v, msg, ret)
 
 
 def hv_process_channel_removal(v: HvVmbus, channel: VmbusChannel) -> None:
     """Forget a rescinded channel and give its relid back; call with ``channel_mutex`` held."""
-    assert channel.rescind, "BUG: hv_process_channel_removal() of a channel that was not rescinded"
+    if not channel.rescind:
+        v.BUG(warn.REMOVAL_NOT_RESCINDED)
     relid = channel.offermsg.child_relid
     if relid == INVALID_RELID and not is_hvsock_channel(channel):
-        v.kernel.printk.pr_warn("WARNING: hv_process_channel_removal: relid was invalidated")
+        v.WARN_ON(warn.REMOVAL_INVALID_RELID)
     if relid != INVALID_RELID:
         vmbus_channel_unmap_relid(v, channel)
     if channel.primary_channel is None:
@@ -226,10 +235,7 @@ def vmbus_process_offer(v: HvVmbus, channel: VmbusChannel) -> None:
             vmbus_channel_map_relid(v, channel)
     v.kernel.cpuhp.cpus_read_unlock()
     if duplicate:
-        v.warn_once(
-            "vmbus_process_offer",
-            f"WARNING: vmbus_process_offer: {pUl(offer.if_instance)} offered twice without a sub-channel index",
-        )
+        v.WARN_ONCE(warn.OFFERED_TWICE)
         return
     work = Work(lambda w: vmbus_add_channel_work(v, w.data), channel)
     channel.add_channel_work = work
@@ -347,10 +353,9 @@ def vmbus_initiate_unload(v: HvVmbus, crash: bool) -> None:
     :param crash: on the panic path: post without sleeping and poll for the answer.
     """
     connection = v.connection
-    if connection.conn_state == State.DISCONNECTED:
-        return
+    before = connection.conn_state
     connection_c.set_state(v, Event.UNLOAD)
-    if v.vmbus_proto_version < VERSION_WIN8_1:
+    if before == State.DISCONNECTED or v.vmbus_proto_version < VERSION_WIN8_1:
         return
     v.sched.reinit_completion(connection.unload_event)
     connection_c.vmbus_post_msg(v, connection_c.header(VmbusChannelMessageType.CHANNELMSG_UNLOAD).pack(), not crash)
@@ -402,7 +407,13 @@ def parse_offer(payload: bytes) -> VmbusOffer:
         monitor_allocated=bool(msg.monitor_allocated),
         is_dedicated_interrupt=bool(msg.is_dedicated_interrupt),
         connection_id=msg.connection_id,
+        raw=payload[:OFFER_SIZE],
     )
+
+
+def same_offer(one: VmbusOffer, other: VmbusOffer) -> bool:
+    """Compare all bytes of two offers but the relid, reserved ones too, as a memcmp() does."""
+    return one.raw[:RELID] == other.raw[:RELID] and one.raw[RELID + 4 :] == other.raw[RELID + 4 :]
 
 
 def vmbus_is_valid_offer(v: HvVmbus, offer: VmbusOffer) -> bool:
@@ -418,6 +429,8 @@ def vmbus_is_valid_offer(v: HvVmbus, offer: VmbusOffer) -> bool:
 def vmbus_onoffer(v: HvVmbus, payload: bytes) -> None:
     """OFFERCHANNEL, in a worker."""
     connection = v.connection
+    if v.machine.tracer is not None:
+        hv_trace.trace_vmbus_onoffer(v, VmbusChannelOfferChannel.unpack(payload))
     offer = parse_offer(payload)
     if not vmbus_is_valid_offer(v, offer):
         v.pr.pr_err(f"Invalid offer {as_int(offer.child_relid)} from the host supporting isolation")
@@ -429,9 +442,9 @@ def vmbus_onoffer(v: HvVmbus, payload: bytes) -> None:
         with connection.chn_mutex():
             connection.offer_in_progress -= 1
             if old.offermsg.child_relid != INVALID_RELID:
-                v.kernel.printk.pr_warn(f"WARNING: vmbus_onoffer: {pUl(offer.if_instance)} offered while in use")
+                v.WARN_ON(warn.OFFERED_IN_USE)
             old.offermsg.child_relid = offer.child_relid
-            if offer != old.offermsg:
+            if not same_offer(offer, old.offermsg):
                 v.pr.pr_debug(f"vmbus offer changed: relid={as_int(offer.child_relid)}")
                 vmbus_setup_channel_state(v, old, offer)
             vmbus_channel_map_relid(v, old)
@@ -453,7 +466,10 @@ def _check_ready_for_suspend_event(v: HvVmbus) -> None:
 def vmbus_onoffer_rescind(v: HvVmbus, payload: bytes) -> None:
     """RESCIND_CHANNELOFFER, in a worker: wait for offers in work, then take the device away."""
     connection = v.connection
-    relid = VmbusChannelRescindOffer.unpack(payload).child_relid
+    rescind = VmbusChannelRescindOffer.unpack(payload)
+    if v.machine.tracer is not None:
+        hv_trace.trace_vmbus_onoffer_rescind(v, rescind)
+    relid = rescind.child_relid
     while connection.offer_in_progress != 0:
         v.sched.msleep(1)
     with connection.chn_mutex():
@@ -484,6 +500,16 @@ def vmbus_onoffer_rescind(v: HvVmbus, payload: bytes) -> None:
         _check_ready_for_suspend_event(v)
 
 
+def vmbus_hvsock_device_unregister(v: HvVmbus, channel: VmbusChannel) -> None:
+    """hv_sock: give up the device of a connection that ends; waits for its rescind, which always comes."""
+    if not is_hvsock_channel(channel):
+        v.BUG(warn.NO_HVSOCK)
+    while not channel.probe_done or not channel.rescind:
+        v.sched.msleep(1)
+    assert channel.device_obj is not None
+    vmbus_drv.vmbus_device_unregister(v, channel.device_obj)
+
+
 def vmbus_onoffers_delivered(v: HvVmbus, payload: bytes) -> None:
     """ALLOFFERS_DELIVERED: newer kernels wait for it."""
     v.sched.complete(v.connection.all_offers_delivered_event)
@@ -502,6 +528,8 @@ def _answer(v: HvVmbus, info: MsgInfo, response: object) -> None:
 def vmbus_onopen_result(v: HvVmbus, payload: bytes) -> None:
     """OPENCHANNEL_RESULT: matched by relid and open id."""
     result = VmbusChannelOpenResult.unpack(payload)
+    if v.machine.tracer is not None:
+        hv_trace.trace_vmbus_onopen_result(v, result)
     with v.connection.msg_lock().irqsave():
         for info in v.connection.chn_msg_list:
             if info.msgtype == VmbusChannelMessageType.CHANNELMSG_OPENCHANNEL and info.matches(
@@ -514,6 +542,8 @@ def vmbus_onopen_result(v: HvVmbus, payload: bytes) -> None:
 def vmbus_ongpadl_created(v: HvVmbus, payload: bytes) -> None:
     """GPADL_CREATED: matched by relid and handle."""
     created = VmbusChannelGpadlCreated.unpack(payload)
+    if v.machine.tracer is not None:
+        hv_trace.trace_vmbus_ongpadl_created(v, created)
     with v.connection.msg_lock().irqsave():
         for info in v.connection.chn_msg_list:
             if info.msgtype == VmbusChannelMessageType.CHANNELMSG_GPADL_HEADER and info.matches(
@@ -526,6 +556,8 @@ def vmbus_ongpadl_created(v: HvVmbus, payload: bytes) -> None:
 def vmbus_onmodifychannel_response(v: HvVmbus, payload: bytes) -> None:
     """MODIFYCHANNEL_RESPONSE: matched by relid."""
     response = VmbusChannelModifychannelResponse.unpack(payload)
+    if v.machine.tracer is not None:
+        hv_trace.trace_vmbus_onmodifychannel_response(v, response)
     with v.connection.msg_lock().irqsave():
         for info in v.connection.chn_msg_list:
             if info.msgtype == VmbusChannelMessageType.CHANNELMSG_MODIFYCHANNEL and info.matches(
@@ -538,6 +570,8 @@ def vmbus_onmodifychannel_response(v: HvVmbus, payload: bytes) -> None:
 def vmbus_ongpadl_torndown(v: HvVmbus, payload: bytes) -> None:
     """GPADL_TORNDOWN: matched by handle."""
     torndown = VmbusChannelGpadlTorndown.unpack(payload)
+    if v.machine.tracer is not None:
+        hv_trace.trace_vmbus_ongpadl_torndown(v, torndown)
     with v.connection.msg_lock().irqsave():
         for info in v.connection.chn_msg_list:
             if info.msgtype == VmbusChannelMessageType.CHANNELMSG_GPADL_TEARDOWN and info.matches(gpadl=torndown.gpadl):
@@ -548,6 +582,8 @@ def vmbus_ongpadl_torndown(v: HvVmbus, payload: bytes) -> None:
 def vmbus_onversion_response(v: HvVmbus, payload: bytes) -> None:
     """VERSION_RESPONSE: answers every INITIATE_CONTACT that waits."""
     response = VmbusChannelVersionResponse.unpack(payload)
+    if v.machine.tracer is not None:
+        hv_trace.trace_vmbus_onversion_response(v, response)
     with v.connection.msg_lock().irqsave():
         for info in v.connection.chn_msg_list:
             if info.msgtype == VmbusChannelMessageType.CHANNELMSG_INITIATE_CONTACT:
@@ -593,6 +629,8 @@ channel_message_table: Final = _table()
 
 def vmbus_onmessage(v: HvVmbus, msgtype: int, payload: bytes) -> None:
     """Run the handler of a message that the dispatcher has checked."""
+    if v.machine.tracer is not None:
+        hv_trace.trace_vmbus_on_message(v, msgtype)
     channel_message_table[msgtype].message_handler(v, payload)
 
 
@@ -600,6 +638,8 @@ def vmbus_request_offers(v: HvVmbus) -> int:
     """Ask for all offers; 0 or a negative errno."""
     msg = VmbusChannelMessageHeader(msgtype=VmbusChannelMessageType.CHANNELMSG_REQUESTOFFERS, padding=0)
     ret = connection_c.vmbus_post_msg(v, msg.pack(), True)
+    if v.machine.tracer is not None:
+        hv_trace.trace_vmbus_request_offers(v, ret)
     if ret:
         v.pr.pr_err(f"Unable to request offers - {ret}")
     elif v.kernel.release.has("vmbus_waits_for_offers"):

@@ -1,7 +1,8 @@
 """A VMBus channel's states, guest side. Every change of ``vmbus_channel.state`` is a row of this table.
 
 Outside the table, on purpose: rescind (``channel->rescind`` is a flag beside the state: a rescinded channel keeps the
-state it was in until it is closed and freed) and the channel's end, which is freeing it.
+state it was in until it is closed and freed) and the channel's end, which is freeing it. An OPENCHANNEL_RESULT that
+nobody waits for is no event. Opening or closing in another state is -EINVAL before the table is asked.
 Source: drivers/hv/channel.c, drivers/hv/channel_mgmt.c:vmbus_add_channel_work.
 """
 
@@ -35,7 +36,6 @@ TRANSITIONS: Final[Mapping[State, Mapping[Event, tuple[State, tuple[str, ...]]]]
         ),
         State.CHANNEL_OPEN_STATE: MappingProxyType(
             {
-                Event.ADDED: (State.CHANNEL_OPEN_STATE, ()),
                 Event.OPEN: (
                     State.CHANNEL_OPENING_STATE,
                     ("post GPADL_HEADER and GPADL_BODYs", "post OPENCHANNEL"),

@@ -32,11 +32,11 @@ from hvkernel.abi.vmbus import (
     VmbusChannelMessageHeader,
     VmbusChannelMessageType,
 )
-from hvkernel.hv import channel_mgmt
+from hvkernel.hv import channel_mgmt, hv_trace, warn
 from hvkernel.hv import hv as hv_c
 from hvkernel.hv.connection_state import Event, State, step
 from hvkernel.hv.errno import EAGAIN, ECONNREFUSED, EDOM, EINVAL, ENOBUFS, ENOMEM, ETIMEDOUT
-from hvkernel.hv.hyperv_vmbus import MsgInfo
+from hvkernel.hv.hyperv_vmbus import MsgInfo, as_int
 
 if TYPE_CHECKING:
     from hvkernel.api.guest.hyperv import VmbusChannel
@@ -63,6 +63,8 @@ DOUBLING_RETRIES: Final = 22
 """The delay between posts doubles until this try, from 1 us to 4.2 s (drivers/hv/connection.c:vmbus_post_msg)."""
 MAX_UDELAY_MS: Final = 5
 """include/linux/delay.h."""
+NO_CHANNELS: Final = warn.Place("drivers/hv/connection.c", 380, "relid2channel")
+"""A pr_warn_once, no WARN."""
 
 
 def vmbus_negotiate_version(v: HvVmbus, version: int) -> int:
@@ -96,6 +98,8 @@ def vmbus_negotiate_version(v: HvVmbus, version: int) -> int:
     with connection.msg_lock().irqsave():
         connection.chn_msg_list.append(info)
     ret = vmbus_post_msg(v, msg.pack(), True)
+    if v.machine.tracer is not None:
+        hv_trace.trace_vmbus_negotiate_version(v, msg, ret)
     if ret:
         with connection.msg_lock().irqsave():
             connection.chn_msg_list.remove(info)
@@ -190,16 +194,22 @@ def relid2channel(v: HvVmbus, relid: int) -> VmbusChannel | None:
     """Return the channel of a relid; a relid of 2048 or more is a WARN."""
     channels = v.connection.channels
     if channels is None:
-        v.warn_once("relid2channel", f"hv_vmbus: relid2channel: relid={relid}: No channels mapped!")
+        if NO_CHANNELS not in v.warned:  # pr_warn_once
+            v.warned.add(NO_CHANNELS)
+            v.pr.pr_warn(f"relid2channel: relid={as_int(relid)}: No channels mapped!")
         return None
     if relid >= MAX_CHANNEL_RELIDS:
-        v.kernel.printk.pr_warn(f"WARNING: relid2channel: relid {relid} >= {MAX_CHANNEL_RELIDS}")
+        v.WARN_ON(warn.RELID2CHANNEL)
         return None
     return channels[relid]
 
 
 def vmbus_on_event(v: HvVmbus, channel: VmbusChannel) -> None:
     """Tasklet of a channel: run its callback; in batched mode again until nothing came in meanwhile."""
+    if v.machine.tracer is not None:
+        hv_trace.trace_vmbus_on_event(v, channel)
+    if v.debug is not None:
+        v.debug.interrupt_delay(channel)
     callback = channel.onchannel_callback
     if callback is None:
         return

@@ -2,7 +2,9 @@
 
 Outside the table, on purpose: *which* version is tried next (:func:`hvkernel.hv.connection.vmbus_connect` walks the
 ladder while the state stays CONNECTING), and the kernel's ``DISCONNECTING``, which Linux 6.1 declares and never enters.
-Source: drivers/hv/connection.c, drivers/hv/channel_mgmt.c:vmbus_initiate_unload.
+A VERSION_RESPONSE that nobody waits for is no event: the guest looks for a request that it answers and finds none.
+Resuming does not enter CONNECTING: until the host has accepted, works with offers are still dropped.
+Source: drivers/hv/connection.c, channel_mgmt.c:vmbus_initiate_unload, vmbus_drv.c:vmbus_bus_resume.
 """
 
 from __future__ import annotations
@@ -33,7 +35,9 @@ TRANSITIONS: Final[Mapping[State, Mapping[Event, tuple[State, tuple[str, ...]]]]
         State.DISCONNECTED: MappingProxyType(
             {
                 Event.CONNECT: (State.CONNECTING, ("post INITIATE_CONTACT",)),
-                Event.RESUME: (State.CONNECTING, ("post INITIATE_CONTACT with the version in use before",)),
+                Event.RESUME: (State.DISCONNECTED, ("post INITIATE_CONTACT with the version in use before",)),
+                Event.VERSION_ACCEPTED: (State.CONNECTED, ("keep the message connection id", "post REQUESTOFFERS")),
+                Event.VERSION_REFUSED: (State.DISCONNECTED, ()),
                 Event.UNLOAD: (State.DISCONNECTED, ()),
             }
         ),

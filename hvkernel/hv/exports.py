@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hvkernel.hv import channel as channel_c
-from hvkernel.hv import mmio, ring_buffer, vmbus_drv
+from hvkernel.hv import channel_mgmt, mmio, ring_buffer, vmbus_drv
 from hvkernel.hv.negotiate import vmbus_prep_negotiate_resp
 
 if TYPE_CHECKING:
@@ -157,6 +157,12 @@ class VmbusExports:
         self, channel: VmbusChannel, chn_rescind_cb: Callable[[VmbusChannel], None]
     ) -> None:
         channel.chn_rescind_callback = chn_rescind_cb
+
+    def vmbus_hvsock_device_unregister(self, channel: VmbusChannel) -> None:
+        channel_mgmt.vmbus_hvsock_device_unregister(self.v, channel)
+
+    def vmbus_send_tl_connect_request(self, shv_guest_servie_id: bytes, shv_host_servie_id: bytes) -> int:
+        return channel_c.vmbus_send_tl_connect_request(self.v, shv_guest_servie_id, shv_host_servie_id)
 
     def vmbus_send_modifychannel(self, channel: VmbusChannel, target_vp: int) -> int:
         return channel_c.vmbus_send_modifychannel(self.v, channel, target_vp)

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
 
 from hvkernel.abi.vmbus import MAX_CHANNEL_RELIDS, VERSION_WIN10_V5_3, VmbusConnectState
+from hvkernel.api.guest.arch import CommandLine
 from hvkernel.api.guest.hyperv import HvCommon, HvTimer, VmbusChannel
 from hvkernel.api.guest.kernel import Kernel, Printk, Reboot
 from hvkernel.api.guest.mm import Page
 from hvkernel.api.guest.sched import Completion, Mutex, Spinlock, Tasklet, Work, Workqueue
+from hvkernel.hv.hv_debugfs import HvDebugfs
 from hvkernel.hv.ring_buffer import RingBuffer
+from hvkernel.hv.warn import Place, warning
 
 if TYPE_CHECKING:
     from hvkernel.abi.wire import Wire
@@ -149,6 +152,20 @@ class GuestReboot(Reboot, Protocol):
 
     def kmsg_dump_register(self, dump: Callable[[int], None]) -> int: ...
     def kmsg_dump_unregister(self, dump: Callable[[int], None]) -> int: ...
+    def bug(self, text: str) -> NoReturn: ...
+
+
+class GuestCommandLine(CommandLine, Protocol):
+    """``kernel.cmdline`` with numbers."""
+
+    def integer(self, name: str, default: int) -> int: ...
+
+
+class GuestPower(Protocol):
+    """``kernel.power``: what hibernation calls last and first."""
+
+    def register_syscore_ops(self, suspend: Callable[[], int], resume: Callable[[], None]) -> Any: ...
+    def unregister_syscore_ops(self, ops: Any) -> None: ...
 
 
 class GuestKernel(Kernel, Protocol):
@@ -156,6 +173,10 @@ class GuestKernel(Kernel, Protocol):
 
     @property
     def machine(self) -> Machine: ...
+    @property
+    def cmdline(self) -> GuestCommandLine: ...
+    @property
+    def power(self) -> GuestPower: ...
     @property
     def printk(self) -> KernelLog: ...
     @property
@@ -167,6 +188,7 @@ class HvVmbus:
 
     def __init__(self, kernel: GuestKernel, with_timer: bool, jit: bool = False) -> None:
         self.kernel = kernel
+        self.machine = kernel.machine
         self.arch: Arch = kernel.arch
         self._with_timer = with_timer
         self.pr = kernel.printk.prefixed("hv_vmbus: ")
@@ -183,13 +205,15 @@ class HvVmbus:
         self.connection = VmbusConnection()
         self.vmbus_proto_version = 0
         self.max_version = VERSION_WIN10_V5_3
-        """Module parameter ``max_version``."""
+        """Module parameter ``max_version``: ``hv_vmbus.max_version=`` of the command line, built in or not."""
         self.cpu_context: PerCpu[HvPerCpuContext] | None = None
         self.hv_numa_map: list[int] = []
         """By node: bit mask of the CPUs that a performance channel already targets."""
         self.next_numa_node_id = 0
         self.ring: RingBuffer | None = None
         self.jit = jit
+        self.debug = HvDebugfs(self) if kernel.config.y("HYPERV_TESTING") else None
+        """hv_debugfs.c, where it is built."""
 
         self.hv_acpi_dev: AcpiDevice | None = None
         self.hv_acpi_parent: Device | None = None
@@ -204,8 +228,9 @@ class HvVmbus:
         self.hyperv_mmio_lock: Mutex = kernel.locking.mutex_init("hyperv_mmio_lock")
         self.acpi_driver: AcpiDriver | None = None
         self.panic_block: NotifierBlock | None = None
-        self.warned: set[str] = set()
-        """Places whose WARN_ONCE or pr_warn_once was printed."""
+        self.hv_synic_syscore_ops: Any = None
+        self.warned: set[Place] = set()
+        """Places whose WARN_ONCE or pr_warn_once was printed already."""
 
     @property
     def hv_common(self) -> HvCommon:
@@ -228,6 +253,7 @@ class HvVmbus:
             jit=self.jit,
             finding=lambda kind, text: self.kernel.machine.report(kind, "guest", text),
             machine=self.kernel.machine,
+            delay_test=self.debug.message_delay if self.debug is not None else None,
         )
 
     def rings(self) -> RingBuffer:
@@ -240,8 +266,16 @@ class HvVmbus:
         assert self.cpu_context is not None, "hv_init() did not run"
         return self.cpu_context
 
-    def warn_once(self, key: str, text: str) -> None:
-        """Print a WARN_ONCE's text the first time."""
-        if key not in self.warned:
-            self.warned.add(key)
-            self.kernel.printk.pr_warn(text)
+    def WARN_ON(self, place: Place) -> None:
+        """Print a WARN_ON whose condition holds."""
+        self.kernel.printk.pr_warn(warning(place, self.cpus.smp_processor_id(), ""))
+
+    def WARN_ONCE(self, place: Place, text: str = "") -> None:
+        """Print a WARN_ONCE or WARN_ON_ONCE the first time."""
+        if place not in self.warned:
+            self.warned.add(place)
+            self.kernel.printk.pr_warn(warning(place, self.cpus.smp_processor_id(), text))
+
+    def BUG(self, place: Place) -> NoReturn:
+        """BUG_ON whose condition holds: the kernel cannot go on (asm-generic/bug.h)."""
+        self.kernel.reboot.bug(f"{place.file}:{place.line}!")

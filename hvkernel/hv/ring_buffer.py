@@ -12,7 +12,7 @@ to signal, before the peer's index is sampled by an iterator, and between the re
 ``pending_send_sz``. With ``jit=True`` the bulk copies (descriptor and payload, in and out) are made by a numba
 routine on a real contiguous mapping; everything else, the preemption points included, is the same code.
 
-Not here: the shared-GPA-boundary mapping of SNP isolated guests, and ``hv_debug_delay_test`` (CONFIG_HYPERV_TESTING).
+Not here: the shared-GPA-boundary mapping of SNP isolated guests.
 """
 
 from __future__ import annotations
@@ -108,9 +108,20 @@ class RingBuffer:
     :param jit: copy through numba. Raises ImportError if numba is not installed.
     :param finding: told ``(kind, text)`` once per ring when a packet of the host has a length that cannot be.
     :param machine: whose tracer is told of every packet that is written to the host; None for rings that stand alone.
+    :param delay_test: ``hv_debug_delay_test(channel, MESSAGE_DELAY)``; None without CONFIG_HYPERV_TESTING.
     """
 
-    __slots__ = ("_bulk", "_finding", "_locking", "_machine", "_memory", "_preempt", "_vmbus_setevent", "page_size")
+    __slots__ = (
+        "_bulk",
+        "_delay_test",
+        "_finding",
+        "_locking",
+        "_machine",
+        "_memory",
+        "_preempt",
+        "_vmbus_setevent",
+        "page_size",
+    )
 
     def __init__(
         self,
@@ -123,6 +134,7 @@ class RingBuffer:
         jit: bool = False,
         finding: Callable[[str, str], object] = _no_finding,
         machine: Machine | None = None,
+        delay_test: Callable[[Any], None] | None = None,
     ) -> None:
         if page_size <= 0 or page_size % HV_HYP_PAGE_SIZE:
             raise ValueError(f"page_size: {page_size} is not a positive multiple of {HV_HYP_PAGE_SIZE}")
@@ -131,6 +143,7 @@ class RingBuffer:
         self._preempt = preempt
         self._finding = finding
         self._machine = machine
+        self._delay_test = delay_test
         self._vmbus_setevent = vmbus_setevent
         self._locking = locking
         self._bulk: Callable[[Memory, Sequence[HvPfn], Sequence[HvPfn]], BulkRing] | None = None
@@ -335,6 +348,8 @@ class RingBuffer:
         A length that the ring cannot hold becomes what is there (at most the copy buffer); a payload offset outside
         the packet becomes 16. ``len8`` is a u16 and truncates as in the kernel.
         """
+        if self._delay_test is not None:
+            self._delay_test(channel)
         rbi = channel.inbound
         ring = rbi.ring_buffer
         assert ring is not None, "inbound ring used while not mapped"
@@ -426,6 +441,8 @@ class RingBuffer:
 
     def _hv_pkt_iter_next(self, channel: RingChannel, desc: VmbusPacket) -> VmbusPacket | None:
         """Step the private index over *desc*, look for the next packet. Source: __hv_pkt_iter_next."""
+        if self._delay_test is not None:
+            self._delay_test(channel)
         rbi = channel.inbound
         priv = rbi.priv_read_index
         if rbi.walk is not None:

@@ -20,7 +20,7 @@ from hvkernel.api.guest.hyperv import HvDevice, HvDriver, HvVmbusDeviceId
 from hvkernel.api.guest.sched import Work
 from hvkernel.api.guest.smp import CpuhpState
 from hvkernel.hv import channel as channel_c
-from hvkernel.hv import channel_mgmt, mmio, sysfs
+from hvkernel.hv import channel_mgmt, hv_trace, mmio, sysfs, vmbus_pm, warn
 from hvkernel.hv import connection as connection_c
 from hvkernel.hv import hv as hv_c
 from hvkernel.hv.channel_state import State as ChannelState
@@ -30,6 +30,7 @@ from hvkernel.hv.hyperv_vmbus import OnmessageWork, as_int
 if TYPE_CHECKING:
     from hvkernel.api.guest.device import AcpiDevice
     from hvkernel.api.guest.hyperv import VmbusChannel
+    from hvkernel.api.guest.sched import Workqueue
     from hvkernel.hv.hyperv_vmbus import HvPerCpuContext, HvVmbus
 
 MESSAGE_HEADER: Final = struct.Struct("<IBBxxQ")
@@ -105,6 +106,8 @@ def vmbus_uevent(dev: HvDevice, env: dict[str, str]) -> int:
 
 def vmbus_device_release(v: HvVmbus, dev: HvDevice) -> None:
     """Last reference gone: forget the channel too."""
+    if v.debug is not None:
+        v.debug.hv_debug_rm_dev_dir(dev)
     with v.connection.chn_mutex():
         channel_mgmt.hv_process_channel_removal(v, dev.channel)
 
@@ -118,7 +121,11 @@ def make_bus(v: HvVmbus) -> BusType:
         remove=vmbus_remove,
         shutdown=vmbus_shutdown,
         uevent=vmbus_uevent,
-        dev_groups=sysfs.device_attributes(v),
+        bus_groups=sysfs.bus_groups(v),
+        dev_groups=sysfs.device_groups(v),
+        drv_groups=sysfs.driver_groups(v),
+        dev_kobjects=lambda dev: sysfs.device_kobjects(v, dev),
+        pm=vmbus_pm.vmbus_pm(),
     )
 
 
@@ -138,7 +145,10 @@ def vmbus_device_register(v: HvVmbus, dev: HvDevice) -> int:
         v.pr.pr_err("Unable to register child device")
         return ret
     dev.channels_kset = []
-    return vmbus_add_channel_kobj(v, dev, dev.channel)
+    ret = vmbus_add_channel_kobj(v, dev, dev.channel)
+    if v.debug is not None:
+        v.debug.hv_debug_add_dev_dir(dev)
+    return ret
 
 
 def vmbus_device_unregister(v: HvVmbus, dev: HvDevice) -> None:
@@ -214,17 +224,19 @@ def vmbus_on_msg_dpc(v: HvVmbus, hv_cpu: HvPerCpuContext) -> None:
 def _dispatch(v: HvVmbus, copy: bytes, payload_size: int) -> bool:
     """Return False when the slot must stay as it is (never: the model's small allocations do not fail)."""
     msgtype = int.from_bytes(copy[16:20], "little")
+    if v.machine.tracer is not None:
+        hv_trace.trace_vmbus_on_msg_dpc(v, msgtype)
     if msgtype >= CHANNELMSG_COUNT:
-        v.warn_once("msgtype", f"unknown msgtype={as_int(msgtype)}")
+        v.WARN_ONCE(warn.UNKNOWN_MSGTYPE, f"unknown msgtype={as_int(msgtype)}")
         return True
     if payload_size > HV_MESSAGE_PAYLOAD_BYTE_COUNT:
-        v.warn_once("payload_size", f"payload size is too large ({payload_size})")
+        v.WARN_ONCE(warn.PAYLOAD_SIZE, f"payload size is too large ({payload_size})")
         return True
     entry = channel_mgmt.channel_message_table.get(msgtype)
     if entry is None:
         return True
     if payload_size < entry.min_payload_len:
-        v.warn_once("message too short", f"message too short: msgtype={msgtype} len={payload_size}")
+        v.WARN_ONCE(warn.TOO_SHORT, f"message too short: msgtype={msgtype} len={payload_size}")
         return True
     payload = copy[16 : 16 + payload_size]
     if not entry.blocking:
@@ -235,13 +247,18 @@ def _dispatch(v: HvVmbus, copy: bytes, payload_size: int) -> bool:
         return True
     if msgtype == OFFER:
         connection.offer_in_progress += 1
-    work = Work(lambda w: vmbus_onmessage_work(v, w.data))
-    work.data = OnmessageWork(work, msgtype, payload)
     # Rescinds have a queue of their own: an offer's handler may wait for an answer that a rescind makes impossible.
     queue = connection.rescind_work_queue if msgtype == RESCIND else connection.work_queue
     assert queue is not None
-    v.workqueue.queue_work(queue, work)
+    queue_message(v, queue, msgtype, payload)
     return True
+
+
+def queue_message(v: HvVmbus, queue: Workqueue, msgtype: int, payload: bytes) -> None:
+    """Have a worker of ``queue`` handle a message."""
+    work = Work(lambda w: vmbus_onmessage_work(v, w.data))
+    work.data = OnmessageWork(work, msgtype, payload)
+    v.workqueue.queue_work(queue, work)
 
 
 def vmbus_chan_sched(v: HvVmbus, flags_gpa: int, size: int) -> None:
@@ -262,6 +279,8 @@ def vmbus_chan_sched(v: HvVmbus, flags_gpa: int, size: int) -> None:
             callback = channel.onchannel_callback
             if callback is None:
                 continue
+            if v.machine.tracer is not None:
+                hv_trace.trace_vmbus_chan_sched(v, channel)
             channel.interrupts += 1
             mode = channel.callback_mode
             if mode == HV_CALL_ISR:
@@ -424,7 +443,10 @@ def hv_acpi_init(v: HvVmbus) -> int:
     """Initcall of ``hv_vmbus``: 0, or -ENODEV away from Hyper-V or without a VMBus device."""
     if not v.arch.hv_is_hyperv_initialized():
         return -ENODEV
-    v.acpi_driver = AcpiDriver("vmbus", VMBUS_ACPI_IDS, lambda device: vmbus_acpi_add(v, device))
+    v.max_version = v.kernel.cmdline.integer("hv_vmbus.max_version", v.max_version) & 0xFFFF_FFFF
+    v.acpi_driver = AcpiDriver(
+        "vmbus", VMBUS_ACPI_IDS, lambda device: vmbus_acpi_add(v, device), pm=vmbus_pm.vmbus_bus_pm(v)
+    )
     ret = v.kernel.acpi.acpi_bus_register_driver(v.acpi_driver)
     if ret:
         return ret
@@ -435,6 +457,8 @@ def hv_acpi_init(v: HvVmbus) -> int:
         if vector is not None:
             v.vmbus_interrupt = vector
             v.vmbus_irq = -1
+        if v.debug is not None:
+            v.debug.hv_debug_init()
         ret = vmbus_bus_init(v)
     if ret:
         v.kernel.acpi.acpi_bus_unregister_driver(v.acpi_driver)
@@ -442,11 +466,15 @@ def hv_acpi_init(v: HvVmbus) -> int:
         return ret
     v.arch.hv_setup_kexec_handler(lambda: hv_kexec_handler(v))
     v.arch.hv_setup_crash_handler(lambda: hv_crash_handler(v))
+    v.hv_synic_syscore_ops = v.kernel.power.register_syscore_ops(
+        lambda: vmbus_pm.hv_synic_suspend(v), lambda: vmbus_pm.hv_synic_resume(v)
+    )
     return 0
 
 
 def vmbus_exit(v: HvVmbus) -> None:
     """Module exit: everything :func:`hv_acpi_init` did, undone."""
+    v.kernel.power.unregister_syscore_ops(v.hv_synic_syscore_ops)
     v.arch.hv_remove_kexec_handler()
     v.arch.hv_remove_crash_handler()
     if v.hv_timer is not None:
@@ -458,6 +486,8 @@ def vmbus_exit(v: HvVmbus) -> None:
         dpc = contexts[cpu].msg_dpc
         if dpc is not None:
             v.softirq.tasklet_kill(dpc)
+    if v.debug is not None:
+        v.debug.hv_debug_rm_all_dir()
     channel_mgmt.vmbus_free_channels(v)
     v.connection.channels = None
     if v.panic_block is not None:

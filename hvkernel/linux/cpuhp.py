@@ -72,7 +72,7 @@ class Cpuhp:
     def boot_cpu_hotplug_init(self) -> None:
         """The boot CPU is online from the start."""
         boot = self._kernel.cpus.cpus[0]
-        boot.online = True
+        self._kernel.cpus.set_cpu_online(boot, True)
         boot.state = S.CPUHP_ONLINE
 
     def cpus_read_lock(self) -> None:
@@ -268,7 +268,7 @@ class Cpuhp:
         for state in sorted(self._steps, reverse=True):
             if S.CPUHP_BRINGUP_CPU < state < S.CPUHP_AP_ONLINE and self._steps[state].teardown is not None:
                 self._kernel.cpus.smp_call_function_single(cpu.cpu, self._steps[state].teardown, cpu.cpu)  # type: ignore[arg-type] # a state with a teardown
-        cpu.online = False
+        self._kernel.cpus.set_cpu_online(cpu, False)
         vp = cpu.vp
         vp.irq_enabled = False
         vp.set_entry(None)

@@ -45,7 +45,7 @@ class Cpus:
         self._nodes = 1
         self._node_of_hw: dict[int, int] = {}
         self._node_masks: dict[int, tuple[int, ...]] = {}
-        """Of :meth:`cpumask_of_node`, as far as somebody asked since :meth:`setup`."""
+        """Of :meth:`cpumask_of_node`, as far as somebody asked since a CPU went online or offline."""
 
     # numbering -------------------------------------------------------------------------------------------------
 
@@ -144,11 +144,21 @@ class Cpus:
         return self.cpus[cpu].node
 
     def cpumask_of_node(self, node: int) -> Sequence[int]:
-        """Possible CPUs of ``node``, ascending."""
+        """Online CPUs of ``node``, ascending.
+
+        A CPU enters its node's mask when it starts and leaves it when it goes offline (arch/x86/kernel/cpu/common.c:
+        identify_cpu, smpboot.c: remove_cpu_from_maps; arch/arm64/kernel/smp.c: secondary_start_kernel, __cpu_disable).
+        """
         mask = self._node_masks.get(node)
         if mask is None:
-            mask = self._node_masks[node] = tuple(cpu.cpu for cpu in self.cpus if cpu.node == node)
+            online = (cpu for cpu in self.cpus if cpu.online)
+            mask = self._node_masks[node] = tuple(cpu.cpu for cpu in online if cpu.node == node)
         return mask
+
+    def set_cpu_online(self, cpu: Cpu, online: bool) -> None:
+        """Enter a CPU into the online mask, or take it out."""
+        cpu.online = online
+        self._node_masks.clear()
 
     def nr_node_ids(self) -> int:
         """How many nodes have CPUs."""
@@ -240,7 +250,7 @@ class Cpus:
     def stop_this_cpu(self) -> None:
         """What the stop vector runs: offline, interrupts off, halt. Does not return."""
         cpu = self.this_cpu()
-        cpu.online = False
+        self.set_cpu_online(cpu, False)
         cpu.stopped = True
         self.halt()
 
@@ -264,7 +274,7 @@ class Cpus:
         self._kernel.irq.attach(this)
         self._kernel.arch.start_secondary(cpu)
         self._kernel.cpuhp.notify_cpu_starting(this)
-        this.online = True
+        self.set_cpu_online(this, True)
         this.vp.irq_enabled = True
         self._kernel.cpuhp.cpuhp_online_idle(this)
 

@@ -134,6 +134,11 @@ class WorkqueueApi:
 
     def destroy_workqueue(self, wq: Workqueue) -> None:
         """Run what is queued, then refuse more."""
+        self.drain_workqueue(wq)
+        wq.destroyed = True
+
+    def drain_workqueue(self, wq: Workqueue) -> None:
+        """Run what is queued until nothing is; ten rounds are a finding."""
         rounds = 0
         while wq.inflight:
             self.flush_workqueue(wq)
@@ -142,7 +147,6 @@ class WorkqueueApi:
                 self.kernel.finding(
                     "workqueue", f"workqueue {wq.name}: drain_workqueue() isn't complete after 10 tries"
                 )
-        wq.destroyed = True
 
     # queueing --------------------------------------------------------------------------------------------------
 

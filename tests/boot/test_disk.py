@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from hvkernel.config.errors import InputError
+
 SIZE = 64 << 20
 GUESTS = [
     pytest.param("debian12-6.1.192-cloud-amd64", {}, {}, id="x86_64"),
@@ -83,3 +85,14 @@ def test_a_real_partition_table(tmp_path: Path, start: Any, program: Any) -> Non
     subprocess.run([sfdisk, "-q", str(image)], input=script, text=True, check=True, capture_output=True)
     report = start("debian12-6.1.192-cloud-amd64", {"disks": [str(image)]}).report()
     assert " sda: sda1 sda2" in [line.text for line in report.dmesg]
+
+
+def test_one_image_cannot_be_two_disks_unless_nobody_writes(image: Path, tmp_path: Path, start: Any) -> None:
+    link = tmp_path / "same.img"
+    link.symlink_to(image)
+    with pytest.raises(InputError, match="belongs to one disk") as error:
+        start("debian12-6.1.192-cloud-amd64", {"disks": [str(image), {"path": str(link), "read_only": True}]})
+    assert str(error.value).startswith(f"command line: disks[1] = {str(link)!r}: is disks[0] too")
+    both = [{"path": str(path), "read_only": True} for path in (image, link)]
+    session = start("debian12-6.1.192-cloud-amd64", {"disks": both})
+    assert len(session.kernel.block.disks) == 2

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hvkernel.abi import guids
+from hvkernel.abi.vmbus import VmbusChannelMessageType as Type
+from hvkernel.api.guest.hyperv import HvDevice, HvDriver, HvVmbusDeviceId, Vmbus, VmbusChannel
 from hvkernel.boot.request import read_request
 from hvkernel.boot.session import Session, Unsupported, compose
+from hvkernel.host.vmbus.server import VmbusServer
+from hvkernel.hv.exports import VmbusExports
+from hvkernel.hv.hyperv_vmbus import HvVmbus
 
 Compose = Callable[..., Session]
+MS = 10_000
+"""A millisecond of virtual time."""
+SINT = 2
+SLOT = 256
+"""Bytes of one message slot."""
 
 
 @pytest.fixture(scope="session")
@@ -36,3 +48,153 @@ def guest() -> Iterator[Compose]:
     yield make
     for session in reversed(open_sessions):
         session.close()
+
+
+class Thread:
+    """A guest function that runs in a thread of its own, and what came of it."""
+
+    def __init__(self) -> None:
+        self.done = False
+        self.value: Any = None
+
+
+class Between:
+    """Stands between the guest and the VMBus server: sees what the guest posts, and may keep it, or answer itself.
+
+    The guest boots against the whole server; a driver of ours has the KVP device, which no other driver takes.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.machine = session.machine
+        self.kernel = session.kernel
+        self.server: VmbusServer = session.server
+        self.sent: list[tuple[int, int, bytes]] = []
+        """(connection id, VP, message) of the guest, in order."""
+        self.keep: Callable[[bytes], bool] = lambda message: False
+        """Say of a message that the server shall not get it."""
+        self.status: Callable[[int, bytes], int | None] = lambda connection, message: None
+        """HV_STATUS that the hypercall shall return instead of taking the message."""
+        self.devices: list[HvDevice] = []
+        self.removed: list[HvDevice] = []
+        self.on_probe: Callable[[HvDevice], int] = lambda dev: 0
+        ports: Any = session.host.ports
+        for connection in (1, 4):
+            port = ports._messages.get(connection)
+            if port is not None:
+                ports._messages[connection] = self._port(connection, port)
+
+    def _port(self, connection: int, port: Callable[[int, int, bytes], int]) -> Callable[[int, int, bytes], int]:
+        def take(vp: int, message_type: int, payload: bytes) -> int:
+            status = self.status(connection, payload)
+            if status is not None:
+                return status
+            self.sent.append((connection, vp, payload))
+            return 0 if self.keep(payload) else port(vp, message_type, payload)
+
+        return take
+
+    def boot(self, guid: bytes = guids.HV_KVP_GUID) -> Between:
+        """Boot until up, and bind the driver."""
+        self.session.boot()
+        assert self.kernel.outcome is not None
+        assert self.kernel.outcome.state == "up", self.kernel.outcome
+        driver = HvDriver("probe", [HvVmbusDeviceId(guid)], self._probe, remove=self.removed.append)
+        assert self.call(self.exports.vmbus_driver_register, driver, "probe") == 0
+        self.call(self.kernel.async_.async_synchronize_full)
+        self.run(50)
+        self.sent.clear()
+        return self
+
+    def _probe(self, dev: HvDevice, dev_id: HvVmbusDeviceId) -> int:
+        self.devices.append(dev)
+        return self.on_probe(dev)
+
+    @property
+    def exports(self) -> VmbusExports:
+        exports = self.kernel.symbol(Vmbus)
+        assert isinstance(exports, VmbusExports)
+        return exports
+
+    @property
+    def v(self) -> HvVmbus:
+        return self.exports.v
+
+    @property
+    def channel(self) -> VmbusChannel:
+        return self.devices[-1].channel
+
+    @property
+    def relid(self) -> int:
+        return self.channel.offermsg.child_relid
+
+    @property
+    def lines(self) -> list[str]:
+        return [line.text for line in self.kernel.printk.log]
+
+    def call(self, fn: Callable[..., Any], *args: Any) -> Any:
+        """Run a guest function to its end."""
+        return self.session.call(fn, *args)
+
+    def start(self, fn: Callable[..., Any], *args: Any) -> Thread:
+        """Run a guest function in a thread of CPU 0, as far as it gets in 20 ms."""
+        thread = Thread()
+
+        def body() -> None:
+            thread.value = fn(*args)
+            thread.done = True
+
+        self.kernel.spawn(body, name="test", cpu=self.kernel.cpus.cpu(0))
+        self.run(20)
+        return thread
+
+    def run(self, ms: int = 200) -> None:
+        """Let time pass."""
+        self.machine.run(limit=ms * MS)
+
+    def post(self, kind: int, *fields: int, raw: bytes = b"") -> None:
+        """Send the guest a channel message of u32 fields, and let it be handled."""
+        payload = struct.pack(f"<II{len(fields)}I", kind, 0, *fields) + raw
+        self.session.host.synic.post_message(self.machine.boot_vp.vp_index, SINT, 1, 1, payload)
+        self.run(20)
+
+    def post_raw(self, payload_size: int, payload: bytes) -> None:
+        """Put a message into CPU 0's slot as no decent host would, and interrupt."""
+        page = self.v.contexts()[0].synic_message_page
+        assert page is not None
+        synic: Any = self.session.host.synic
+        vp = self.machine.boot_vp.vp_index
+        self.machine.memory.host.write(
+            page.gpa + SINT * SLOT, struct.pack("<IBBxxQ", 1, payload_size, 0, 1) + payload.ljust(240, b"\0")
+        )
+        synic._interrupt(synic.vps[vp], SINT)
+        self.run(20)
+
+    def kinds(self) -> list[Type]:
+        """What the guest posted since :attr:`sent` was cleared."""
+        return [Type(int.from_bytes(message[:4], "little")) for _, _, message in self.sent]
+
+    def keep_kinds(self, *kinds: int) -> None:
+        """Keep messages of these kinds from the server."""
+        self.keep = lambda message: int.from_bytes(message[:4], "little") in kinds
+
+    def open(self, channel: VmbusChannel | None = None) -> int:
+        """vmbus_open() of the channel."""
+        ring = self.exports.VMBUS_RING_SIZE(16384)
+        target = channel or self.channel
+        return int(self.call(self.exports.vmbus_open, target, ring, ring, b"", lambda context: None, None))
+
+    def start_open(self) -> Thread:
+        """The same in a thread, for a host that does not answer."""
+        ring = self.exports.VMBUS_RING_SIZE(16384)
+        return self.start(self.exports.vmbus_open, self.channel, ring, ring, b"", lambda context: None, None)
+
+    def gpadls(self) -> int:
+        """How many GPADLs the host holds."""
+        return len({entry.key for entry in self.machine.ledger.entries() if entry.via.startswith("gpadl")})
+
+
+@pytest.fixture
+def between(guest: Compose) -> Callable[..., Between]:
+    """Compose a guest with somebody between it and its host; ``boot()`` it yourself."""
+    return lambda **options: Between(guest(**options))

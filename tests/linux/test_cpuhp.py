@@ -32,7 +32,12 @@ def test_numbers_follow_the_madt_with_the_boot_cpu_first(make_guest: Any) -> Non
     ]
     assert cpus.num_present_cpus() == 4
     assert cpus.num_possible_cpus() == 5
-    assert list(cpus.cpumask_of_node(1)) == [1, 3]
+    assert list(cpus.cpumask_of_node(1)) == []
+    for number in (0, 1, 2):
+        cpus.set_cpu_online(cpus.cpu(number), True)
+    assert [list(cpus.cpumask_of_node(node)) for node in (0, 1)] == [[0, 2], [1]]
+    cpus.set_cpu_online(cpus.cpu(2), False)
+    assert list(cpus.cpumask_of_node(0)) == [0]
     assert cpus.nr_node_ids() == 2
     with pytest.raises(OSError, match="in the MADT but not in the machine"):
         cpus.cpu(3).vp  # noqa: B018

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Protocol
+
+from .sysfs import AttributeGroup, Kobject
 
 
 class ProbeType(IntEnum):
@@ -15,10 +18,35 @@ class ProbeType(IntEnum):
     PROBE_FORCE_SYNCHRONOUS = 2
 
 
+@dataclass(frozen=True, slots=True)
+class DevPmOps:
+    """struct dev_pm_ops as far as hibernation goes: each takes the device and returns 0 or a negative errno."""
+
+    freeze_noirq: Callable[[Any], int] | None = None
+    thaw_noirq: Callable[[Any], int] | None = None
+    poweroff_noirq: Callable[[Any], int] | None = None
+    restore_noirq: Callable[[Any], int] | None = None
+
+
 class BusType:
     """struct bus_type. Callbacks take the :class:`Device` (and :class:`DeviceDriver`); unset ones are None."""
 
-    __slots__ = ("dev_groups", "devices", "drivers", "match", "name", "probe", "remove", "shutdown", "uevent")
+    __slots__ = (
+        "bus_groups",
+        "dev_groups",
+        "dev_kobjects",
+        "devices",
+        "drivers",
+        "drivers_autoprobe",
+        "drv_groups",
+        "match",
+        "name",
+        "pm",
+        "probe",
+        "remove",
+        "shutdown",
+        "uevent",
+    )
 
     def __init__(
         self,
@@ -29,7 +57,11 @@ class BusType:
         remove: Callable[[Any], None] | None = None,
         shutdown: Callable[[Any], None] | None = None,
         uevent: Callable[[Any, dict[str, str]], int] | None = None,
-        dev_groups: Mapping[str, Callable[[Any], str | int]] | None = None,
+        bus_groups: Sequence[AttributeGroup] = (),
+        dev_groups: Sequence[AttributeGroup] = (),
+        drv_groups: Sequence[AttributeGroup] = (),
+        dev_kobjects: Callable[[Any], Sequence[Kobject]] | None = None,
+        pm: DevPmOps | None = None,
     ) -> None:
         self.name = name
         self.match = match
@@ -38,8 +70,17 @@ class BusType:
         self.shutdown = shutdown
         self.uevent = uevent
         """Adds its variables (``MODALIAS``) to the environment; non-zero drops the event."""
-        self.dev_groups: Mapping[str, Callable[[Any], str | int]] = dev_groups or {}
-        """sysfs attributes of every device: file name to show function."""
+        self.bus_groups = tuple(bus_groups)
+        """Attributes of the bus itself; their object is the :class:`BusType`."""
+        self.dev_groups = tuple(dev_groups)
+        """Attributes of every device on it."""
+        self.drv_groups = tuple(drv_groups)
+        """Attributes of every driver on it."""
+        self.dev_kobjects = dev_kobjects
+        """The directories that a device of this bus has below its own, as of now."""
+        self.drivers_autoprobe = True
+        """Bind new devices and drivers by themselves; ``/sys/bus/<bus>/drivers_autoprobe``."""
+        self.pm = pm
         self.devices: list[Device] = []
         self.drivers: list[DeviceDriver] = []
 
@@ -72,8 +113,8 @@ class Device:
         self.probe_error = 0
         """The last negative errno its probe returned, for the report."""
         self.lock: Any = None
-        self.attributes: dict[str, Callable[[Any], str | int]] = {}
-        """Extra sysfs attributes: file name to show function."""
+        self.groups: tuple[AttributeGroup, ...] = ()
+        """Attributes of this device alone."""
 
 
 class DeviceDriver:
@@ -92,6 +133,8 @@ class DeviceDriver:
         self.owner = owner
         """Module name of the object it came from; filled in at registration when None."""
         self.probe_type = probe_type
+        self.pm: DevPmOps | None = None
+        """Used where the bus has no callback of its own."""
         self.devices: list[Device] = []
         """Bound devices, in the order of binding."""
 
@@ -114,6 +157,13 @@ class DriverCore(Protocol):
     def device_release_driver(self, dev: Device) -> None: ...
     def device_driver_attach(self, drv: DeviceDriver, dev: Device) -> int: ...
     def driver_attach(self, drv: DeviceDriver) -> int: ...
+    def driver_set_override(self, dev: Device, override: Callable[[str | None], None], s: bytes) -> int:
+        """Take a write to ``driver_override``: 0, or -EINVAL when it is a page long.
+
+        :param override: called with the new name, ``None`` for no override, with the device locked.
+        """
+        ...
+
     def bus_for_each_dev(self, bus: BusType) -> Iterator[Device]: ...
     def dev_path(self, dev: Device) -> str:
         """Its path below /sys, as ``devices/LNXSYSTM:00/…``."""
@@ -226,12 +276,15 @@ class Acpi(Protocol):
         ...
 
     def acpi_bus_unregister_driver(self, drv: AcpiDriver) -> None: ...
+    def acpi_sleep_state_supported(self, sleep_state: int) -> bool:
+        """Whether the firmware offers a sleep state; 4 is hibernation."""
+        ...
 
 
 class AcpiDriver:
     """struct acpi_driver: ``add(acpi_device) -> errno``."""
 
-    __slots__ = ("add", "ids", "name", "remove")
+    __slots__ = ("add", "ids", "name", "pm", "remove")
 
     def __init__(
         self,
@@ -239,11 +292,13 @@ class AcpiDriver:
         ids: tuple[str, ...],
         add: Callable[[AcpiDevice], int],
         remove: Callable[[AcpiDevice], None] | None = None,
+        pm: DevPmOps | None = None,
     ) -> None:
         self.name = name
         self.ids = ids
         self.add = add
         self.remove = remove
+        self.pm = pm
 
 
 class IoResources(Protocol):
@@ -268,6 +323,7 @@ __all__ = [
     "AcpiDevice",
     "AcpiDriver",
     "BusType",
+    "DevPmOps",
     "Device",
     "DeviceDriver",
     "DriverCore",

@@ -17,6 +17,7 @@ from hvkernel.abi.wire import Guid
 from hvkernel.api.guest.device import Device, DeviceDriver, ProbeType, Resource
 from hvkernel.api.guest.mm import Page
 from hvkernel.api.guest.sched import Completion, Spinlock, Tasklet, Work
+from hvkernel.api.guest.sysfs import Dentry
 
 __all__ = [
     "VMBUS_NO_RQSTOR",
@@ -80,6 +81,8 @@ class VmbusOffer:
     monitor_allocated: bool
     is_dedicated_interrupt: bool
     connection_id: int
+    raw: bytes = b""
+    """The message as the host sent it: after hibernation the kernel compares all of it."""
 
 
 @dataclass(slots=True)
@@ -119,6 +122,9 @@ class VmbusChannel:
         "chn_rescind_callback",
         "device_id",
         "device_obj",
+        "fuzz_testing_interrupt_delay",
+        "fuzz_testing_message_delay",
+        "fuzz_testing_state",
         "inbound",
         "interrupts",
         "intr_in_full",
@@ -211,6 +217,12 @@ class VmbusChannel:
         self.rqstor_size = 0
         self.max_pkt_size = 0
         """Bytes; 0 means VMBUS_DEFAULT_MAX_PKT_SIZE at open."""
+        self.fuzz_testing_state = False
+        """The delays of a device's primary channel are made (CONFIG_HYPERV_TESTING)."""
+        self.fuzz_testing_interrupt_delay = 0
+        """Microseconds before the callback."""
+        self.fuzz_testing_message_delay = 0
+        """Microseconds before each look at the inbound ring."""
 
     def __repr__(self) -> str:
         return f"VmbusChannel(relid={self.offermsg.child_relid}, {pUl(self.offermsg.if_instance)}, {self.state.name})"
@@ -237,6 +249,7 @@ class HvDevice(Device):
         self.channel = channel
         self.channels_kset: list[VmbusChannel] | None = None
         """Channels shown in the device's ``channels`` directory of sysfs."""
+        self.debug_dir: Dentry | None = None
 
     @property
     def modalias(self) -> str:
@@ -436,6 +449,12 @@ class Vmbus(Protocol):
     def vmbus_set_chn_rescind_callback(
         self, channel: VmbusChannel, chn_rescind_cb: Callable[[VmbusChannel], None]
     ) -> None: ...
+    def vmbus_hvsock_device_unregister(self, channel: VmbusChannel) -> None:
+        """Give up the device of an hv_sock channel, once its rescind has come. May sleep."""
+
+    def vmbus_send_tl_connect_request(self, shv_guest_servie_id: bytes, shv_host_servie_id: bytes) -> int:
+        """Ask the host for an hv_sock connection to a service of its own; 0 or a negative errno."""
+
     def vmbus_send_modifychannel(self, channel: VmbusChannel, target_vp: int) -> int: ...
     def vmbus_prep_negotiate_resp(
         self, buf: bytearray, buflen: int, fw_version: Sequence[int], srv_version: Sequence[int]

@@ -96,6 +96,10 @@ class DiskImage:
             image.pwrite(data, offset)
         return image
 
+    def same_file(self, other: DiskImage) -> bool:
+        """Whether both are one file, by whatever path."""
+        return os.path.sameopenfile(self._open_fd(), other._open_fd())
+
     def _open_fd(self) -> int:
         if self._fd < 0:
             raise DiskError(self.name, "used after close")
