@@ -9,13 +9,10 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import pytest
-from hvkernel_x86.guest import X86Guest
-from hvkernel_x86.guest.nested import hyperv_flush_guest_mapping, hyperv_flush_guest_mapping_range
-from hvkernel_x86.guest.trace import HYPERV_TRACE
 
 from hvkernel.abi import guids
 from hvkernel.api.guest.hyperv import HvDevice, HvDriver, HvVmbusDeviceId, Vmbus
-from hvkernel.api.guest.tracing import TraceEvent, trace_event
+from hvkernel.api.guest.tracing import trace_event
 from hvkernel.boot.session import Session
 from hvkernel.hv import channel as channel_c
 from hvkernel.hv import vmbus_drv
@@ -24,6 +21,9 @@ from hvkernel.hv.hv_trace import HV_TRACE
 from hvkernel.machine.tracing import EventRow, Where
 from hvkernel.trace.ftrace import format_file
 from hvkernel.trace.sink import NullTracer
+from hvkernel_x86.guest import X86Guest
+from hvkernel_x86.guest.nested import hyperv_flush_guest_mapping, hyperv_flush_guest_mapping_range
+from hvkernel_x86.guest.trace import HYPERV_TRACE
 
 HEADERS = {"drivers/hv/hv_trace.h": HV_TRACE, "arch/x86/include/asm/trace/hyperv.h": HYPERV_TRACE}
 ALL = (*HV_TRACE, *HYPERV_TRACE)
@@ -44,7 +44,8 @@ class Declared(NamedTuple):
 
 def call_of(text: str, at: int) -> tuple[list[str], int]:
     """The arguments of the macro call whose ``(`` is at ``at``, and where it ends."""
-    arguments, depth, start, quoted = [], 0, at + 1, False
+    arguments: list[str] = []
+    depth, start, quoted = 0, at + 1, False
     for i in range(at, len(text)):
         c = text[i]
         if c == '"' and text[i - 1] != "\\":
@@ -218,7 +219,10 @@ PATTERNS = {
     "%p": r"([0-9a-f]{16})",
     "%pUl": r"([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})",
 }
-LINE = re.compile(r" *(?P<comm>\S.*)-(?P<pid>\d+) +\[(?P<cpu>\d{3})\] [dDbB.][.][Hhs.][1-9a-f.][.] +(?P<s>\d+)\.(?P<us>\d{6}): (?P<event>\w+): (?P<text>.*)")  # fmt: skip
+LINE = re.compile(
+    r" *(?P<comm>\S.*)-(?P<pid>\d+) +\[(?P<cpu>\d{3})\] [dDbB.][.][Hhs.][1-9a-f.][.] +(?P<s>\d+)\.(?P<us>\d{6}): "
+    r"(?P<event>\w+): (?P<text>.*)"
+)
 
 
 def pattern(row: Declared) -> re.Pattern[str]:
