@@ -36,11 +36,12 @@ def rows() -> Callable[[str], Any]:
 
 @pytest.fixture
 def guest() -> Iterator[Compose]:
-    """Compose a guest with everything of Hyper-V built in; options as of ``hvkernel boot``. Closed at the end."""
+    """Compose a guest with all of Hyper-V built in; options of ``hvkernel boot``, and ``vps``. Closed at the end."""
     open_sessions: list[Session] = []
 
     def make(**options: Any) -> Session:
-        composed = compose(read_request(**options))
+        vps = options.pop("vps", None)
+        composed = compose(read_request(**options), vps=vps)
         assert not isinstance(composed, Unsupported), composed
         open_sessions.append(composed)
         return composed
