@@ -41,6 +41,7 @@ from hvkernel.hv.connection_state import Event, State
 from hvkernel.hv.hyperv_vmbus import as_int
 from hvkernel.hv.ring_buffer import HvRingBufferInfo
 from hvkernel.hv.vmbus_devs import VMBUS_DEVS, VMBUS_UNSUPPORTED_DEVS, device_type_of
+from hvkernel.machine.faults import PageFault
 
 if TYPE_CHECKING:
     from hvkernel.hv.hyperv_vmbus import HvVmbus, MsgInfo
@@ -135,8 +136,11 @@ def _store_relid(v: HvVmbus, channel: VmbusChannel, value: VmbusChannel | None, 
     if relid >= MAX_CHANNEL_RELIDS:
         v.WARN_ON(place)
         return
-    assert v.connection.channels is not None
-    v.connection.channels[relid] = value
+    channels = v.connection.channels
+    if channels is None:
+        # An offer before the version was agreed on: the kernel stores through a null pointer.
+        raise PageFault(relid * v.arch.bits // 8, True, "vmbus_connection.channels is null")
+    channels[relid] = value
 
 
 def vmbus_release_relid(v: HvVmbus, relid: int) -> None:

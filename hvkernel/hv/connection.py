@@ -208,6 +208,8 @@ def vmbus_on_event(v: HvVmbus, channel: VmbusChannel) -> None:
     """Tasklet of a channel: run its callback; in batched mode again until nothing came in meanwhile."""
     if v.machine.tracer is not None:
         hv_trace.trace_vmbus_on_event(v, channel)
+    if v.debug is not None:
+        v.debug.interrupt_delay(channel)
     callback = channel.onchannel_callback
     if callback is None:
         return

@@ -106,6 +106,8 @@ def vmbus_uevent(dev: HvDevice, env: dict[str, str]) -> int:
 
 def vmbus_device_release(v: HvVmbus, dev: HvDevice) -> None:
     """Last reference gone: forget the channel too."""
+    if v.debug is not None:
+        v.debug.hv_debug_rm_dev_dir(dev)
     with v.connection.chn_mutex():
         channel_mgmt.hv_process_channel_removal(v, dev.channel)
 
@@ -119,7 +121,10 @@ def make_bus(v: HvVmbus) -> BusType:
         remove=vmbus_remove,
         shutdown=vmbus_shutdown,
         uevent=vmbus_uevent,
-        dev_groups=sysfs.device_attributes(v),
+        bus_groups=sysfs.bus_groups(v),
+        dev_groups=sysfs.device_groups(v),
+        drv_groups=sysfs.driver_groups(v),
+        dev_kobjects=lambda dev: sysfs.device_kobjects(v, dev),
         pm=vmbus_pm.vmbus_pm(),
     )
 
@@ -140,7 +145,10 @@ def vmbus_device_register(v: HvVmbus, dev: HvDevice) -> int:
         v.pr.pr_err("Unable to register child device")
         return ret
     dev.channels_kset = []
-    return vmbus_add_channel_kobj(v, dev, dev.channel)
+    ret = vmbus_add_channel_kobj(v, dev, dev.channel)
+    if v.debug is not None:
+        v.debug.hv_debug_add_dev_dir(dev)
+    return ret
 
 
 def vmbus_device_unregister(v: HvVmbus, dev: HvDevice) -> None:
@@ -435,6 +443,7 @@ def hv_acpi_init(v: HvVmbus) -> int:
     """Initcall of ``hv_vmbus``: 0, or -ENODEV away from Hyper-V or without a VMBus device."""
     if not v.arch.hv_is_hyperv_initialized():
         return -ENODEV
+    v.max_version = v.kernel.cmdline.integer("hv_vmbus.max_version", v.max_version) & 0xFFFF_FFFF
     v.acpi_driver = AcpiDriver(
         "vmbus", VMBUS_ACPI_IDS, lambda device: vmbus_acpi_add(v, device), pm=vmbus_pm.vmbus_bus_pm(v)
     )
@@ -448,6 +457,8 @@ def hv_acpi_init(v: HvVmbus) -> int:
         if vector is not None:
             v.vmbus_interrupt = vector
             v.vmbus_irq = -1
+        if v.debug is not None:
+            v.debug.hv_debug_init()
         ret = vmbus_bus_init(v)
     if ret:
         v.kernel.acpi.acpi_bus_unregister_driver(v.acpi_driver)
@@ -475,6 +486,8 @@ def vmbus_exit(v: HvVmbus) -> None:
         dpc = contexts[cpu].msg_dpc
         if dpc is not None:
             v.softirq.tasklet_kill(dpc)
+    if v.debug is not None:
+        v.debug.hv_debug_rm_all_dir()
     channel_mgmt.vmbus_free_channels(v)
     v.connection.channels = None
     if v.panic_block is not None:

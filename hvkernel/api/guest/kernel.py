@@ -18,6 +18,7 @@ from .mm import Mm
 from .sched import Locking, Sched, Softirq, WorkqueueApi
 from .scsi import Scsi
 from .smp import Cpuhp, Cpus, Irq, PerCpuApi
+from .sysfs import Debugfs
 from .time import Clocksources, Timers
 from .tracing import Tracing
 
@@ -184,6 +185,8 @@ class Kernel(Protocol):
     def symbols(self) -> Symbols: ...
     @property
     def driver(self) -> DriverCore: ...
+    @property
+    def debugfs(self) -> Debugfs: ...
     @property
     def notifier(self) -> Notifiers: ...
     @property
