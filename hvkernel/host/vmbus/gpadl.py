@@ -88,9 +88,9 @@ class Gpadl:
         """
         ranges, _ = parse_ranges(bytes(self.data), self.count)
         for byte_count, _, pfns in ranges:
-            for pfn in pfns:
-                if not self._bus.is_ram(pfn):
-                    raise BadRange(f"page {pfn:#x} is not memory of this guest")
+            stranger = self._bus.first_not_ram(pfns)
+            if stranger is not None:
+                raise BadRange(f"page {stranger:#x} is not memory of this guest")
             self.byte_count += byte_count
             self.pages += len(pfns)
         # A ring's GPADL lives as long as its channel: 8 bytes a page, not a Python number each, and no second copy.
