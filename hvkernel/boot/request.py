@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -46,6 +46,8 @@ class BootRequest:
     no_initrd: bool = False
     """Boot the kernel alone, without an initramfs."""
     jit: bool = False
+    trace: tuple[Path, ...] = ()
+    """Files that the run is recorded in; each suffix says the format (:mod:`hvkernel.trace.formats`)."""
 
 
 def read_request(
@@ -64,6 +66,7 @@ def read_request(
     seed: int | None = None,
     policy: str | None = None,
     jit: bool = False,
+    trace: Sequence[Path] = (),
 ) -> BootRequest:
     """Put the options of ``hvkernel boot`` together; each is as written on the command line, ``None`` when absent.
 
@@ -90,6 +93,7 @@ def read_request(
         initrd=None if initrd in (None, "none") else _modules(Path(str(initrd))),
         no_initrd=initrd == "none",
         jit=jit,
+        trace=_traces(trace),
     )
 
 
@@ -137,6 +141,20 @@ def _page_size(text: str | None) -> int | None:
     if size not in PAGE_SIZES:
         raise InputError("--page-size", "page size", text, "must be 4K, 16K or 64K")
     return size
+
+
+def _traces(paths: Sequence[Path]) -> tuple[Path, ...]:
+    if paths:
+        from hvkernel.trace.formats import UnknownSuffix, format_of
+
+        for number, path in enumerate(paths):
+            try:
+                format_of(path)
+            except UnknownSuffix as error:
+                raise InputError("--trace", "file", str(path), str(error)) from None
+            if path in paths[:number]:
+                raise InputError("--trace", "file", str(path), "is named twice")
+    return tuple(paths)
 
 
 def _modules(path: Path) -> tuple[str, ...]:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from hvkernel.boot.plugins import Plugins
     from hvkernel.config.profile import HostProfile
     from hvkernel.config.report import BootReport
+    from hvkernel.trace.recorder import Recorder
 
 __all__ = ["Session", "Unsupported", "boot", "compose"]
 
@@ -61,6 +62,7 @@ class Session:
         plugins: Plugins,
         disks: tuple[DiskImage, ...],
         arch: ArchPlugin,
+        recorder: Recorder | None = None,
     ) -> None:
         self.machine = machine
         self.host = host
@@ -70,6 +72,7 @@ class Session:
         self.plugins = plugins
         self.disks = disks
         self.arch = arch
+        self.recorder = recorder
 
     def boot(self, limit: int = BOOT_LIMIT) -> None:
         """Boot until the guest is up, has ended, or cannot go on.
@@ -87,12 +90,19 @@ class Session:
         return build_report(self)
 
     def close(self) -> None:
-        """End the guest and close its disks; what was written is in the files."""
+        """End the guest, close its disks and its traces; what was written is in the files.
+
+        :raises InputError: a trace could not be written.
+        """
         try:
-            self.machine.close()
+            if self.recorder is not None:
+                self.machine.tracer = None
+                _close_recorder(self.recorder, self.kernel)
         finally:
-            for disk in self.disks:
-                disk.close()
+            try:
+                self.machine.close()
+            finally:
+                close_disks(self.disks)
 
     def __enter__(self) -> Session:
         return self
@@ -224,4 +234,39 @@ def _compose_on(
     for _ in plugins.call("hv_register_drivers", kernel=kernel):
         pass
     kernel.link()
-    return Session(machine, host, server, kernel, build, plugins, disks, arch)
+    recorder = _open_recorder(request, build, kernel, profile, generation) if request.trace else None
+    machine.tracer = recorder
+    return Session(machine, host, server, kernel, build, plugins, disks, arch, recorder)
+
+
+def _open_recorder(
+    request: BootRequest, build: Build, kernel: Kernel, profile: HostProfile, generation: int
+) -> Recorder:
+    """Open the traces. :raises InputError: one cannot be written."""
+    from hvkernel import __version__
+    from hvkernel.trace.recorder import Recorder, TraceFileError
+    from hvkernel.trace.sink import TraceInfo
+
+    info = TraceInfo(
+        release=kernel.release.version,
+        arch=build.arch,
+        bits=build.bits,
+        page_size=build.page_size,
+        host=profile.name,
+        generation=generation,
+        seed=request.vm.seed,
+        version=__version__,
+    )
+    try:
+        return Recorder.open(request.trace, info)
+    except TraceFileError as error:
+        raise InputError(str(error.path), limit=error.problem) from None
+
+
+def _close_recorder(recorder: Recorder, kernel: Kernel) -> None:
+    from hvkernel.trace.recorder import TraceFileError
+
+    try:
+        recorder.close(kernel.cpus)
+    except TraceFileError as error:
+        raise InputError(str(error.path), limit=error.problem) from None

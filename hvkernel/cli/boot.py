@@ -29,6 +29,12 @@ if TYPE_CHECKING:
 @click.option("--seed", type=int, help="Seed of every choice the model makes (0).")
 @click.option("--policy", help="Scheduler: fifo or random:SEED (fifo).")
 @click.option("--jit", is_flag=True, help="Copy ring data with the compiled loops; same bytes, same order.")
+@click.option(
+    "--trace",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Record the run in FILE; its suffix says the format. May be given again.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.pass_context
 def command(ctx: click.Context, /, as_json: bool, **options: Any) -> None:

@@ -34,13 +34,14 @@ from hvkernel.api.guest.hyperv import VmbusChannel, VmbusOffer, pUl
 from hvkernel.api.guest.sched import Tasklet, Work
 from hvkernel.hv import channel as channel_c
 from hvkernel.hv import connection as connection_c
-from hvkernel.hv import vmbus_drv, warn
+from hvkernel.hv import hv_trace, vmbus_drv, warn
 from hvkernel.hv.channel_state import Event as ChannelEvent
 from hvkernel.hv.channel_state import State as ChannelState
 from hvkernel.hv.connection_state import Event, State
 from hvkernel.hv.hyperv_vmbus import as_int
 from hvkernel.hv.ring_buffer import HvRingBufferInfo
 from hvkernel.hv.vmbus_devs import VMBUS_DEVS, VMBUS_UNSUPPORTED_DEVS, device_type_of
+from hvkernel.machine.faults import PageFault
 
 if TYPE_CHECKING:
     from hvkernel.hv.hyperv_vmbus import HvVmbus, MsgInfo
@@ -103,7 +104,7 @@ def vmbus_rescind_cleanup(v: HvVmbus, channel: VmbusChannel) -> None:
 
 def alloc_channel(v: HvVmbus, offer: VmbusOffer) -> VmbusChannel:
     """Make a channel object for an offer."""
-    tasklet = Tasklet(lambda data: connection_c.vmbus_on_event(v, data))
+    tasklet = Tasklet(lambda data: connection_c.vmbus_on_event(v, data), name="vmbus_on_event")
     lock = v.kernel.locking.spin_lock_init("vmbus_channel.sched_lock")
     channel = VmbusChannel(offer, lock, tasklet, HvRingBufferInfo(), HvRingBufferInfo())
     tasklet.data = channel
@@ -135,8 +136,11 @@ def _store_relid(v: HvVmbus, channel: VmbusChannel, value: VmbusChannel | None, 
     if relid >= MAX_CHANNEL_RELIDS:
         v.WARN_ON(place)
         return
-    assert v.connection.channels is not None
-    v.connection.channels[relid] = value
+    channels = v.connection.channels
+    if channels is None:
+        # An offer before the version was agreed on: the kernel stores through a null pointer.
+        raise PageFault(relid * v.arch.bits // 8, True, "vmbus_connection.channels is null")
+    channels[relid] = value
 
 
 def vmbus_release_relid(v: HvVmbus, relid: int) -> None:
@@ -144,7 +148,9 @@ def vmbus_release_relid(v: HvVmbus, relid: int) -> None:
     msg = VmbusChannelRelidReleased(
         header=connection_c.header(VmbusChannelMessageType.CHANNELMSG_RELID_RELEASED), child_relid=relid
     )
-    connection_c.vmbus_post_msg(v, msg.pack(), True)
+    ret = connection_c.vmbus_post_msg(v, msg.pack(), True)
+    if v.machine.tracer is not None:
+        hv_trace.trace_vmbus_release_relid(v, msg, ret)
 
 
 def hv_process_channel_removal(v: HvVmbus, channel: VmbusChannel) -> None:
@@ -423,6 +429,8 @@ def vmbus_is_valid_offer(v: HvVmbus, offer: VmbusOffer) -> bool:
 def vmbus_onoffer(v: HvVmbus, payload: bytes) -> None:
     """OFFERCHANNEL, in a worker."""
     connection = v.connection
+    if v.machine.tracer is not None:
+        hv_trace.trace_vmbus_onoffer(v, VmbusChannelOfferChannel.unpack(payload))
     offer = parse_offer(payload)
     if not vmbus_is_valid_offer(v, offer):
         v.pr.pr_err(f"Invalid offer {as_int(offer.child_relid)} from the host supporting isolation")
@@ -458,7 +466,10 @@ def _check_ready_for_suspend_event(v: HvVmbus) -> None:
 def vmbus_onoffer_rescind(v: HvVmbus, payload: bytes) -> None:
     """RESCIND_CHANNELOFFER, in a worker: wait for offers in work, then take the device away."""
     connection = v.connection
-    relid = VmbusChannelRescindOffer.unpack(payload).child_relid
+    rescind = VmbusChannelRescindOffer.unpack(payload)
+    if v.machine.tracer is not None:
+        hv_trace.trace_vmbus_onoffer_rescind(v, rescind)
+    relid = rescind.child_relid
     while connection.offer_in_progress != 0:
         v.sched.msleep(1)
     with connection.chn_mutex():
@@ -517,6 +528,8 @@ def _answer(v: HvVmbus, info: MsgInfo, response: object) -> None:
 def vmbus_onopen_result(v: HvVmbus, payload: bytes) -> None:
     """OPENCHANNEL_RESULT: matched by relid and open id."""
     result = VmbusChannelOpenResult.unpack(payload)
+    if v.machine.tracer is not None:
+        hv_trace.trace_vmbus_onopen_result(v, result)
     with v.connection.msg_lock().irqsave():
         for info in v.connection.chn_msg_list:
             if info.msgtype == VmbusChannelMessageType.CHANNELMSG_OPENCHANNEL and info.matches(
@@ -529,6 +542,8 @@ def vmbus_onopen_result(v: HvVmbus, payload: bytes) -> None:
 def vmbus_ongpadl_created(v: HvVmbus, payload: bytes) -> None:
     """GPADL_CREATED: matched by relid and handle."""
     created = VmbusChannelGpadlCreated.unpack(payload)
+    if v.machine.tracer is not None:
+        hv_trace.trace_vmbus_ongpadl_created(v, created)
     with v.connection.msg_lock().irqsave():
         for info in v.connection.chn_msg_list:
             if info.msgtype == VmbusChannelMessageType.CHANNELMSG_GPADL_HEADER and info.matches(
@@ -541,6 +556,8 @@ def vmbus_ongpadl_created(v: HvVmbus, payload: bytes) -> None:
 def vmbus_onmodifychannel_response(v: HvVmbus, payload: bytes) -> None:
     """MODIFYCHANNEL_RESPONSE: matched by relid."""
     response = VmbusChannelModifychannelResponse.unpack(payload)
+    if v.machine.tracer is not None:
+        hv_trace.trace_vmbus_onmodifychannel_response(v, response)
     with v.connection.msg_lock().irqsave():
         for info in v.connection.chn_msg_list:
             if info.msgtype == VmbusChannelMessageType.CHANNELMSG_MODIFYCHANNEL and info.matches(
@@ -553,6 +570,8 @@ def vmbus_onmodifychannel_response(v: HvVmbus, payload: bytes) -> None:
 def vmbus_ongpadl_torndown(v: HvVmbus, payload: bytes) -> None:
     """GPADL_TORNDOWN: matched by handle."""
     torndown = VmbusChannelGpadlTorndown.unpack(payload)
+    if v.machine.tracer is not None:
+        hv_trace.trace_vmbus_ongpadl_torndown(v, torndown)
     with v.connection.msg_lock().irqsave():
         for info in v.connection.chn_msg_list:
             if info.msgtype == VmbusChannelMessageType.CHANNELMSG_GPADL_TEARDOWN and info.matches(gpadl=torndown.gpadl):
@@ -563,6 +582,8 @@ def vmbus_ongpadl_torndown(v: HvVmbus, payload: bytes) -> None:
 def vmbus_onversion_response(v: HvVmbus, payload: bytes) -> None:
     """VERSION_RESPONSE: answers every INITIATE_CONTACT that waits."""
     response = VmbusChannelVersionResponse.unpack(payload)
+    if v.machine.tracer is not None:
+        hv_trace.trace_vmbus_onversion_response(v, response)
     with v.connection.msg_lock().irqsave():
         for info in v.connection.chn_msg_list:
             if info.msgtype == VmbusChannelMessageType.CHANNELMSG_INITIATE_CONTACT:
@@ -608,6 +629,8 @@ channel_message_table: Final = _table()
 
 def vmbus_onmessage(v: HvVmbus, msgtype: int, payload: bytes) -> None:
     """Run the handler of a message that the dispatcher has checked."""
+    if v.machine.tracer is not None:
+        hv_trace.trace_vmbus_on_message(v, msgtype)
     channel_message_table[msgtype].message_handler(v, payload)
 
 
@@ -615,6 +638,8 @@ def vmbus_request_offers(v: HvVmbus) -> int:
     """Ask for all offers; 0 or a negative errno."""
     msg = VmbusChannelMessageHeader(msgtype=VmbusChannelMessageType.CHANNELMSG_REQUESTOFFERS, padding=0)
     ret = connection_c.vmbus_post_msg(v, msg.pack(), True)
+    if v.machine.tracer is not None:
+        hv_trace.trace_vmbus_request_offers(v, ret)
     if ret:
         v.pr.pr_err(f"Unable to request offers - {ret}")
     elif v.kernel.release.has("vmbus_waits_for_offers"):

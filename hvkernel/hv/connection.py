@@ -32,7 +32,7 @@ from hvkernel.abi.vmbus import (
     VmbusChannelMessageHeader,
     VmbusChannelMessageType,
 )
-from hvkernel.hv import channel_mgmt, warn
+from hvkernel.hv import channel_mgmt, hv_trace, warn
 from hvkernel.hv import hv as hv_c
 from hvkernel.hv.connection_state import Event, State, step
 from hvkernel.hv.errno import EAGAIN, ECONNREFUSED, EDOM, EINVAL, ENOBUFS, ENOMEM, ETIMEDOUT
@@ -98,6 +98,8 @@ def vmbus_negotiate_version(v: HvVmbus, version: int) -> int:
     with connection.msg_lock().irqsave():
         connection.chn_msg_list.append(info)
     ret = vmbus_post_msg(v, msg.pack(), True)
+    if v.machine.tracer is not None:
+        hv_trace.trace_vmbus_negotiate_version(v, msg, ret)
     if ret:
         with connection.msg_lock().irqsave():
             connection.chn_msg_list.remove(info)
@@ -204,6 +206,10 @@ def relid2channel(v: HvVmbus, relid: int) -> VmbusChannel | None:
 
 def vmbus_on_event(v: HvVmbus, channel: VmbusChannel) -> None:
     """Tasklet of a channel: run its callback; in batched mode again until nothing came in meanwhile."""
+    if v.machine.tracer is not None:
+        hv_trace.trace_vmbus_on_event(v, channel)
+    if v.debug is not None:
+        v.debug.interrupt_delay(channel)
     callback = channel.onchannel_callback
     if callback is None:
         return

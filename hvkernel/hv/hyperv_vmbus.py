@@ -13,6 +13,7 @@ from hvkernel.api.guest.hyperv import HvCommon, HvTimer, VmbusChannel
 from hvkernel.api.guest.kernel import Kernel, Printk, Reboot
 from hvkernel.api.guest.mm import Page
 from hvkernel.api.guest.sched import Completion, Mutex, Spinlock, Tasklet, Work, Workqueue
+from hvkernel.hv.hv_debugfs import HvDebugfs
 from hvkernel.hv.ring_buffer import RingBuffer
 from hvkernel.hv.warn import Place, warning
 
@@ -187,6 +188,7 @@ class HvVmbus:
 
     def __init__(self, kernel: GuestKernel, with_timer: bool, jit: bool = False) -> None:
         self.kernel = kernel
+        self.machine = kernel.machine
         self.arch: Arch = kernel.arch
         self._with_timer = with_timer
         self.pr = kernel.printk.prefixed("hv_vmbus: ")
@@ -202,7 +204,7 @@ class HvVmbus:
 
         self.connection = VmbusConnection()
         self.vmbus_proto_version = 0
-        self.max_version = kernel.cmdline.integer("hv_vmbus.max_version", VERSION_WIN10_V5_3) & 0xFFFF_FFFF
+        self.max_version = VERSION_WIN10_V5_3
         """Module parameter ``max_version``: ``hv_vmbus.max_version=`` of the command line, built in or not."""
         self.cpu_context: PerCpu[HvPerCpuContext] | None = None
         self.hv_numa_map: list[int] = []
@@ -210,6 +212,8 @@ class HvVmbus:
         self.next_numa_node_id = 0
         self.ring: RingBuffer | None = None
         self.jit = jit
+        self.debug = HvDebugfs(self) if kernel.config.y("HYPERV_TESTING") else None
+        """hv_debugfs.c, where it is built."""
 
         self.hv_acpi_dev: AcpiDevice | None = None
         self.hv_acpi_parent: Device | None = None
@@ -249,6 +253,7 @@ class HvVmbus:
             jit=self.jit,
             finding=lambda kind, text: self.kernel.machine.report(kind, "guest", text),
             machine=self.kernel.machine,
+            delay_test=self.debug.message_delay if self.debug is not None else None,
         )
 
     def rings(self) -> RingBuffer:

@@ -14,6 +14,7 @@ from hvkernel.api.guest.kernel import Export, Import, KernelObject
 from hvkernel.hv import vmbus_drv
 from hvkernel.hv.exports import VmbusExports
 from hvkernel.hv.hv_common import HvCommonObject
+from hvkernel.hv.hv_trace import HV_TRACE
 from hvkernel.hv.hyperv_timer import HvTimerObject
 from hvkernel.hv.hyperv_vmbus import HvVmbus
 
@@ -40,6 +41,7 @@ def register(kernel: GuestKernel, *, jit: bool = False) -> None:
         k.symbols.export(HvTimer, HvTimerObject(k), "hyperv_timer")
 
     def link_vmbus(k: GuestKernel) -> None:
+        k.tracing.register(HV_TRACE)
         v = HvVmbus(k, with_timer, jit)
         guest["hv_vmbus"] = v
         k.symbols.export(Vmbus, VmbusExports(v), "hv_vmbus")

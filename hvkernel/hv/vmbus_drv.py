@@ -20,7 +20,7 @@ from hvkernel.api.guest.hyperv import HvDevice, HvDriver, HvVmbusDeviceId
 from hvkernel.api.guest.sched import Work
 from hvkernel.api.guest.smp import CpuhpState
 from hvkernel.hv import channel as channel_c
-from hvkernel.hv import channel_mgmt, mmio, sysfs, vmbus_pm, warn
+from hvkernel.hv import channel_mgmt, hv_trace, mmio, sysfs, vmbus_pm, warn
 from hvkernel.hv import connection as connection_c
 from hvkernel.hv import hv as hv_c
 from hvkernel.hv.channel_state import State as ChannelState
@@ -106,6 +106,8 @@ def vmbus_uevent(dev: HvDevice, env: dict[str, str]) -> int:
 
 def vmbus_device_release(v: HvVmbus, dev: HvDevice) -> None:
     """Last reference gone: forget the channel too."""
+    if v.debug is not None:
+        v.debug.hv_debug_rm_dev_dir(dev)
     with v.connection.chn_mutex():
         channel_mgmt.hv_process_channel_removal(v, dev.channel)
 
@@ -119,7 +121,10 @@ def make_bus(v: HvVmbus) -> BusType:
         remove=vmbus_remove,
         shutdown=vmbus_shutdown,
         uevent=vmbus_uevent,
-        dev_groups=sysfs.device_attributes(v),
+        bus_groups=sysfs.bus_groups(v),
+        dev_groups=sysfs.device_groups(v),
+        drv_groups=sysfs.driver_groups(v),
+        dev_kobjects=lambda dev: sysfs.device_kobjects(v, dev),
         pm=vmbus_pm.vmbus_pm(),
     )
 
@@ -140,7 +145,10 @@ def vmbus_device_register(v: HvVmbus, dev: HvDevice) -> int:
         v.pr.pr_err("Unable to register child device")
         return ret
     dev.channels_kset = []
-    return vmbus_add_channel_kobj(v, dev, dev.channel)
+    ret = vmbus_add_channel_kobj(v, dev, dev.channel)
+    if v.debug is not None:
+        v.debug.hv_debug_add_dev_dir(dev)
+    return ret
 
 
 def vmbus_device_unregister(v: HvVmbus, dev: HvDevice) -> None:
@@ -216,6 +224,8 @@ def vmbus_on_msg_dpc(v: HvVmbus, hv_cpu: HvPerCpuContext) -> None:
 def _dispatch(v: HvVmbus, copy: bytes, payload_size: int) -> bool:
     """Return False when the slot must stay as it is (never: the model's small allocations do not fail)."""
     msgtype = int.from_bytes(copy[16:20], "little")
+    if v.machine.tracer is not None:
+        hv_trace.trace_vmbus_on_msg_dpc(v, msgtype)
     if msgtype >= CHANNELMSG_COUNT:
         v.WARN_ONCE(warn.UNKNOWN_MSGTYPE, f"unknown msgtype={as_int(msgtype)}")
         return True
@@ -269,6 +279,8 @@ def vmbus_chan_sched(v: HvVmbus, flags_gpa: int, size: int) -> None:
             callback = channel.onchannel_callback
             if callback is None:
                 continue
+            if v.machine.tracer is not None:
+                hv_trace.trace_vmbus_chan_sched(v, channel)
             channel.interrupts += 1
             mode = channel.callback_mode
             if mode == HV_CALL_ISR:
@@ -431,6 +443,7 @@ def hv_acpi_init(v: HvVmbus) -> int:
     """Initcall of ``hv_vmbus``: 0, or -ENODEV away from Hyper-V or without a VMBus device."""
     if not v.arch.hv_is_hyperv_initialized():
         return -ENODEV
+    v.max_version = v.kernel.cmdline.integer("hv_vmbus.max_version", v.max_version) & 0xFFFF_FFFF
     v.acpi_driver = AcpiDriver(
         "vmbus", VMBUS_ACPI_IDS, lambda device: vmbus_acpi_add(v, device), pm=vmbus_pm.vmbus_bus_pm(v)
     )
@@ -444,6 +457,8 @@ def hv_acpi_init(v: HvVmbus) -> int:
         if vector is not None:
             v.vmbus_interrupt = vector
             v.vmbus_irq = -1
+        if v.debug is not None:
+            v.debug.hv_debug_init()
         ret = vmbus_bus_init(v)
     if ret:
         v.kernel.acpi.acpi_bus_unregister_driver(v.acpi_driver)
@@ -471,6 +486,8 @@ def vmbus_exit(v: HvVmbus) -> None:
         dpc = contexts[cpu].msg_dpc
         if dpc is not None:
             v.softirq.tasklet_kill(dpc)
+    if v.debug is not None:
+        v.debug.hv_debug_rm_all_dir()
     channel_mgmt.vmbus_free_channels(v)
     v.connection.channels = None
     if v.panic_block is not None:

@@ -281,6 +281,18 @@ class Acpi:
         if entry is not None:
             self._kernel.driver.driver_unregister(entry)
 
+    def acpi_sleep_state_supported(self, sleep_state: int) -> bool:
+        """Whether the namespace has ``\\_S<n>`` and, on reduced hardware, the FADT the sleep registers.
+
+        Source: drivers/acpi/sleep.c:acpi_sleep_state_supported.
+        """
+        top = self._root.node_object if self._root is not None else None
+        if top is None or self.fadt is None or f"_S{sleep_state}" not in top.objects:
+            return False
+        fadt = self.fadt
+        reduced = fadt.flags & abi.ACPI_FADT_HW_REDUCED
+        return not reduced or bool(fadt.sleep_control.address and fadt.sleep_status.address)
+
     @staticmethod
     def _match(dev: AcpiDevice, drv: _Driver) -> bool:
         ids = (dev.hid, *dev.cids)

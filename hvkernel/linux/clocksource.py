@@ -193,6 +193,11 @@ class Clocksources:
         read = self._sched_clock
         return 0 if read is None else read()
 
+    @property
+    def sched_clock_source(self) -> Callable[[], int] | None:
+        """What :meth:`sched_clock` reads; ``None`` until there is a clock."""
+        return self._sched_clock
+
     def clear_sched_clock_stable(self) -> None:
         """The clock must not be trusted: "Marking stable" is never printed. Source: kernel/sched/clock.c."""
         self._stable = False

@@ -5,12 +5,12 @@ Source: drivers/base/bus.c, core.c, dd.c of 6.1. Asynchronous probes run through
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Protocol
 
 from hvkernel.api.guest.device import BusType, Device, DeviceDriver, ProbeType
-from hvkernel.linux.errno import EBUSY, EFAULT, EINVAL, ENODEV, ENXIO, EPROBE_DEFER
+from hvkernel.linux.errno import EAGAIN, EBUSY, EFAULT, EINVAL, ENODEV, ENXIO, EPROBE_DEFER
 from hvkernel.linux.locking import Locking, MutexLock
 from hvkernel.linux.printk import Printk
 
@@ -28,10 +28,12 @@ def _raise(error: Exception) -> None:
 class DriverCore:
     """``kernel.driver``."""
 
-    def __init__(self, printk: Printk, locking: Locking, async_: Async) -> None:
+    def __init__(self, printk: Printk, locking: Locking, async_: Async, page_size: int = 4096) -> None:
+        """:param page_size: bytes; what one write to a sysfs file may hold."""
         self._printk = printk
         self._locking = locking
         self._async = async_
+        self._page_size = page_size
         self.buses: dict[str, BusType] = {}
         self.devices: list[Device] = []
         """Every registered device, in the order of registration (which is how coldplug finds them)."""
@@ -83,7 +85,7 @@ class DriverCore:
 
     def bus_probe_device(self, dev: Device) -> None:
         """device_initial_probe(): bind now, or in another task when only asynchronous drivers match."""
-        if dev.bus is None:
+        if dev.bus is None or not dev.bus.drivers_autoprobe:
             return
         with self._lock(dev):
             if dev.dead or dev.driver is not None:
@@ -110,6 +112,10 @@ class DriverCore:
                     self._probe(drv, dev)
                     if dev.driver is not None:
                         return
+
+    def device_attach(self, dev: Device) -> None:
+        """Bind now, whatever the drivers prefer; nothing when none fits. Source: dd.c:device_attach."""
+        self._attach_async(dev)
 
     def device_unregister(self, dev: Device) -> None:
         """device_del() and put_device(): unbind, leave the bus, send ``remove``, release."""
@@ -147,7 +153,8 @@ class DriverCore:
         if drv.owner is None:
             drv.owner = self.current_owner()
         bus.drivers.append(drv)
-        self.driver_attach(drv)
+        if bus.drivers_autoprobe:
+            self.driver_attach(drv)
         return 0
 
     def driver_attach(self, drv: DeviceDriver) -> int:
@@ -194,13 +201,36 @@ class DriverCore:
                 drv.devices.remove(dev)
 
     def device_driver_attach(self, drv: DeviceDriver, dev: Device) -> int:
-        """Bind by hand, as a write to the driver's ``bind`` file: 0, -ENODEV when they do not match, or the probe's
-        errno."""
+        """Bind ``dev``, which ``drv`` matches, by hand.
+
+        0; -ENODEV for a device that is going, -EBUSY when it has a driver, else the probe's errno (-EAGAIN for
+        -EPROBE_DEFER). Source: dd.c:device_driver_attach, __driver_probe_device.
+        """
         with self._lock(dev):
-            if self._match(drv, dev) <= 0 or dev.driver is not None:
+            if dev.dead or not dev.registered:
                 return -ENODEV
+            if dev.driver is not None:
+                return -EBUSY
             self._probe(drv, dev)
-            return 0 if dev.driver is not None else dev.probe_error or -ENODEV
+            if dev.driver is not None:
+                return 0
+            return -EAGAIN if dev.probe_error == -EPROBE_DEFER else dev.probe_error
+
+    def driver_match_device(self, drv: DeviceDriver, dev: Device) -> bool:
+        """Whether the bus lets ``drv`` have ``dev``."""
+        return self._match(drv, dev) > 0
+
+    def driver_set_override(self, dev: Device, override: Callable[[str | None], None], s: bytes) -> int:
+        """The text up to its first newline becomes the override; nothing, or a newline alone, clears it.
+
+        Source: drivers/base/driver.c:driver_set_override.
+        """
+        if len(s) >= self._page_size - 1:
+            return -EINVAL
+        name = s.partition(b"\0")[0].partition(b"\n")[0].decode("utf-8", "surrogateescape")
+        with self._lock(dev):
+            override(name or None)
+        return 0
 
     # binding ---------------------------------------------------------------------------------------------------
 
@@ -279,12 +309,13 @@ class DriverCore:
             return None
         return env
 
-    def kobject_uevent(self, dev: Device, action: str) -> None:
+    def kobject_uevent(self, dev: Device, action: str, extra: Mapping[str, str] | None = None) -> None:
         """Tell user space; nobody hears it before user space runs."""
         if not self.listeners:
             return
         env = self.uevent_env(dev, action)
         if env is None:
             return
+        env.update(extra or {})
         for listener in tuple(self.listeners):
             listener(action, dev, env)

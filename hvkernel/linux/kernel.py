@@ -17,6 +17,7 @@ from hvkernel.linux.block import Block
 from hvkernel.linux.clocksource import Clocksources
 from hvkernel.linux.cmdline import CommandLine
 from hvkernel.linux.cpuhp import Cpuhp
+from hvkernel.linux.debugfs import Debugfs
 from hvkernel.linux.driver import DriverCore
 from hvkernel.linux.errno import EFAULT
 from hvkernel.linux.firmware import Firmware
@@ -38,7 +39,9 @@ from hvkernel.linux.scsi import Scsi
 from hvkernel.linux.smp import Cpus
 from hvkernel.linux.softirq import Softirq
 from hvkernel.linux.symbols import LinkError, Symbols, check_link, exporters_first, state_of
+from hvkernel.linux.sysfs import Sysfs
 from hvkernel.linux.timers import Timers
+from hvkernel.linux.tracing import Tracing
 from hvkernel.linux.workqueue import WorkqueueApi
 from hvkernel.machine import Fault, Machine, Task
 
@@ -116,6 +119,7 @@ class Kernel:
         self.symbols = Symbols()
         self.notifier = Notifiers()
         self.ioport = IoResources()
+        self.tracing = Tracing(self)
         self.printk = Printk(self._log_clock, debug=debug)
         self.locking = Locking(self)
         self.cpus = Cpus(self)
@@ -143,7 +147,9 @@ class Kernel:
             lowmem_limit=lowmem_end(self._int("PAGE_OFFSET", 0xC0000000)) if bits == 32 else None,
             memory_limit=self._memory_limit(bits),
         )
-        self.driver = DriverCore(self.printk, self.locking, self.async_)
+        self.driver = DriverCore(self.printk, self.locking, self.async_, page_size)
+        self.debugfs = Debugfs(config.y("DEBUG_FS"))
+        self.sysfs = Sysfs(self)
         self.initcall = Initcalls(self._after_initcall)
         self.module = Modules(self.symbols, self._init_module, self._exit_module, self._wait_while)
         self.driver.current_owner = self._current_owner
@@ -331,7 +337,9 @@ class Kernel:
         self.machine.report(kind, "guest", text)
 
     def _log_clock(self) -> int:
-        return self.clocksource.sched_clock()
+        ns = self.clocksource.sched_clock()
+        self.tracing.clock_read(ns)
+        return ns
 
     def _before_alloc(self, atomic: bool) -> None:
         if not atomic:

@@ -145,12 +145,17 @@ class Softirq:
                 continue
             t.scheduled = False
             t.running = True
+            tracer = self._machine.tracer
+            if tracer is not None:
+                tracer.begin(self._machine.clock.now, cpu.vp.vp_index, "tasklet", t.name)
             try:
                 t.func(t.data)
             except Exception as error:
                 self._kernel.survive(error)
             finally:
                 t.running = False
+                if tracer is not None:
+                    tracer.end(self._machine.clock.now, cpu.vp.vp_index, "tasklet")
 
     def tasklet_disable(self, t: Tasklet) -> None:
         """Keep it from running, and wait until it does not."""

@@ -18,7 +18,6 @@ from hvkernel.machine.firmware import FirmwareTables
 from hvkernel.machine.memory import Memory
 from hvkernel.machine.report import Finding, guest_module
 from hvkernel.machine.scheduler import Scheduler
-from hvkernel.machine.tracing import Tracer
 from hvkernel.machine.vp import VpTopology
 
 
@@ -43,8 +42,6 @@ class Machine(Scheduler):
         self.seed = seed
         self.findings: list[Finding] = []
         """What was noticed, in order of time."""
-        self.tracer: Tracer | None = None
-        """Who watches this machine, if anybody."""
         self.firmware = FirmwareTables()
         """What the firmware leaves for the kernel; set by the host."""
         self.memory = Memory(ram, self._memory_report)

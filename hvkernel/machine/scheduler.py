@@ -17,6 +17,7 @@ from hvkernel.machine.clock import COST_STEP, COST_SWITCH, NEVER, Clock
 from hvkernel.machine.faults import LimitReached, MachineError, MachineStuck, TaskExit
 from hvkernel.machine.report import Stats
 from hvkernel.machine.sched import BLOCKED, DELAYED, DONE, READY, RUNNING, Lane, Policy, Task, check_choice, make_policy
+from hvkernel.machine.tracing import Tracer
 from hvkernel.machine.vp import TrapHandler, VirtualProcessor, VpTopology, check_topology
 
 T = TypeVar("T")
@@ -39,6 +40,8 @@ class Scheduler:
         """What chooses; see :class:`~hvkernel.machine.sched.Policy`."""
         self.clock = Clock()
         self.stats = Stats()
+        self.tracer: Tracer | None = None
+        """Who watches this machine, if anybody."""
         self._thread = get_ident()
         self._handler: TrapHandler | None = None
         self._secondary: Callable[[VirtualProcessor], object] | None = None
@@ -459,6 +462,8 @@ class Scheduler:
                 vp.irq_enabled = task._irqs
             self.stats.switches += 1
             self.clock.now += COST_SWITCH
+            if self.tracer is not None and task is not lane.idle:
+                self.tracer.begin(self.clock.now, None if vp is None else vp.vp_index, "task", task.name)
         task.state = RUNNING
         self.current = task
         self.current_vp = vp
@@ -485,6 +490,8 @@ class Scheduler:
         lane.running = None
         if task is lane.idle:
             lane.idle = None
+        elif self.tracer is not None:
+            self.tracer.end(self.clock.now, None if vp is None else vp.vp_index, "task")
         if vp is not None:
             task._irqs = vp.irq_enabled
         if state is READY:
@@ -550,6 +557,8 @@ class Scheduler:
             lane.running = None
             if task is lane.idle:
                 lane.idle = None
+            elif self.tracer is not None:
+                self.tracer.end(self.clock.now, None if lane.vp is None else lane.vp.vp_index, "task")
             if lane.queued:
                 lane.queued = False
                 self._ready.remove(lane)

@@ -206,11 +206,16 @@ class VirtualProcessor:
             self.irq_depth += 1
             machine.stats.interrupts += 1
             self._clock.now += COST_INTERRUPT
+            tracer = machine.tracer
+            if tracer is not None:
+                tracer.begin(self._clock.now, self.vp_index, "interrupt", f"vector {vector:#x}")
             try:
                 self._entry(vector)
             finally:
                 self.irq_depth -= 1
                 self.irq_enabled = True
+                if tracer is not None:
+                    tracer.end(self._clock.now, self.vp_index, "interrupt")
 
     # -- start, stop, timer ----------------------------------------------------------
 

@@ -10,7 +10,6 @@ Format: draft-ietf-opsawg-pcapng, "Section Header Block", "Interface Description
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from hvkernel import __version__
@@ -22,6 +21,7 @@ from hvkernel.abi.vmbus import (
 )
 from hvkernel.abi.vmbus import VmbusChannelMessageType as Type
 from hvkernel.abi.wire import Guid, Wire, u8, u32, wire
+from hvkernel.trace.sink import NullTracer, Output, Sink, TraceInfo
 
 if TYPE_CHECKING:
     from typing import BinaryIO
@@ -33,6 +33,7 @@ __all__ = [
     "LINKTYPE",
     "MAX_CAPTURED",
     "PcapHeader",
+    "PcapngSink",
     "PcapngWriter",
 ]
 
@@ -94,7 +95,7 @@ class _Channel(NamedTuple):
 _NO_GUID: Final = Guid(bytes(16))
 
 
-class PcapngWriter:
+class PcapngWriter(NullTracer):
     """Writes what crosses the bus to a stream as it happens; a :class:`hvkernel.machine.tracing.Tracer`.
 
     It keeps one small record per offered channel and nothing of the packets.
@@ -103,7 +104,7 @@ class PcapngWriter:
     :param comment: of the section: what was run (seed, host profile), for the reader of the file.
     """
 
-    def __init__(self, out: BinaryIO, comment: str = "") -> None:
+    def __init__(self, out: BinaryIO | Output, comment: str = "") -> None:
         self._out = out
         self._version = self._asked = 0
         self._interfaces = 0
@@ -113,11 +114,6 @@ class PcapngWriter:
             options.insert(0, (1, comment.encode()))
         self._block(_SECTION, struct.pack("<IHHq", _BYTE_ORDER, 1, 0, -1) + _options(options))
         self._interface("vmbus", "channel messages")
-
-    def tracepoint(
-        self, t: int, cpu: int, comm: str, system: str, name: str, fields: Mapping[str, int | str | bytes]
-    ) -> None:
-        """Leave tracepoints out: they are no packets."""
 
     def message(self, t: int, vp: int, to_host: bool, data: bytes) -> None:
         """Write one channel message."""
@@ -176,6 +172,24 @@ class PcapngWriter:
     def _block(self, kind: int, body: bytes) -> None:
         length = len(body) + 12
         self._out.write(struct.pack("<II", kind, length) + body + _U32.pack(length))
+
+
+class PcapngSink(Sink):
+    """The pcapng file of ``--trace``."""
+
+    def __init__(self, output: Output, info: TraceInfo) -> None:
+        super().__init__(output, info)
+        self._writer = PcapngWriter(
+            output,
+            f"Linux {info.release} {info.arch} {info.bits}-bit, {info.page_size // 1024}K pages, "
+            f"on {info.host}/gen{info.generation}, seed {info.seed}",
+        )
+
+    def message(self, t: int, vp: int, to_host: bool, data: bytes) -> None:
+        self._writer.message(t, vp, to_host, data)
+
+    def packet(self, t: int, vp: int, relid: int, to_host: bool, data: bytes) -> None:
+        self._writer.packet(t, vp, relid, to_host, data)
 
 
 def _padded(data: bytes) -> bytes:

@@ -1,30 +1,35 @@
-"""Print the ring's figures and compare the memcpy ratios with floors. Run it alone: ``python tests/bench/ring.py``.
+"""Measure the ring against the C reference and memcpy: ``python tests/bench/ring.py [--markdown [RUNS]]``.
 
-The floors for 1500 bytes and up are fractions of the memcpy limit; below that the limit is not copying but the
-barriers, so that nanoseconds are printed and not judged.
+Run it alone. It prints what ``hvkernel bench`` prints of the ring and ends with 1 if a floor is missed. With
+``--markdown`` it prints the table of the README: the ranges of three (or RUNS) runs one after the other, and the load
+of the machine before and after.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 
-from hvkernel.ring.bench import measure
-
-FLOORS = {1500: 0.85, 4096: 0.85, 16384: 0.85}
+from hvkernel.ring.bench import markdown, measure, table
+from hvkernel.ring.reference import NoCompilerError, build
 
 
 def main() -> int:
-    slow = 0
-    print(f"{'payload':>8} {'batch':>6} {'loop':>7} {'ns/packet':>10} {'memcpy ns':>10} {'ratio':>6} {'floor':>6}")
-    for row in measure(budget_ms=60, repeats=11):
-        floor = FLOORS.get(row.payload)
-        missed = floor is not None and row.memcpy_ratio < floor
-        slow += missed
-        print(
-            f"{row.payload:>8} {row.batch:>6} {row.loop:>7} {row.ns_per_packet:>10.2f} {row.memcpy_ns:>10.2f} "
-            f"{row.memcpy_ratio:>6.2f} {floor if floor is not None else '':>6} {'TOO SLOW' if missed else ''}"
-        )
-    return 1 if slow else 0
+    try:
+        reference = build()
+    except NoCompilerError as error:
+        print(error, file=sys.stderr)
+        return 2
+    if sys.argv[1:2] == ["--markdown"]:
+        before = os.getloadavg()[0]
+        count = int(sys.argv[2]) if len(sys.argv) > 2 else 3
+        runs = [list(measure(reference)) for _ in range(count)]
+        print(markdown(runs))
+        print(f"\n{count} runs, load of the machine (one minute) {before:.1f} before, {os.getloadavg()[0]:.1f} after")
+        return int(not all(row.ok for rows in runs for row in rows))
+    rows = list(measure(reference))
+    print(table(rows))
+    return int(not all(row.ok for row in rows))
 
 
 if __name__ == "__main__":

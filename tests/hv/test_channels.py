@@ -414,10 +414,13 @@ def test_a_failing_probe_is_reported(bench: Callable[..., Bench]) -> None:
 def test_sysfs_attributes_of_a_device(bench: Callable[..., Bench]) -> None:
     b = bench()
     assert b.v.hv_bus is not None
-    files = b.v.hv_bus.dev_groups
+    (group,) = b.v.hv_bus.dev_groups
+    files = {attr.name: attr for attr in group.attrs}
 
     def show(name: str) -> str | int:
-        value: str | int = b.session.call(files[name], b.device)
+        function = files[name].show
+        assert function is not None
+        value: str | int = b.session.call(function, b.device)
         return value
 
     offer = b.channel.offermsg

@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
 from hvkernel.boot.request import read_request
-from hvkernel.boot.session import Session, compose
+from hvkernel.boot.session import Session, Unsupported, compose
 from hvkernel.config.report import BootReport
 from hvkernel.trace.pcapng import PcapngWriter
+from hvkernel.trace.sink import NullTracer
 
 Event = tuple[str, int, int, int, bool, bytes]
 
 
-class Told:
+class Told(NullTracer):
     """A tracer that keeps what it is told, and hands it on."""
 
     def __init__(self, writer: PcapngWriter) -> None:
         self.events: list[Event] = []
         self.writer = writer
-
-    def tracepoint(
-        self, t: int, cpu: int, comm: str, system: str, name: str, fields: Mapping[str, int | str | bytes]
-    ) -> None:
-        self.writer.tracepoint(t, cpu, comm, system, name, fields)
 
     def message(self, t: int, vp: int, to_host: bool, data: bytes) -> None:
         self.events.append(("message", t, vp, 0, to_host, data))
@@ -76,3 +73,19 @@ def traced() -> Callable[[str], Traced]:
         return made[shape]
 
     return get
+
+
+@pytest.fixture
+def recorded() -> Iterator[Callable[..., Session]]:
+    """Compose a guest whose run is recorded in the files given; options as of ``hvkernel boot``. Closed at the end."""
+    live: list[Session] = []
+
+    def make(*files: Path, **options: Any) -> Session:
+        composed = compose(read_request(trace=files, **options))
+        assert not isinstance(composed, Unsupported), composed
+        live.append(composed)
+        return composed
+
+    yield make
+    for one in reversed(live):
+        one.close()

@@ -17,4 +17,6 @@ from .mshyperv import *
 from .sched import *
 from .scsi import *
 from .smp import *
+from .sysfs import *
 from .time import *
+from .tracing import *

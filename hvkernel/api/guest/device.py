@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Protocol
+
+from .sysfs import AttributeGroup, Kobject
 
 
 class ProbeType(IntEnum):
@@ -29,7 +31,22 @@ class DevPmOps:
 class BusType:
     """struct bus_type. Callbacks take the :class:`Device` (and :class:`DeviceDriver`); unset ones are None."""
 
-    __slots__ = ("dev_groups", "devices", "drivers", "match", "name", "pm", "probe", "remove", "shutdown", "uevent")
+    __slots__ = (
+        "bus_groups",
+        "dev_groups",
+        "dev_kobjects",
+        "devices",
+        "drivers",
+        "drivers_autoprobe",
+        "drv_groups",
+        "match",
+        "name",
+        "pm",
+        "probe",
+        "remove",
+        "shutdown",
+        "uevent",
+    )
 
     def __init__(
         self,
@@ -40,7 +57,10 @@ class BusType:
         remove: Callable[[Any], None] | None = None,
         shutdown: Callable[[Any], None] | None = None,
         uevent: Callable[[Any, dict[str, str]], int] | None = None,
-        dev_groups: Mapping[str, Callable[[Any], str | int]] | None = None,
+        bus_groups: Sequence[AttributeGroup] = (),
+        dev_groups: Sequence[AttributeGroup] = (),
+        drv_groups: Sequence[AttributeGroup] = (),
+        dev_kobjects: Callable[[Any], Sequence[Kobject]] | None = None,
         pm: DevPmOps | None = None,
     ) -> None:
         self.name = name
@@ -50,8 +70,16 @@ class BusType:
         self.shutdown = shutdown
         self.uevent = uevent
         """Adds its variables (``MODALIAS``) to the environment; non-zero drops the event."""
-        self.dev_groups: Mapping[str, Callable[[Any], str | int]] = dev_groups or {}
-        """sysfs attributes of every device: file name to show function."""
+        self.bus_groups = tuple(bus_groups)
+        """Attributes of the bus itself; their object is the :class:`BusType`."""
+        self.dev_groups = tuple(dev_groups)
+        """Attributes of every device on it."""
+        self.drv_groups = tuple(drv_groups)
+        """Attributes of every driver on it."""
+        self.dev_kobjects = dev_kobjects
+        """The directories that a device of this bus has below its own, as of now."""
+        self.drivers_autoprobe = True
+        """Bind new devices and drivers by themselves; ``/sys/bus/<bus>/drivers_autoprobe``."""
         self.pm = pm
         self.devices: list[Device] = []
         self.drivers: list[DeviceDriver] = []
@@ -85,8 +113,8 @@ class Device:
         self.probe_error = 0
         """The last negative errno its probe returned, for the report."""
         self.lock: Any = None
-        self.attributes: dict[str, Callable[[Any], str | int]] = {}
-        """Extra sysfs attributes: file name to show function."""
+        self.groups: tuple[AttributeGroup, ...] = ()
+        """Attributes of this device alone."""
 
 
 class DeviceDriver:
@@ -129,6 +157,13 @@ class DriverCore(Protocol):
     def device_release_driver(self, dev: Device) -> None: ...
     def device_driver_attach(self, drv: DeviceDriver, dev: Device) -> int: ...
     def driver_attach(self, drv: DeviceDriver) -> int: ...
+    def driver_set_override(self, dev: Device, override: Callable[[str | None], None], s: bytes) -> int:
+        """Take a write to ``driver_override``: 0, or -EINVAL when it is a page long.
+
+        :param override: called with the new name, ``None`` for no override, with the device locked.
+        """
+        ...
+
     def bus_for_each_dev(self, bus: BusType) -> Iterator[Device]: ...
     def dev_path(self, dev: Device) -> str:
         """Its path below /sys, as ``devices/LNXSYSTM:00/…``."""
@@ -241,6 +276,9 @@ class Acpi(Protocol):
         ...
 
     def acpi_bus_unregister_driver(self, drv: AcpiDriver) -> None: ...
+    def acpi_sleep_state_supported(self, sleep_state: int) -> bool:
+        """Whether the firmware offers a sleep state; 4 is hibernation."""
+        ...
 
 
 class AcpiDriver:

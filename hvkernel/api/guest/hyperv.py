@@ -17,6 +17,7 @@ from hvkernel.abi.wire import Guid
 from hvkernel.api.guest.device import Device, DeviceDriver, ProbeType, Resource
 from hvkernel.api.guest.mm import Page
 from hvkernel.api.guest.sched import Completion, Spinlock, Tasklet, Work
+from hvkernel.api.guest.sysfs import Dentry
 
 __all__ = [
     "VMBUS_NO_RQSTOR",
@@ -121,6 +122,9 @@ class VmbusChannel:
         "chn_rescind_callback",
         "device_id",
         "device_obj",
+        "fuzz_testing_interrupt_delay",
+        "fuzz_testing_message_delay",
+        "fuzz_testing_state",
         "inbound",
         "interrupts",
         "intr_in_full",
@@ -213,6 +217,12 @@ class VmbusChannel:
         self.rqstor_size = 0
         self.max_pkt_size = 0
         """Bytes; 0 means VMBUS_DEFAULT_MAX_PKT_SIZE at open."""
+        self.fuzz_testing_state = False
+        """The delays of a device's primary channel are made (CONFIG_HYPERV_TESTING)."""
+        self.fuzz_testing_interrupt_delay = 0
+        """Microseconds before the callback."""
+        self.fuzz_testing_message_delay = 0
+        """Microseconds before each look at the inbound ring."""
 
     def __repr__(self) -> str:
         return f"VmbusChannel(relid={self.offermsg.child_relid}, {pUl(self.offermsg.if_instance)}, {self.state.name})"
@@ -239,6 +249,7 @@ class HvDevice(Device):
         self.channel = channel
         self.channels_kset: list[VmbusChannel] | None = None
         """Channels shown in the device's ``channels`` directory of sysfs."""
+        self.debug_dir: Dentry | None = None
 
     @property
     def modalias(self) -> str:
@@ -425,6 +436,12 @@ class Vmbus(Protocol):
     def hv_begin_read(self, channel: VmbusChannel) -> None: ...
     def hv_end_read(self, channel: VmbusChannel) -> int: ...
     def hv_get_avail_to_write_percent(self, channel: VmbusChannel) -> int: ...
+    def set_channel_pending_send_size(self, channel: VmbusChannel, size: int) -> None:
+        """Ask the host for a signal (the channel's callback) once more than ``size`` bytes are free; 0 takes it back.
+
+        Look at the ring again afterwards: the room may have come in between.
+        """
+
     def hv_ringbuffer_spinlock_busy(self, channel: VmbusChannel) -> bool: ...
     def set_channel_read_mode(self, channel: VmbusChannel, mode: HvCallbackMode) -> None: ...
 

@@ -18,7 +18,9 @@ from .mm import Mm
 from .sched import Locking, Sched, Softirq, WorkqueueApi
 from .scsi import Scsi
 from .smp import Cpuhp, Cpus, Irq, PerCpuApi
+from .sysfs import Debugfs
 from .time import Clocksources, Timers
+from .tracing import Tracing
 
 if TYPE_CHECKING:
     from .arch import Arch
@@ -184,6 +186,8 @@ class Kernel(Protocol):
     @property
     def driver(self) -> DriverCore: ...
     @property
+    def debugfs(self) -> Debugfs: ...
+    @property
     def notifier(self) -> Notifiers: ...
     @property
     def acpi(self) -> Acpi: ...
@@ -195,6 +199,8 @@ class Kernel(Protocol):
     def block(self) -> Block: ...
     @property
     def reboot(self) -> Reboot: ...
+    @property
+    def tracing(self) -> Tracing: ...
 
     def symbol(self, proto: type[T]) -> T:
         """What another object exports, for example ``kernel.symbol(Vmbus)``.

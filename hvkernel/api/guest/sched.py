@@ -202,13 +202,14 @@ class Sched(Protocol):
 
 
 class Tasklet:
-    """struct tasklet_struct. ``func`` gets ``data``."""
+    """struct tasklet_struct. ``func`` gets ``data``; a trace calls it ``name``."""
 
-    __slots__ = ("count", "data", "func", "running", "scheduled")
+    __slots__ = ("count", "data", "func", "name", "running", "scheduled")
 
-    def __init__(self, func: Callable[[Any], None], data: Any = None) -> None:
+    def __init__(self, func: Callable[[Any], None], data: Any = None, name: str = "tasklet") -> None:
         self.func = func
         self.data = data
+        self.name = name
         self.scheduled = False
         self.running = False
         self.count = 0
