@@ -81,6 +81,7 @@ class Monitor:
         """Forget a channel that closes."""
         if channel.monitor_id is not None and self._channels.pop(channel.monitor_id, None) is not None:
             page = self._pages[1]
+            self._due.pop(channel.monitor_id, None)
             self._bus.memory.write(page + _PARAMETER + 8 * channel.monitor_id, bytes(8))
             if not self._channels:
                 self._bus.unwatch(page >> 12)
@@ -105,9 +106,8 @@ class Monitor:
 
     def _look(self, number: int) -> None:
         """Take one bit of the guest's page and signal its channel."""
-        self._due.pop(number, None)
         memory, page = self._bus.memory, self._pages[1]
-        if not page:
+        if self._due.pop(number, None) is None or not page:
             return
         at = page + _TRIGGER_GROUP + _GROUP_BYTES * (number // 32)
         pending = int.from_bytes(memory.read(at, 4), "little")
