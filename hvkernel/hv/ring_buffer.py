@@ -19,24 +19,46 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
-from hvkernel.abi.ring import (
-    VMBUS_DATA_PACKET_FLAG_COMPLETION_REQUESTED,
-    VMBUS_NO_RQSTOR,
-    VMBUS_RQST_ERROR,
-    HvRingBuffer,
-    VmpacketDescriptor,
+from hvkernel.abi.ring import VMBUS_DATA_PACKET_FLAG_COMPLETION_REQUESTED, VMBUS_NO_RQSTOR, VMBUS_RQST_ERROR
+from hvkernel.hv.errno import EAGAIN, EINVAL, ENOBUFS, ENODEV
+from hvkernel.hv.ring_info import (
+    DESC_SIZE,
+    DESC_TRANS_ID,
+    FEATURE_BITS,
+    INTERRUPT_MASK,
+    PENDING_SEND_SZ,
+    READ_INDEX,
+    VMBUS_PKT_TRAILER,
+    VMBUS_RING_SIZE,
+    WRITE_INDEX,
+    BulkRing,
+    Bytes,
+    HvRingBufferDebugInfo,
+    HvRingBufferInfo,
+    RingChannel,
+    VmbusPacket,
+    hv_get_avail_to_write_percent,
+    hv_get_bytes_to_read,
+    hv_get_bytes_to_write,
+    hv_pkt_data,
+    hv_pkt_datalen,
+    hv_pkt_iter_avail,
+    hv_pkt_iter_bytes_read,
+    hv_pkt_len,
+    reciprocal_divide,
+    reciprocal_value,
 )
+from hvkernel.hv.ring_walk import RingWalk, comes_back_for_nothing, end_of_walk, refused, tell, walked_here_before
 from hvkernel.machine.addresses import HV_HYP_PAGE_SHIFT, HV_HYP_PAGE_SIZE, HvPfn
+from hvkernel.machine.faults import PageFault
 
 if TYPE_CHECKING:
     from hvkernel.api.guest.hyperv import VmbusChannel
     from hvkernel.api.guest.sched import Mutex, Spinlock
     from hvkernel.machine.machine import Machine
     from hvkernel.machine.memory import Memory
-    from hvkernel.machine.vmap import Vmap
 
 __all__ = [
     "VMBUS_PKT_TRAILER",
@@ -59,29 +81,9 @@ __all__ = [
     "reciprocal_value",
 ]
 
-VMBUS_PKT_TRAILER: Final = 8
-"""Bytes behind every packet. Source: drivers/hv/ring_buffer.c VMBUS_PKT_TRAILER."""
-
-WRITE_INDEX: Final = HvRingBuffer.offset_of("write_index")
-READ_INDEX: Final = HvRingBuffer.offset_of("read_index")
-INTERRUPT_MASK: Final = HvRingBuffer.offset_of("interrupt_mask")
-PENDING_SEND_SZ: Final = HvRingBuffer.offset_of("pending_send_sz")
-FEATURE_BITS: Final = HvRingBuffer.offset_of("feature_bits")
-DESC_SIZE: Final = VmpacketDescriptor.SIZE
-DESC_TRANS_ID: Final = VmpacketDescriptor.offset_of("trans_id")
-"""Offsets of the shared structures, in bytes (include/linux/hyperv.h)."""
-
-EAGAIN: Final = 11
-ENODEV: Final = 19
-EINVAL: Final = 22
-ENOBUFS: Final = 105
-
 _U32: Final = 0xFFFF_FFFF
-_DESC: Final = struct.Struct("<HHHHQ")
 _FLAGS: Final = struct.Struct("<H")
 _CHECKED: Final = struct.Struct("<HH")
-
-Bytes = bytes | bytearray | memoryview
 
 
 class RingLocking(Protocol):
@@ -91,217 +93,8 @@ class RingLocking(Protocol):
     def mutex_init(self, name: str) -> Mutex: ...
 
 
-class RingChannel(Protocol):
-    """The fields of ``struct vmbus_channel`` that ring_buffer.c reads and writes (include/linux/hyperv.h)."""
-
-    outbound: HvRingBufferInfo
-    inbound: HvRingBufferInfo
-    rescind: bool
-    intr_out_empty: int
-    intr_in_full: int
-    out_full_total: int
-    out_full_first: int
-    out_full_flag: bool
-    next_request_id_callback: Callable[[Any, int], int] | None
-    request_addr_callback: Callable[[Any, int], int] | None
-
-
-class BulkRing(Protocol):
-    """The bulk copies of one ring (``jit=True``): offsets count from the start of the ring data."""
-
-    def put(self, offset: int, parts: Sequence[Bytes]) -> int:
-        """Copy the parts, back to back, to *offset*; return how many bytes that was."""
-        ...
-
-    def get(self, offset: int, length: int) -> bytes:
-        """Copy *length* bytes at *offset* out of the ring."""
-        ...
-
-    def close(self) -> None:
-        """Give the mapping back."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class ReciprocalValue:
-    """``struct reciprocal_value`` (include/linux/reciprocal_div.h)."""
-
-    m: int
-    sh1: int
-    sh2: int
-
-
-_NO_RECIPROCAL: Final = ReciprocalValue(0, 0, 0)
-"""That of a ring which is not set up."""
-
-
-def reciprocal_value(d: int) -> ReciprocalValue:
-    """Multiplier and shifts that divide a u32 by *d*. Source: lib/math/reciprocal_div.c reciprocal_value."""
-    bits = (d - 1).bit_length()
-    m = (((1 << 32) * ((1 << bits) - d)) // d + 1) & _U32
-    return ReciprocalValue(m, min(bits, 1), max(bits - 1, 0))
-
-
-def reciprocal_divide(a: int, value: ReciprocalValue) -> int:
-    """``a / d`` for a u32 *a*. Source: include/linux/reciprocal_div.h reciprocal_divide."""
-    t = (a * value.m) >> 32
-    return (t + ((a - t) >> value.sh1)) >> value.sh2
-
-
-def VMBUS_RING_SIZE(payload_sz: int, page_size: int) -> int:
-    """Bytes of a ring for *payload_sz* bytes of data, control page included.
-
-    The control page is taken out of the payload from 8 guest pages on, else it is added.
-    Source: include/linux/hyperv.h VMBUS_HEADER_ADJ, VMBUS_RING_SIZE.
-    """
-    header = 0 if payload_sz >= 8 * page_size else page_size
-    return (header + payload_sz + page_size - 1) & -page_size
-
-
 def _no_finding(kind: str, text: str) -> None:
     """For rings that stand alone, without a kernel to report to."""
-
-
-class VmbusPacket:
-    """One packet, copied out of the ring: ``struct vmpacket_descriptor`` and what follows it.
-
-    ``len8`` and ``offset8`` are the checked values, in units of 8 bytes. ``raw`` is the whole packet, descriptor
-    included, without trailer.
-    """
-
-    __slots__ = ("flags", "len8", "offset8", "raw", "trans_id", "type")
-
-    type: int
-    offset8: int
-    len8: int
-    flags: int
-    trans_id: int
-
-    def __init__(self, raw: bytes | bytearray) -> None:
-        self.type, self.offset8, self.len8, self.flags, self.trans_id = _DESC.unpack_from(raw)
-        self.raw = raw
-
-    def __repr__(self) -> str:
-        return (
-            f"VmbusPacket(type={self.type}, offset8={self.offset8}, len8={self.len8}, flags={self.flags:#x}, "
-            f"trans_id={self.trans_id:#x})"
-        )
-
-
-def hv_pkt_data(desc: VmbusPacket) -> bytes | bytearray:
-    """The payload, padding included. Source: include/linux/hyperv.h hv_pkt_data."""
-    return desc.raw[desc.offset8 << 3 : desc.len8 << 3]
-
-
-def hv_pkt_datalen(desc: VmbusPacket) -> int:
-    """Bytes of payload, padding included. Source: include/linux/hyperv.h hv_pkt_datalen."""
-    return (desc.len8 << 3) - (desc.offset8 << 3)
-
-
-def hv_pkt_len(desc: VmbusPacket) -> int:
-    """Bytes of the packet without trailer. Source: include/linux/hyperv.h hv_pkt_len."""
-    return desc.len8 << 3
-
-
-@dataclass(slots=True)
-class HvRingBufferDebugInfo:
-    """``struct hv_ring_buffer_debug_info`` (drivers/hv/hyperv_vmbus.h); sizes and offsets in bytes."""
-
-    current_interrupt_mask: int
-    current_read_index: int
-    current_write_index: int
-    bytes_avail_toread: int
-    bytes_avail_towrite: int
-
-
-class HvRingBufferInfo:
-    """``struct hv_ring_buffer_info`` (include/linux/hyperv.h): the guest's private view of one ring.
-
-    ``ring_buffer`` is the mapping (control page, data, data again), None before init and after cleanup. ``ring_size``
-    includes the control page, ``ring_datasize`` does not; ``priv_read_index`` is where the iterator stands. All in
-    bytes.
-    """
-
-    __slots__ = (
-        "bulk",
-        "data_offset",
-        "lied",
-        "pkt_buffer_size",
-        "priv_read_index",
-        "ring_buffer",
-        "ring_buffer_mutex",
-        "ring_datasize",
-        "ring_lock",
-        "ring_size",
-        "ring_size_div10_reciprocal",
-    )
-
-    def __init__(self) -> None:
-        self.ring_buffer: Vmap | None = None
-        self.bulk: BulkRing | None = None
-        self.ring_size = 0
-        self.ring_size_div10_reciprocal = _NO_RECIPROCAL
-        self.ring_lock: Spinlock | None = None
-        self.ring_datasize = 0
-        self.data_offset = 0
-        self.priv_read_index = 0
-        self.ring_buffer_mutex: Mutex | None = None
-        self.pkt_buffer_size = 0
-        self.lied = False
-        """Whether a packet of this ring had a length that cannot be; told once."""
-
-    def mapped(self) -> Vmap:
-        """The mapping; RuntimeError if there is none (the kernel would follow a null pointer)."""
-        if self.ring_buffer is None:
-            raise RuntimeError("hv_ring_buffer_info.ring_buffer: used while not mapped (before init or after cleanup)")
-        return self.ring_buffer
-
-
-def hv_get_bytes_to_read(rbi: HvRingBufferInfo) -> int:
-    """Bytes between the shared read and write index. Source: include/linux/hyperv.h hv_get_bytes_to_read."""
-    ring = rbi.mapped()
-    read_loc = ring.load32(READ_INDEX)
-    write_loc = ring.load32(WRITE_INDEX)
-    if write_loc >= read_loc:
-        return write_loc - read_loc
-    return (rbi.ring_datasize - read_loc + write_loc) & _U32
-
-
-def hv_get_bytes_to_write(rbi: HvRingBufferInfo) -> int:
-    """Free bytes; an empty ring reports all of them, although one must stay free. Source: include/linux/hyperv.h."""
-    ring = rbi.mapped()
-    read_loc = ring.load32(READ_INDEX)
-    write_loc = ring.load32(WRITE_INDEX)
-    if write_loc >= read_loc:
-        return (rbi.ring_datasize - (write_loc - read_loc)) & _U32
-    return read_loc - write_loc
-
-
-def hv_get_avail_to_write_percent(rbi: HvRingBufferInfo) -> int:
-    """Free space as the kernel reckons it: of the ring *with* its control page, so never 100.
-
-    Source: include/linux/hyperv.h hv_get_avail_to_write_percent.
-    """
-    avail = hv_get_bytes_to_write(rbi)
-    return reciprocal_divide((avail * 10) & _U32, rbi.ring_size_div10_reciprocal)
-
-
-def hv_pkt_iter_avail(rbi: HvRingBufferInfo) -> int:
-    """Bytes between the private read index and the write index. Source: drivers/hv/ring_buffer.c hv_pkt_iter_avail."""
-    assert rbi.ring_buffer is not None
-    write_loc = rbi.ring_buffer.load32(WRITE_INDEX)
-    priv = rbi.priv_read_index
-    if write_loc >= priv:
-        return write_loc - priv
-    return (rbi.ring_datasize - priv + write_loc) & _U32
-
-
-def hv_pkt_iter_bytes_read(rbi: HvRingBufferInfo, start_read_index: int) -> int:
-    """Bytes taken since *start_read_index*. Source: drivers/hv/ring_buffer.c hv_pkt_iter_bytes_read."""
-    priv = rbi.priv_read_index
-    if priv >= start_read_index:
-        return priv - start_read_index
-    return (rbi.ring_datasize - start_read_index + priv) & _U32
 
 
 class RingBuffer:
@@ -468,10 +261,13 @@ class RingBuffer:
                 return -EAGAIN, 0
             channel.out_full_flag = False
             start = rbi.data_offset + old_write
-            if rbi.bulk is not None:
-                rbi.bulk.put(old_write, kv_list)
-            else:
-                ring.write(start, kv_list[0] if len(kv_list) == 1 else b"".join(kv_list))
+            try:
+                if rbi.bulk is not None:
+                    rbi.bulk.put(old_write, kv_list)
+                else:
+                    ring.write(start, kv_list[0] if len(kv_list) == 1 else b"".join(kv_list))
+            except ValueError:
+                raise self._beyond(rbi, old_write, True) from None
             next_write = old_write + total - 8
             if next_write >= rbi.ring_datasize:
                 next_write -= rbi.ring_datasize
@@ -536,6 +332,7 @@ class RingBuffer:
         offset = 0 if raw else desc.offset8 << 3
         packetlen = (desc.len8 << 3) - offset
         if packetlen > buflen:
+            refused(channel.inbound)
             return -ENOBUFS, b"", packetlen, desc.trans_id
         payload = bytes(desc.raw[offset : offset + packetlen])
         self._hv_pkt_iter_next(channel, desc)
@@ -554,46 +351,73 @@ class RingBuffer:
         ring = rbi.ring_buffer
         assert ring is not None, "inbound ring used while not mapped"
         self._preempt()
-        avail = hv_pkt_iter_avail(rbi)
-        if avail < DESC_SIZE:
+        priv = rbi.priv_read_index
+        write_loc = ring.load32(WRITE_INDEX)
+        whole = write_loc - priv if write_loc >= priv else (rbi.ring_datasize - priv + write_loc) & _U32
+        if whole < DESC_SIZE:
+            if whole or rbi.walk is not None:
+                end_of_walk(rbi, write_loc, whole)
             return None
+        if (rbi.walk is not None or write_loc >= rbi.ring_datasize) and walked_here_before(
+            rbi, write_loc, self._finding
+        ):
+            return None
+        avail = whole
         if rbi.pkt_buffer_size < avail:
             avail = rbi.pkt_buffer_size
             if avail < DESC_SIZE:
                 raise RuntimeError(
                     f"hv_pkt_iter_first: pkt_buffer_size {avail} cannot hold a descriptor of {DESC_SIZE} bytes"
                 )
-        start = rbi.data_offset + rbi.priv_read_index
-        head = ring.load64(start)
-        pkt_len = ((head >> 32) & 0xFFFF) << 3
-        pkt_offset = ((head >> 16) & 0xFFFF) << 3
-        if pkt_len < DESC_SIZE or pkt_len > avail:
-            if not rbi.lied:
-                rbi.lied = True
-                self._finding(
+        start = rbi.data_offset + priv
+        try:
+            head = ring.load64(start)
+            pkt_len = ((head >> 32) & 0xFFFF) << 3
+            pkt_offset = ((head >> 16) & 0xFFFF) << 3
+            if pkt_len < DESC_SIZE or pkt_len > avail:
+                tell(
+                    rbi,
+                    self._finding,
                     "ring-length",
-                    f"the host's packet at {rbi.priv_read_index:#x} says {pkt_len} bytes, the guest takes at most "
-                    f"{avail}: what follows is not read where it begins, and the ring may be read round and round",
+                    f"the host's packet at {priv:#x} says {pkt_len} bytes, the guest takes at most {avail}: what "
+                    f"follows is not read where it begins",
                 )
-            pkt_len = avail
-        if pkt_offset < DESC_SIZE or pkt_offset > pkt_len:
-            pkt_offset = DESC_SIZE
-        copy: bytes | bytearray = (
-            ring.read(start, pkt_len) if rbi.bulk is None else rbi.bulk.get(rbi.priv_read_index, pkt_len)
-        )
+                pkt_len = avail
+            if pkt_len + VMBUS_PKT_TRAILER > whole and rbi.walk is None:
+                rbi.walk = RingWalk(write_loc)
+            if pkt_offset < DESC_SIZE or pkt_offset > pkt_len:
+                pkt_offset = DESC_SIZE
+            copy = ring.read(start, pkt_len) if rbi.bulk is None else rbi.bulk.get(priv, pkt_len)
+        except ValueError:
+            raise self._beyond(rbi, priv, False) from None
+        desc = VmbusPacket(copy)
         len8 = (pkt_len >> 3) & 0xFFFF
         offset8 = pkt_offset >> 3
-        if offset8 | len8 << 16 != (head >> 16) & _U32:
-            copy = bytearray(copy)
-            _CHECKED.pack_into(copy, 2, offset8, len8)
-        return VmbusPacket(copy)
+        if desc.len8 != len8 or desc.offset8 != offset8:
+            # What was checked counts, not what lies in the copy: the host may have changed it in between.
+            mended = bytearray(copy)
+            _CHECKED.pack_into(mended, 2, offset8, len8)
+            desc = VmbusPacket(mended)
+        return desc
+
+    def _beyond(self, rbi: HvRingBufferInfo, index: int, write: bool) -> PageFault:
+        """The fault of an access outside the ring's mapping.
+
+        *unspecified*: what lies behind it. The kernel maps a guard page there and, further on, memory of others; here
+        every such access faults. The address is the offset from the ring's first byte.
+        """
+        text = f"index {index:#x} leads outside the ring's mapping (the host wrote the control page)"
+        return PageFault(rbi.data_offset + index, write, text)
 
     def _hv_pkt_iter_next(self, channel: RingChannel, desc: VmbusPacket) -> VmbusPacket | None:
         """Step the private index over *desc*, look for the next packet. Source: __hv_pkt_iter_next."""
         if self._delay_test is not None:
             self._delay_test(channel)
         rbi = channel.inbound
-        priv = rbi.priv_read_index + (desc.len8 << 3) + VMBUS_PKT_TRAILER
+        priv = rbi.priv_read_index
+        if rbi.walk is not None:
+            rbi.walk.step_from(priv)
+        priv += (desc.len8 << 3) + VMBUS_PKT_TRAILER
         if priv >= rbi.ring_datasize:
             priv -= rbi.ring_datasize
         rbi.priv_read_index = priv
@@ -643,8 +467,30 @@ class RingBuffer:
     def hv_end_read(self, rbi: HvRingBufferInfo) -> int:
         """Allow interrupts again; return the bytes that came in meanwhile.
 
-        Source: include/linux/hyperv.h hv_end_read.
+        Source: include/linux/hyperv.h hv_end_read. 0 also where the kernel's answer would only make the caller come
+        back for bytes that nobody can take (:mod:`hvkernel.hv.ring_walk`).
         """
         rbi.mapped().store32(INTERRUPT_MASK, 0)
         self._preempt()
-        return hv_get_bytes_to_read(rbi)
+        left = hv_get_bytes_to_read(rbi)
+        if left and rbi.walk is not None and comes_back_for_nothing(rbi, left, self._finding):
+            return 0
+        return left
+
+    def set_channel_pending_send_size(self, channel: RingChannel, size: int) -> None:
+        """Ask the host for a signal once *size* bytes are free in the outbound ring; 0 takes that back.
+
+        Source: include/linux/hyperv.h set_channel_pending_send_size.
+        """
+        rbi = channel.outbound
+        if size:
+            assert rbi.ring_lock is not None
+            with rbi.ring_lock.irqsave():
+                channel.out_full_total += 1
+                if not channel.out_full_flag:
+                    channel.out_full_first += 1
+                    channel.out_full_flag = True
+        else:
+            channel.out_full_flag = False
+        rbi.mapped().store32(PENDING_SEND_SZ, size)
+        self._preempt()

@@ -7,8 +7,11 @@ speaks only versions from 5.1 on, in which a SCSI request is 52 bytes.
 from __future__ import annotations
 
 from enum import IntEnum
+from types import MappingProxyType
 from typing import Annotated, Final
 
+from hvkernel.abi.guids import HV_IDE_GUID, HV_SCSI_GUID, HV_SYNTHFC_GUID
+from hvkernel.abi.meaning import TO_HOST, Choice, Flags, Form, Meaning, Names, Payload, Test, names
 from hvkernel.abi.wire import Wire, overlay, u8, u16, u32, u64, wire
 
 VMSTOR_PROTO_VERSION_WIN6: Final = 2 << 8 | 0
@@ -265,3 +268,117 @@ class VstorPacket(Wire):
     wwn_packet: HvFcWwnPacket = overlay(12)
     sub_channel_count: u16 = overlay(12)
     buffer: Annotated[bytes, 52] = overlay(12)
+
+
+_OPERATION: Final = names(VstorPacketOperation)
+_SRB_STATUS: Final = MappingProxyType(
+    {
+        SRB_STATUS_SUCCESS: "SRB_STATUS_SUCCESS",
+        SRB_STATUS_ABORTED: "SRB_STATUS_ABORTED",
+        SRB_STATUS_ERROR: "SRB_STATUS_ERROR",
+        SRB_STATUS_INVALID_REQUEST: "SRB_STATUS_INVALID_REQUEST",
+        SRB_STATUS_DATA_OVERRUN: "SRB_STATUS_DATA_OVERRUN",
+        SRB_STATUS_INVALID_LUN: "SRB_STATUS_INVALID_LUN",
+    }
+)
+_SRB_FLAG_NAMES: Final = tuple(
+    name
+    for name in globals()
+    if name.startswith("SRB_FLAGS_")
+    and not name.endswith(("_NO_DATA_TRANSFER", "_UNSPECIFIED_DIRECTION", "_DRIVER_RESERVED"))
+)
+_IO: Final = (VstorPacketOperation.VSTOR_OPERATION_EXECUTE_SRB,)
+
+MEANINGS: Final[MappingProxyType[str, Meaning]] = MappingProxyType(
+    {
+        "vstor_packet.operation": _OPERATION,
+        "vstor_packet.flags": Flags(MappingProxyType({REQUEST_COMPLETION_FLAG: "REQUEST_COMPLETION_FLAG"})),
+        "vstor_packet.sub_channel_count": Form.DECIMAL,
+        "vmscsi_request.length": Form.DECIMAL,
+        "vmscsi_request.srb_status": Names(
+            MappingProxyType(
+                {0: "-"}
+                | {
+                    status | flags: " | ".join((name, *more))
+                    for status, name in _SRB_STATUS.items()
+                    for flags, more in (
+                        (0, ()),
+                        (SRB_STATUS_AUTOSENSE_VALID, ("SRB_STATUS_AUTOSENSE_VALID",)),
+                        (SRB_STATUS_QUEUE_FROZEN, ("SRB_STATUS_QUEUE_FROZEN",)),
+                        (
+                            SRB_STATUS_AUTOSENSE_VALID | SRB_STATUS_QUEUE_FROZEN,
+                            ("SRB_STATUS_AUTOSENSE_VALID", "SRB_STATUS_QUEUE_FROZEN"),
+                        ),
+                    )
+                }
+            ),
+            closed=False,
+        ),
+        "vmscsi_request.cdb_length": Form.DECIMAL,
+        "vmscsi_request.sense_info_length": Form.DECIMAL,
+        "vmscsi_request.data_in": names(StorvscRequestType),
+        "vmscsi_request.data_transfer_length": Form.DECIMAL,
+        "vmscsi_request.srb_flags": Flags(MappingProxyType({globals()[name]: name for name in _SRB_FLAG_NAMES})),
+        "vmscsi_request.time_out_value": Form.DECIMAL,
+        "vmstorage_channel_properties.max_channel_cnt": Form.DECIMAL,
+        "vmstorage_channel_properties.max_transfer_bytes": Form.DECIMAL,
+        "vmstorage_channel_properties.flags": Flags(
+            MappingProxyType({STORAGE_CHANNEL_SUPPORTS_MULTI_CHANNEL: "STORAGE_CHANNEL_SUPPORTS_MULTI_CHANNEL"})
+        ),
+        "vmstorage_protocol_version.major_minor": Form.VERSION8,
+    }
+)
+"""By ``tag.field`` (drivers/scsi/storvsc_drv.c:57 and following @6.1.192, through the names above)."""
+
+CHOICES: Final[MappingProxyType[str, tuple[Choice, ...]]] = MappingProxyType(
+    {
+        "vstor_packet": (
+            Choice("operation", Test.IN, _IO, yes=("vm_srb",)),
+            Choice(
+                "operation",
+                Test.IN,
+                (VstorPacketOperation.VSTOR_OPERATION_QUERY_PROPERTIES,),
+                yes=("storage_channel_properties",),
+            ),
+            Choice(
+                "operation", Test.IN, (VstorPacketOperation.VSTOR_OPERATION_QUERY_PROTOCOL_VERSION,), yes=("version",)
+            ),
+            Choice("operation", Test.IN, (VstorPacketOperation.VSTOR_OPERATION_FCHBA_DATA,), yes=("wwn_packet",)),
+            Choice(
+                "operation",
+                Test.IN,
+                (VstorPacketOperation.VSTOR_OPERATION_CREATE_SUB_CHANNELS,),
+                yes=("sub_channel_count",),
+            ),
+            Choice(
+                "operation",
+                Test.IN,
+                (
+                    *_IO,
+                    VstorPacketOperation.VSTOR_OPERATION_QUERY_PROPERTIES,
+                    VstorPacketOperation.VSTOR_OPERATION_QUERY_PROTOCOL_VERSION,
+                    VstorPacketOperation.VSTOR_OPERATION_FCHBA_DATA,
+                    VstorPacketOperation.VSTOR_OPERATION_CREATE_SUB_CHANNELS,
+                ),
+                no=("buffer",),
+            ),
+        ),
+        "vmscsi_request": (
+            Choice(TO_HOST, Test.IN, (1,), yes=("cdb",), no=("sense_data", "reserved_array")),
+            Choice(TO_HOST, Test.IN, (0,), no=("reserved_array",)),
+        ),
+    }
+)
+"""By tag: which of the overlapping members holds (drivers/scsi/storvsc_drv.c:vstor_packet @6.1.192)."""
+
+PAYLOADS: Final = (
+    Payload(
+        "storvsc",
+        (HV_SCSI_GUID, HV_IDE_GUID, HV_SYNTHFC_GUID),
+        VstorPacket,
+        selector="operation",
+        repeats=(VstorPacketOperation.VSTOR_OPERATION_COMPLETE_IO,),
+    ),
+)
+"""What the packets of these device classes carry; a completion is read as its request
+(drivers/scsi/storvsc_drv.c:storvsc_on_receive @6.1.192)."""

@@ -1,29 +1,168 @@
-"""A host whose packets are longer than the guest takes: the guest walks garbage as 6.1 does, and the model says so."""
+"""A host that breaks the ring's rules: the guest reads as 6.1 does, says what 6.1 says, ends, and goes on."""
 
 from __future__ import annotations
 
+import struct
 from typing import Any
+
+import pytest
 
 from hvkernel.abi.ring import VmbusPacketType
 
 CLOUD = "debian12-6.1.192-cloud-amd64"
+SECOND = 10_000_000
+STEPS = 20_000
+"""More scheduling steps than any of these runs takes; a reader that goes round for ever takes millions."""
 
 
-def test_a_packet_longer_than_the_guest_takes_is_a_finding_and_ends_in_a_limit(start: Any) -> None:
-    session = start(CLOUD)
-    before = len(session.machine.findings)
-    device = next(device for device in session.server.devices if device.name == "scsi0")
-    device.channels[0].send_packet(VmbusPacketType.VM_PKT_COMP, bytes(200), 5)
-    assert session.machine.run(limit=10_000_000, steps=20_000) == "limit"
-    found = [finding for finding in session.machine.findings[before:] if finding.kind == "ring-length"]
-    assert len(found) == 1
-    assert "says 216 bytes" in found[0].text
-    assert any("storvsc_on_channel_callback" in frame for frame in found[0].where)
+class Hostile:
+    """A guest that is up, and raw hands on the host's ring of its disk controller."""
+
+    def __init__(self, session: Any) -> None:
+        self.session = session
+        self.channel = next(device for device in session.server.devices if device.name == "scsi0").channels[0]
+        self.outgoing = self.channel.rings.outgoing
+        self.ring = self.outgoing._map
+        self.before = len(session.machine.findings)
+        self.lines = len(session.kernel.printk.log)
+
+    @property
+    def at(self) -> int:
+        return int(self.ring.load32(0))
+
+    def put(self, raw: bytes, publish: int | None = None) -> None:
+        """Bytes at the write index; then the index moves by *publish* bytes, all of them and a trailer if None."""
+        at, size = self.at, self.outgoing.size
+        for i, byte in enumerate(raw):
+            self.ring.store8(4096 + (at + i) % size, byte)
+        self.move((at + (len(raw) + 8 if publish is None else publish)) % size)
+
+    def move(self, index: int) -> None:
+        self.ring.store32(0, index)
+        self.outgoing._write_at = index
+
+    def run(self) -> list[str]:
+        """Interrupt the guest and let it run; the kinds of findings made."""
+        self.channel.signal_guest()
+        machine = self.session.machine
+        assert machine.run(until=lambda: False, limit=SECOND, steps=STEPS) in ("idle", "limit")
+        assert machine.run(limit=SECOND, steps=STEPS) in ("idle", "limit"), "and does not go on later"
+        return [finding.kind for finding in machine.findings[self.before :]]
+
+    def log(self) -> list[str]:
+        return [line.render() for line in self.session.kernel.printk.log[self.lines :]]
 
 
-def test_a_packet_of_a_legal_length_is_none(start: Any) -> None:
-    session = start(CLOUD)
-    device = next(device for device in session.server.devices if device.name == "scsi0")
-    device.channels[0].send_packet(VmbusPacketType.VM_PKT_COMP, bytes(64), 5)
-    assert session.machine.run(limit=10_000_000) in ("idle", "limit")
-    assert not [finding for finding in session.machine.findings if finding.kind == "ring-length"]
+@pytest.fixture
+def hostile(start: Any) -> Hostile:
+    return Hostile(start(CLOUD))
+
+
+def descriptor(offset8: int, len8: int, tid: int = 0, kind: int = VmbusPacketType.VM_PKT_COMP) -> bytes:
+    return struct.pack("<HHHHQ", kind, offset8, len8, 0, tid)
+
+
+def still_reads(hostile: Hostile) -> bool:
+    """Whether the driver takes a packet of the host that comes now: one with an unknown id, which it reports."""
+    lines = len(hostile.log())
+    hostile.channel.send_packet(VmbusPacketType.VM_PKT_COMP, bytes(64), 0xABCDEF)
+    hostile.session.machine.run(limit=SECOND, steps=STEPS)
+    return any("Incorrect transaction ID" in line for line in hostile.log()[lines:])
+
+
+def test_a_packet_longer_than_the_guest_takes(hostile: Hostile) -> None:
+    hostile.channel.send_packet(VmbusPacketType.VM_PKT_COMP, bytes(200), 5)
+    kinds = hostile.run()
+    assert kinds[0] == "ring-length"
+    found = hostile.session.machine.findings[hostile.before]
+    assert "says 216 bytes" in found.text
+    assert any("storvsc_on_channel_callback" in frame for frame in found.where)
+
+
+def test_a_packet_of_a_legal_length_is_no_finding(hostile: Hostile) -> None:
+    hostile.channel.send_packet(VmbusPacketType.VM_PKT_COMP, bytes(64), 5)
+    assert hostile.run() == []
+
+
+def test_a_completion_for_a_dead_transaction(hostile: Hostile) -> None:
+    hostile.channel.send_packet(VmbusPacketType.VM_PKT_COMP, bytes(64), 5)
+    assert hostile.run() == []
+    assert [line for line in hostile.log() if "Incorrect transaction ID" in line]
+    assert still_reads(hostile)
+
+
+@pytest.mark.parametrize("len8", [0, 1, 0xFFFF])
+def test_a_length_that_cannot_be_takes_what_is_there(hostile: Hostile, len8: int) -> None:
+    """The packet becomes everything up to the write index, so the next one begins a trailer behind it."""
+    hostile.put(descriptor(2, len8, 5) + bytes(64))
+    assert hostile.run()[0] == "ring-length"
+
+
+def test_an_offset_that_cannot_be_becomes_16(hostile: Hostile) -> None:
+    for offset8 in (0, 1, 11, 0xFFFF):
+        hostile.put(descriptor(offset8, 10, 5) + bytes(64))
+    assert hostile.run() == []
+    assert len([line for line in hostile.log() if "Incorrect transaction ID" in line]) == 4
+    assert still_reads(hostile)
+
+
+def test_a_packet_that_takes_its_trailers_place(hostile: Hostile) -> None:
+    """A length of all that is there is legal to 6.1; its trailer then leads over the write index and round the ring."""
+    hostile.put(descriptor(2, 10, 5) + bytes(64), publish=80)
+    kinds = hostile.run()
+    assert set(kinds) <= {"ring-length", "ring-loop", "ring-stuck"}
+    assert kinds
+
+
+def test_bytes_that_are_no_packet(hostile: Hostile) -> None:
+    """Less than a descriptor: no packet to 6.1, and its batched callback would be called again and again."""
+    hostile.put(b"", publish=8)
+    assert hostile.run() == ["ring-stuck"]
+    text = hostile.session.machine.findings[-1].text
+    assert text.startswith("8 bytes stay in the host's ring")
+
+
+@pytest.mark.parametrize("index", [0xFFFFFFFF, 0x80000000, 0xFFFFF])
+def test_a_write_index_outside_the_ring(hostile: Hostile, index: int) -> None:
+    hostile.move(index)
+    kinds = hostile.run()
+    assert "ring-loop" in kinds
+    assert kinds.count("ring-loop") == 1
+    loop = next(one for one in hostile.session.machine.findings[hostile.before :] if one.kind == "ring-loop")
+    assert f"write_index is still {index:#x}" in loop.text
+    assert hostile.session.machine.findings[-1].kind in ("ring-loop", "ring-stuck")
+
+
+def test_a_host_that_moves_on_is_read_again(hostile: Hostile) -> None:
+    """Stopped is not dead: what the host writes next is read, from where the guest then stands."""
+    good = hostile.at
+    hostile.move(0xFFFFFFF8)
+    assert "ring-loop" in hostile.run()
+    hostile.move(good)
+    hostile.run()
+    stands = hostile.ring.load32(4)
+    hostile.move(stands)
+    hostile.run()
+    assert still_reads(hostile)
+
+
+def test_a_read_index_of_the_guest_that_the_host_overwrote(hostile: Hostile) -> None:
+    """The guest reads from its private index and publishes that again."""
+    hostile.ring.store32(4, 0xFFFFFFF0)
+    hostile.put(descriptor(2, 10, 5) + bytes(64))
+    assert hostile.run() == []
+    assert hostile.ring.load32(4) == hostile.at
+    assert still_reads(hostile)
+
+
+def test_the_guests_own_write_index_outside_the_ring_is_an_oops(hostile: Hostile) -> None:
+    """The guest believes its write index in shared memory, so its memcpy() goes beyond the mapping."""
+    session = hostile.session
+    hostile.channel.rings.incoming._map.store32(0, 0x40000000)
+    (disk,) = session.kernel.block.disks
+    machine = session.machine
+    task = session.kernel.spawn(session.kernel.block.read, disk, 0, 1, name="dd")
+    machine.run(until=lambda: task.done, limit=SECOND, steps=STEPS)
+    (oops,) = [finding for finding in machine.findings[hostile.before :] if finding.kind == "oops"]
+    assert "index 0x40000000 leads outside the ring's mapping" in oops.text
+    assert any("BUG: unable to handle page fault for address: 0000000040001000" in line for line in hostile.log())

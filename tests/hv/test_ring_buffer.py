@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from hvkernel.api.guest.hyperv import VMBUS_RQST_ERROR, VmbusChannel, VmbusOffer
 from hvkernel.api.guest.sched import Tasklet
+from hvkernel.hv import errno
 from hvkernel.hv import ring_buffer as rb
 from hvkernel.machine.addresses import HvPfn
 from hvkernel.machine.faults import MachineError
@@ -294,13 +295,13 @@ def test_a_full_ring_is_counted_like_the_kernel_counts(side: Side) -> None:
     channel = side.channel
     assert write(channel, [packet(bytes(4096 - 24 - 24 - 8))], 0)[0] == 0
     before = side.image(OUT)
-    assert write(channel, [packet(b"12345678")], 0) == (-rb.EAGAIN, 0), "exactly filling is refused"
-    assert write(channel, [packet(b"12345678")], 0) == (-rb.EAGAIN, 0)
+    assert write(channel, [packet(b"12345678")], 0) == (-errno.EAGAIN, 0), "exactly filling is refused"
+    assert write(channel, [packet(b"12345678")], 0) == (-errno.EAGAIN, 0)
     assert (channel.out_full_total, channel.out_full_first, channel.out_full_flag) == (2, 1, True)
     assert side.image(OUT) == before
     assert write(channel, [packet(b"")], 0)[0] == 0
     assert channel.out_full_flag is False
-    assert write(channel, [packet(b"")], 0)[0] == -rb.EAGAIN
+    assert write(channel, [packet(b"")], 0)[0] == -errno.EAGAIN
     assert (channel.out_full_total, channel.out_full_first) == (3, 2)
     assert channel.outbound.ring_lock is not None
     assert not channel.outbound.ring_lock.locked()
@@ -327,7 +328,7 @@ def test_the_requestor_is_asked_after_the_copy(side: Side) -> None:
     assert seen == [99]
     channel.next_request_id_callback = lambda *_: VMBUS_RQST_ERROR
     index = side.memory.host.load32(OUT)
-    assert side.ring.hv_ringbuffer_write(channel, [packet(b"", flags=1)], 96) == (-rb.EAGAIN, 0)
+    assert side.ring.hv_ringbuffer_write(channel, [packet(b"", flags=1)], 96) == (-errno.EAGAIN, 0)
     assert side.memory.host.load32(OUT) == index
     assert channel.out_full_total == 0
 
@@ -347,10 +348,10 @@ def test_a_rescinded_channel_takes_nothing_and_gives_ids_back(side: Side) -> Non
         channel.rescind = True
 
     side.on_preempt = rescind
-    assert side.ring.hv_ringbuffer_write(channel, [packet(b"", flags=1)], 1) == (-rb.ENODEV, 12)
+    assert side.ring.hv_ringbuffer_write(channel, [packet(b"", flags=1)], 1) == (-errno.ENODEV, 12)
     assert returned == [12]
     index = side.memory.host.load32(OUT)
-    assert side.ring.hv_ringbuffer_write(channel, [packet(b"")], 1) == (-rb.ENODEV, 0)
+    assert side.ring.hv_ringbuffer_write(channel, [packet(b"")], 1) == (-errno.ENODEV, 0)
     assert side.memory.host.load32(OUT) == index
 
 
@@ -381,10 +382,10 @@ def test_leaving_the_loop_publishes_nothing(side: Side) -> None:
 
 def test_hv_ringbuffer_read(side: Side) -> None:
     read = side.ring.hv_ringbuffer_read
-    assert read(side.channel, 0, raw=False) == (-rb.EINVAL, b"", 0, 0)
+    assert read(side.channel, 0, raw=False) == (-errno.EINVAL, b"", 0, 0)
     assert read(side.channel, 10, raw=False) == (0, b"", 0, 0)
     side.put(packet(b"0123456789", tid=4))
-    assert read(side.channel, 15, raw=False) == (-rb.ENOBUFS, b"", 16, 4)
+    assert read(side.channel, 15, raw=False) == (-errno.ENOBUFS, b"", 16, 4)
     assert side.memory.host.load32(IN + 4) == 0
     assert read(side.channel, 16, raw=False) == (0, b"0123456789" + bytes(6), 16, 4)
     side.put(packet(b"", tid=5))
@@ -494,7 +495,7 @@ def test_use_after_cleanup_is_an_error(jit: bool) -> None:
         mapping.load32(0)
     with pytest.raises(RuntimeError, match="not mapped"):
         rb.hv_get_bytes_to_read(side.channel.inbound)
-    assert side.ring.hv_ringbuffer_get_debuginfo(side.channel.inbound) == -rb.EINVAL
+    assert side.ring.hv_ringbuffer_get_debuginfo(side.channel.inbound) == -errno.EINVAL
     side.ring.hv_ringbuffer_cleanup(side.channel.outbound)
     side.close()
 
