@@ -123,7 +123,7 @@ def _check_parent(path: Path, place: Path) -> None:
         raise _refuse(path, "is the root of all files")
     if not parent.is_dir():
         raise _refuse(path, f"{parent} is no directory")
-    if not os.access(parent, os.W_OK | os.X_OK):
+    if not os.access(parent, os.W_OK | os.X_OK, effective_ids=True):
         raise _refuse(path, f"{parent} cannot be written")
 
 
