@@ -30,6 +30,9 @@ class Ports:
         self._events: dict[int, EventPort] = {}
         self._flags: dict[int, int] = {}
 
+    def __len__(self) -> int:
+        return len(self._messages) + len(self._events)
+
     def connect_message(self, connection_id: int, fn: MessagePort) -> None:
         """Let messages to ``connection_id`` end at ``fn``, whose HV_STATUS the hypercall returns.
 
