@@ -40,6 +40,7 @@ class Gpadl:
         "relid",
         "shared",
         "state",
+        "used",
         "vp",
         "wanted",
     )
@@ -59,6 +60,8 @@ class Gpadl:
         self.state = GpadlState.ASSEMBLING
         self.shared = False
         """Whether the host uses the memory."""
+        self.used = True
+        """Whether it may: not once the device is gone."""
 
     def __str__(self) -> str:
         return f"GPADL {self.handle:#x} of relid {self.relid}"
@@ -103,8 +106,9 @@ class Gpadl:
         return GpaBuffer(self._bus.memory, self.ranges)
 
     def _do_share(self) -> None:
-        self._bus.share(f"gpadl {self.handle:#x}", self.relid, self.pfns, self.vp)
-        self.shared = True
+        if self.used:
+            self._bus.share(f"gpadl {self.handle:#x}", self.relid, self.pfns, self.vp)
+            self.shared = True
 
     def _do_unshare(self) -> None:
         self.let_go()
@@ -113,7 +117,7 @@ class Gpadl:
         """Stop using the memory; the GPADL stays what it is."""
         if self.shared:
             self._bus.unshare(f"gpadl {self.handle:#x}", self.relid)
-        self.shared = False
+        self.shared = self.used = False
 
     def _do_created(self) -> None:
         self._bus.post(
@@ -164,8 +168,12 @@ class GpadlTable:
         """Return a GPADL of a channel, complete or not."""
         return self._table.get((relid, handle))
 
-    def header(self, message: abi.VmbusChannelGpadlHeader, payload: bytes, vp: int) -> None:
-        """Start a GPADL from its GPADL_HEADER; the channel is known to exist."""
+    def header(self, message: abi.VmbusChannelGpadlHeader, payload: bytes, vp: int, *, used: bool = True) -> None:
+        """Start a GPADL from its GPADL_HEADER; the channel is known to exist.
+
+        :param used: False for a channel that is already rescinded: its GPADL is accepted, since the message crossed
+            the rescind, but nobody touches the memory (channels.rs: gpadl_completed).
+        """
         relid, handle = message.child_relid, message.gpadl
         if (relid, handle) in self._table:
             self._refuse(relid, handle, "the channel has a GPADL of that handle")
@@ -177,6 +185,7 @@ class GpadlTable:
             self._refuse(relid, handle, "rangecount is 0")
             return
         gpadl = Gpadl(self._bus, relid, handle, message.range_buflen & ~7, message.rangecount, vp)
+        gpadl.used = used
         self._table[relid, handle] = gpadl
         if gpadl.take(payload[_HEADER_BYTES:]):
             self._complete(gpadl)
