@@ -112,6 +112,20 @@ class Cpuhp:
     ) -> int:
         """See :class:`hvkernel.api.guest.smp.Cpuhp`. -EBUSY when the state has callbacks, -ENOSPC without a free
         one."""
+        self.cpus_read_lock()
+        try:
+            return self._setup_state(state, name, startup, teardown, nocalls)
+        finally:
+            self.cpus_read_unlock()
+
+    def _setup_state(
+        self,
+        state: CpuhpState | int,
+        name: str,
+        startup: Callable[[int], int] | None,
+        teardown: Callable[[int], int] | None,
+        nocalls: bool,
+    ) -> int:
         number = int(state)
         dynamic = False
         for first, last in _DYNAMIC:
@@ -143,6 +157,13 @@ class Cpuhp:
 
     def cpuhp_remove_state(self, state: CpuhpState | int, *, nocalls: bool = False) -> None:
         """Take callbacks out; ``teardown`` runs on every CPU that has passed the state, unless ``nocalls``."""
+        self.cpus_read_lock()
+        try:
+            self._remove_state(state, nocalls)
+        finally:
+            self.cpus_read_unlock()
+
+    def _remove_state(self, state: CpuhpState | int, nocalls: bool) -> None:
         step = self._steps.get(int(state))
         if step is None:
             self._kernel.finding("cpuhp", f"WARNING: cpuhp_remove_state({int(state)}): no callbacks installed")

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from hvkernel.boot.plugins import Plugins
     from interleavings import Result
+
+    from hvkernel.boot.plugins import Plugins
 
 
 @pytest.fixture(scope="session")

@@ -14,9 +14,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "data/plugins"))
 
 def main() -> int:
     """Run; 1 when a seed failed."""
-    from loom_guest import load_with_loom
-
     from interleavings import make_plan, run_plan
+    from loom_guest import load_with_loom
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=20_000, help="how many")

@@ -12,11 +12,10 @@ from hvkernel.abi.vmbus import VmbusChannelState
 
 if TYPE_CHECKING:
     from hvkernel.machine import Task
+    from interleavings.watch import Watch
 
 Stack = Mapping[str, FrameType]
 """The functions in which a parked task stands, the innermost of each name."""
-Offered = Mapping[int, str]
-"""Relids that the host has told the guest of: "offered" or "rescinded"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +25,7 @@ class Known:
     name: str
     source: str
     why: str
-    waits: Callable[[Stack, Offered], bool] | None = None
+    waits: Callable[[Stack, Watch], bool] | None = None
     """Whether a task that is blocked for ever is blocked in it."""
     finding: str | None = None
     """Pattern of the finding that tells of it."""
@@ -47,7 +46,7 @@ def _frames(task: Task) -> Iterator[FrameType]:
         at = at.f_back
 
 
-def _close_waits_for_a_channel_that_is_gone(stack: Stack, offered: Offered) -> bool:
+def _close_waits_for_a_channel_that_is_gone(stack: Stack, watch: Watch) -> bool:
     close = stack.get("vmbus_disconnect_ring")
     if close is None or "wait_for_completion" not in stack:
         return False
@@ -60,12 +59,17 @@ def _close_waits_for_a_channel_that_is_gone(stack: Stack, offered: Offered) -> b
     )
 
 
-def _open_waits_for_its_rescind(stack: Stack, offered: Offered) -> bool:
+def _open_waits_for_its_rescind(stack: Stack, watch: Watch) -> bool:
     opening = stack.get("vmbus_open")
     if opening is None or "vmbus_add_channel_work" not in stack or "wait_for_completion" not in stack:
         return False
     channel = opening.f_locals["channel"]
-    return not channel.rescind and offered.get(channel.offermsg.child_relid) == "rescinded"
+    return not channel.rescind and watch.offered.get(channel.offermsg.child_relid) == "rescinded"
+
+
+def _answer_went_to_another(stack: Stack, watch: Watch) -> bool:
+    modify = stack.get("vmbus_send_modifychannel")
+    return modify is not None and not watch.modifying[modify.f_locals["channel"].offermsg.child_relid]
 
 
 KNOWN: Final = (
@@ -87,6 +91,14 @@ KNOWN: Final = (
         waits=_open_waits_for_its_rescind,
     ),
     Known(
+        "two target changes of one channel",
+        "drivers/hv/channel.c: send_modifychannel_with_ack; channel_mgmt.c: vmbus_onmodifychannel_response",
+        "A target change gives the mutex up while it waits for the answer, so another of the same channel can begin. "
+        "An answer names only the channel and completes the first request of it in the list: when the second answer "
+        "comes before the first request has left, that one is completed twice and the second waits for ever.",
+        waits=_answer_went_to_another,
+    ),
+    Known(
         "a sub-channel is removed twice",
         "drivers/hv/channel.c: vmbus_disconnect_ring; channel_mgmt.c: vmbus_onoffer_rescind",
         "A close that has the mutex sees the rescind flag and removes the sub-channel; the rescind set the flag before "
@@ -96,10 +108,10 @@ KNOWN: Final = (
 )
 
 
-def explain_wait(task: Task, offered: Offered) -> str | None:
+def explain_wait(task: Task, watch: Watch) -> str | None:
     """Return the name of the known place in which ``task`` waits, if it is one."""
     stack = frames(task)
-    return next((known.name for known in KNOWN if known.waits is not None and known.waits(stack, offered)), None)
+    return next((known.name for known in KNOWN if known.waits is not None and known.waits(stack, watch)), None)
 
 
 def explain_finding(text: str) -> str | None:

@@ -154,7 +154,7 @@ class Operations:
 
     def reoffer(self, number: int, which: int, kind: int) -> None:
         if self.offered(number) is not None:
-            # Not at once: 6.1 takes an offer of an instance that it still has for one after hibernation (vmbus_onoffer).
+            # Not at once: an offer of an instance that 6.1 still has is to it one after hibernation (vmbus_onoffer).
             self.guest.session.server.reoffer(f"loom{number}")
 
     def subchannels(self, number: int, which: int, kind: int) -> None:

@@ -21,7 +21,7 @@ GUESTS: Final = (
 GAPS: Final = (0, 3 * US, 30 * US, 300 * US, 3_000 * US)
 """Longest time from one operation to the next; which of them is drawn for each."""
 
-OPERATIONS: Final = (
+OPERATIONS: Final[tuple[tuple[str, int], ...]] = (
     ("traffic", 10),
     ("lend", 3),
     ("reopen", 4),
@@ -37,7 +37,7 @@ OPERATIONS: Final = (
 )
 """Names (methods of :class:`interleavings.operations.Operations`) and how often they are drawn."""
 
-ENDINGS: Final = (("rescind", 6), ("unbind", 3), ("kexec", 2), ("panic", 1))
+ENDINGS: Final[tuple[tuple[str, int], ...]] = (("rescind", 6), ("unbind", 3), ("kexec", 2), ("panic", 1))
 """How a run ends: the devices go, the driver goes, the guest goes."""
 
 
@@ -97,12 +97,11 @@ def make_plan(seed: int) -> Plan:
     looms = tuple(_loom(rng) for _ in range(rng.choice((1, 2, 2, 3))))
     steps = [Step(0, "offer", (number, 0, 0)) for number in range(len(looms))]
     at = 0
-    names, weights = zip(*OPERATIONS, strict=True)
     for _ in range(rng.randint(6, 16)):
         at += int(rng.random() * rng.choice(GAPS))
-        (name,) = rng.choices(names, weights)
+        (name,) = rng.choices([name for name, _ in OPERATIONS], [often for _, often in OPERATIONS])
         steps.append(Step(at, name, (rng.randrange(len(looms)), rng.randrange(64), rng.randrange(64))))
-    (ending,) = rng.choices(*zip(*ENDINGS, strict=True))
+    (ending,) = rng.choices([name for name, _ in ENDINGS], [often for _, often in ENDINGS])
     return Plan(seed, config, vm, looms, tuple(steps), ending)
 
 

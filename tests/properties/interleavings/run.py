@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import traceback
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from loom_guest import LoomGuest, compose_with_looms
@@ -82,7 +83,7 @@ class Run:
         """Set the moments of all operations."""
         clock = self.machine.clock
         for step in self.plan.steps:
-            clock.at(clock.now + 1 + step.at, lambda step=step: self.begin(step))
+            clock.at(clock.now + 1 + step.at, partial(self.begin, step))
 
     def stuck(self) -> list[Task]:
         """Return the guest's tasks that wait although nothing is left to wait for."""
@@ -103,7 +104,7 @@ class Run:
         self.machine.run(lambda: not self.stuck(), PATIENCE)
         waiting = self.stuck()
         for task in waiting:
-            name = known.explain_wait(task, self.watch.offered)
+            name = known.explain_wait(task, self.watch)
             if name is not None:
                 self.result.known.append(name)
         if self.result.known:
@@ -204,9 +205,8 @@ def _go_down(run: Run, ending: str) -> None:
         run.machine.run(limit=SECOND)
     server = run.guest.session.server
     if server.state is not ConnectionState.DISCONNECTED or server.by_relid or len(server.gpadls):
-        run.result.wrong.append(
-            f"after {ending} the host is {server.state} with {len(server.by_relid)} channels, {len(server.gpadls)} GPADLs"
-        )
+        left = f"{len(server.by_relid)} channels, {len(server.gpadls)} GPADLs"
+        run.result.wrong.append(f"after {ending} the host is {server.state} with {left}")
     vias = sorted({entry.via.partition(" ")[0] for entry in run.machine.ledger.entries()})
     if not {"gpadl", "gpa-range", "monitor"}.isdisjoint(vias):
         run.result.wrong.append(f"after {ending} the host still reaches memory through {', '.join(vias)}")

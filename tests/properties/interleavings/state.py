@@ -31,7 +31,6 @@ class Baseline:
 
 def leftovers(guest: LoomGuest, before: Baseline, watch: Watch) -> list[str]:
     """Return what is left although all looms are gone."""
-    session = guest.session
     now = Baseline(guest)
     connection = guest.vmbus.connection
     wrong = [

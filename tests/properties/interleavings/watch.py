@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from hashlib import sha256
 
 from hvkernel.abi.vmbus import VmbusChannelMessageType as Type
@@ -10,6 +11,8 @@ from hvkernel.trace.sink import NullTracer
 OFFER = int(Type.CHANNELMSG_OFFERCHANNEL)
 RESCIND = int(Type.CHANNELMSG_RESCIND_CHANNELOFFER)
 RELEASED = int(Type.CHANNELMSG_RELID_RELEASED)
+MODIFY = int(Type.CHANNELMSG_MODIFYCHANNEL)
+MODIFIED = int(Type.CHANNELMSG_MODIFYCHANNEL_RESPONSE)
 RELID_OF_OFFER = 0xB8
 """Offset of child_relid in struct vmbus_channel_offer_channel."""
 
@@ -21,6 +24,8 @@ class Watch(NullTracer):
         self.wrong: list[str] = []
         self.offered: dict[int, str] = {}
         """Relids that the guest has been told of and has not released: "offered" or "rescinded"."""
+        self.modifying: Counter[int] = Counter()
+        """By relid: MODIFYCHANNELs that have no answer yet."""
         self._digest = sha256()
 
     def message(self, t: int, vp: int, to_host: bool, data: bytes) -> None:
@@ -32,9 +37,9 @@ class Watch(NullTracer):
                 self.wrong.append(f"relid {relid} is offered while it is {self.offered[relid]}")
             self.offered[relid] = "offered"
             return
-        if kind not in (RESCIND, RELEASED):
-            return
         relid = int.from_bytes(data[8:12], "little")
+        if kind in (MODIFY, MODIFIED):
+            self.modifying[relid] += 1 if to_host else -1
         state = self.offered.get(relid)
         if kind == RESCIND and not to_host:
             if state != "offered":
