@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING, Final, cast
 
 from hvkernel.abi import vmbus as abi
@@ -61,6 +61,13 @@ class Bus:
         if memory.overlays.at(HvPfn(pfn)) is None:
             return True
         return any(start <= pfn << 12 < start + size for start, size in memory.ram)
+
+    def first_not_ram(self, pfns: Sequence[int]) -> int | None:
+        """The first of the pages that is not memory of this guest, ``None`` if all are."""
+        lowest, highest = min(pfns) << 12, max(pfns) << 12
+        if any(start <= lowest and highest < start + size for start, size in self.machine.memory.ram):
+            return None  # between two pages of one range there is nothing but its memory
+        return next((pfn for pfn in pfns if not self.is_ram(pfn)), None)
 
     def share(self, via: str, key: Hashable, pfns: Iterable[int], vp: int) -> None:
         """Enter pages into the sharing ledger."""

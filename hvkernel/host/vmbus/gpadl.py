@@ -6,6 +6,7 @@ field, as OpenVMM does (channels.rs: Gpadl::append), so that such a list is refu
 
 from __future__ import annotations
 
+from array import array
 from typing import TYPE_CHECKING, Final
 
 from hvkernel.abi import vmbus as abi
@@ -31,12 +32,12 @@ class Gpadl:
 
     __slots__ = (
         "_bus",
+        "_compact",
         "byte_count",
         "count",
         "data",
         "handle",
         "pages",
-        "ranges",
         "relid",
         "shared",
         "state",
@@ -54,7 +55,7 @@ class Gpadl:
         self.count = count
         self.vp = vp
         self.data = bytearray()
-        self.ranges: tuple[Range, ...] = ()
+        self._compact: tuple[tuple[int, int, array[int]], ...] = ()
         self.pages = 0
         self.byte_count = 0
         self.state = GpadlState.ASSEMBLING
@@ -88,18 +89,26 @@ class Gpadl:
 
         :raises BadRange: they do not describe memory of this guest.
         """
-        self.ranges, _ = parse_ranges(bytes(self.data), self.count)
-        for byte_count, _, pfns in self.ranges:
-            for pfn in pfns:
-                if not self._bus.is_ram(pfn):
-                    raise BadRange(f"page {pfn:#x} is not memory of this guest")
+        ranges, _ = parse_ranges(bytes(self.data), self.count)
+        for byte_count, _, pfns in ranges:
+            stranger = self._bus.first_not_ram(pfns)
+            if stranger is not None:
+                raise BadRange(f"page {stranger:#x} is not memory of this guest")
             self.byte_count += byte_count
             self.pages += len(pfns)
+        # A ring's GPADL lives as long as its channel: 8 bytes a page, not a Python number each, and no second copy.
+        self._compact = tuple((byte_count, offset, array("Q", pfns)) for byte_count, offset, pfns in ranges)
+        self.data = bytearray()
+
+    @property
+    def ranges(self) -> tuple[Range, ...]:
+        """The ranges; none before :meth:`decode` took them."""
+        return tuple((byte_count, offset, tuple(pfns)) for byte_count, offset, pfns in self._compact)
 
     @property
     def pfns(self) -> tuple[int, ...]:
         """The 4 KiB page numbers of all ranges, in order."""
-        return self.ranges[0][2] if len(self.ranges) == 1 else tuple(p for r in self.ranges for p in r[2])
+        return tuple(pfn for _, _, pfns in self._compact for pfn in pfns)
 
     def buffer(self) -> GpaBuffer:
         """Return the memory."""
