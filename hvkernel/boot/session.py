@@ -113,9 +113,14 @@ class Session:
         self.close()
 
 
-def boot(request: BootRequest, plugins: Plugins | None = None) -> BootReport:
+def boot(
+    request: BootRequest,
+    plugins: Plugins | None = None,
+    attend: Callable[[Session, BootReport], None] | None = None,
+) -> BootReport:
     """Compose, boot, report and close.
 
+    :param attend: called with the guest, which is still there, and its report.
     :raises InputError: an input is wrong; nothing was booted.
     """
     composed = compose(request, plugins)
@@ -123,7 +128,10 @@ def boot(request: BootRequest, plugins: Plugins | None = None) -> BootReport:
         return composed.report
     with composed as session:
         session.boot()
-        return session.report()
+        report = session.report()
+        if attend is not None:
+            attend(session, report)
+        return report
 
 
 def compose(

@@ -158,14 +158,18 @@ def hv_process_channel_removal(v: HvVmbus, channel: VmbusChannel) -> None:
     if not channel.rescind:
         v.BUG(warn.REMOVAL_NOT_RESCINDED)
     relid = channel.offermsg.child_relid
+    siblings = v.connection.chn_list if channel.primary_channel is None else channel.primary_channel.sc_list
+    if channel not in siblings:
+        # A close that sees the rescind removes its sub-channel (vmbus_disconnect_ring), and the rescind, which had the
+        # channel in hand and waited for the mutex, removes it again. What 6.1 does with the freed channel is anybody's
+        # guess; here it stays removed.
+        v.kernel.machine.report("use-after-free", "guest", f"BUG: channel of relid {as_int(relid)} removed twice")
+        return
     if relid == INVALID_RELID and not is_hvsock_channel(channel):
         v.WARN_ON(warn.REMOVAL_INVALID_RELID)
     if relid != INVALID_RELID:
         vmbus_channel_unmap_relid(v, channel)
-    if channel.primary_channel is None:
-        v.connection.chn_list.remove(channel)
-    else:
-        channel.primary_channel.sc_list.remove(channel)
+    siblings.remove(channel)
     if hv_is_perf_channel(channel):
         hv_clear_allocated_cpu(v, channel.target_cpu)
     if relid != INVALID_RELID:
