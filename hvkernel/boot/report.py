@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from hvkernel.boot.plugins import Plugins
     from hvkernel.boot.session import Session
     from hvkernel.config.profile import HostProfile
-    from hvkernel.host.vmbus.server import DeviceStatus
+    from hvkernel.host.vmbus.devices import DeviceStatus
     from hvkernel.kconfig import Build
 
 __all__ = ["build_report", "unsupported_report"]

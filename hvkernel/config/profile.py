@@ -141,7 +141,10 @@ class Vmbus(Model):
     """Whether messages may be posted to connection id 4. Hosts up to protocol 4.0 answer
     HV_STATUS_INVALID_CONNECTION_ID there (drivers/hv/connection.c: vmbus_post_msg)."""
     gpadl_total_mb: Annotated[int, Field(gt=0)]
-    """Guest memory that all GPADLs of one channel's device together may hold, in MiB."""
+    """Guest memory that all GPADLs of the guest together may hold, in MiB."""
+    features: U32 = 0
+    """Feature flags of version 6.0 that the host grants (OpenVMM: protocol.rs, FeatureFlags), as far as the server has
+    them. *unspecified*: no profile has version 6.0, which Linux 6.1 does not ask for."""
 
     @model_validator(mode="after")
     def _ascending(self) -> Vmbus:

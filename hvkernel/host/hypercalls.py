@@ -193,7 +193,7 @@ class Hypercalls:
         if output and block is None and (not status or call.rep is not None):
             host.machine.memory.host.write(output_gpa + skip, output)
             output = b""
-        if status:
+        if status and not host.ports.take_declined():
             host.record("refused", f"VP {vp}: {call.name}: {HvStatus(status).name}")
         return status | done << 32, output, -(-input_size // 16) * 16 + skip
 

@@ -23,12 +23,14 @@ _SUCCESS: Final = int(HvStatus.SUCCESS)
 class Ports:
     """The partition's connections."""
 
-    __slots__ = ("_events", "_flags", "_messages")
+    __slots__ = ("_declined", "_events", "_flags", "_messages", "_was_declined")
 
     def __init__(self) -> None:
         self._messages: dict[int, MessagePort] = {}
         self._events: dict[int, EventPort] = {}
         self._flags: dict[int, int] = {}
+        self._declined: dict[int, Callable[[], None]] = {}
+        self._was_declined = False
 
     def connect_message(self, connection_id: int, fn: MessagePort) -> None:
         """Let messages to ``connection_id`` end at ``fn``, whose HV_STATUS the hypercall returns.
@@ -48,22 +50,43 @@ class Ports:
         self._events[connection_id] = fn
         self._flags[connection_id] = flags
 
+    def decline(self, connection_id: int, fn: Callable[[], None]) -> None:
+        """Let messages to ``connection_id`` get HV_STATUS_INVALID_CONNECTION_ID as a matter of course.
+
+        A guest tries the connection to find out whether the host has it, which is no mistake and no finding.
+
+        :param fn: called for each such message.
+        :raises ValueError: the id is taken, or not a 24-bit number above zero.
+        """
+        self._take(connection_id)
+        self._declined[connection_id] = fn
+
+    def take_declined(self) -> bool:
+        """Whether the last message was one of those; asking forgets it."""
+        declined, self._was_declined = self._was_declined, False
+        return declined
+
     def disconnect(self, connection_id: int) -> None:
         """Drop a connection; unknown ids are ignored."""
         self._messages.pop(connection_id, None)
         self._events.pop(connection_id, None)
         self._flags.pop(connection_id, None)
+        self._declined.pop(connection_id, None)
 
     def _take(self, connection_id: int) -> None:
         if connection_id <= 0 or connection_id & ~0xFF_FFFF:
             raise ValueError(f"connection id {connection_id:#x}: must be 1 to 0xffffff")
-        if connection_id in self._messages or connection_id in self._events:
+        if connection_id in self._messages or connection_id in self._events or connection_id in self._declined:
             raise ValueError(f"connection id {connection_id:#x}: already connected")
 
     def post(self, vp: int, connection_id: int, message_type: int, payload: bytes) -> int:
         """Post a message of the guest and return the HV_STATUS."""
         fn = self._messages.get(connection_id)
         if fn is None:
+            declined = self._declined.get(connection_id)
+            if declined is not None:
+                self._was_declined = True
+                declined()
             return self._miss(connection_id)
         return fn(vp, message_type, payload)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hvkernel.hv import channel as channel_c
-from hvkernel.hv import channel_mgmt, mmio, ring_buffer, vmbus_drv
+from hvkernel.hv import channel_mgmt, channel_packets, mmio, ring_buffer, vmbus_drv
 from hvkernel.hv.negotiate import vmbus_prep_negotiate_resp
 
 if TYPE_CHECKING:
@@ -89,28 +89,28 @@ class VmbusExports:
         channel_c.vmbus_reset_channel_cb(self.v, channel)
 
     def vmbus_sendpacket(self, channel: VmbusChannel, buffer: Buffer, requestid: int, type: int, flags: int) -> int:
-        return channel_c.vmbus_sendpacket(self.v, channel, buffer, requestid, type, flags)
+        return channel_packets.vmbus_sendpacket(self.v, channel, buffer, requestid, type, flags)
 
     def vmbus_sendpacket_getid(
         self, channel: VmbusChannel, buffer: Buffer, requestid: int, type: int, flags: int
     ) -> tuple[int, int]:
-        return channel_c.vmbus_sendpacket_getid(self.v, channel, buffer, requestid, type, flags)
+        return channel_packets.vmbus_sendpacket_getid(self.v, channel, buffer, requestid, type, flags)
 
     def vmbus_sendpacket_pagebuffer(
         self, channel: VmbusChannel, pagebuffers: Sequence[HvPageBuffer], buffer: Buffer, requestid: int
     ) -> int:
-        return channel_c.vmbus_sendpacket_pagebuffer(self.v, channel, pagebuffers, buffer, requestid)
+        return channel_packets.vmbus_sendpacket_pagebuffer(self.v, channel, pagebuffers, buffer, requestid)
 
     def vmbus_sendpacket_mpb_desc(
         self, channel: VmbusChannel, desc: HvMpbArray, desc_size: int, buffer: Buffer, requestid: int
     ) -> int:
-        return channel_c.vmbus_sendpacket_mpb_desc(self.v, channel, desc, desc_size, buffer, requestid)
+        return channel_packets.vmbus_sendpacket_mpb_desc(self.v, channel, desc, desc_size, buffer, requestid)
 
     def vmbus_recvpacket(self, channel: VmbusChannel, bufferlen: int) -> tuple[int, bytes, int, int]:
-        return channel_c.vmbus_recvpacket(self.v, channel, bufferlen)
+        return channel_packets.vmbus_recvpacket(self.v, channel, bufferlen)
 
     def vmbus_recvpacket_raw(self, channel: VmbusChannel, bufferlen: int) -> tuple[int, bytes, int, int]:
-        return channel_c.vmbus_recvpacket_raw(self.v, channel, bufferlen)
+        return channel_packets.vmbus_recvpacket_raw(self.v, channel, bufferlen)
 
     def foreach_vmbus_pkt(self, channel: VmbusChannel) -> Iterator[VmbusPacket]:
         return self.v.rings().foreach_vmbus_pkt(channel)
@@ -133,6 +133,9 @@ class VmbusExports:
     def hv_get_avail_to_write_percent(self, channel: VmbusChannel) -> int:
         return ring_buffer.hv_get_avail_to_write_percent(channel.outbound)
 
+    def set_channel_pending_send_size(self, channel: VmbusChannel, size: int) -> None:
+        self.v.rings().set_channel_pending_send_size(channel, size)
+
     def hv_ringbuffer_spinlock_busy(self, channel: VmbusChannel) -> bool:
         return self.v.rings().hv_ringbuffer_spinlock_busy(channel)
 
@@ -140,13 +143,13 @@ class VmbusExports:
         channel.callback_mode = mode
 
     def vmbus_next_request_id(self, channel: VmbusChannel, rqst_addr: int) -> int:
-        return channel_c.vmbus_next_request_id(self.v, channel, rqst_addr)
+        return channel_packets.vmbus_next_request_id(self.v, channel, rqst_addr)
 
     def vmbus_request_addr(self, channel: VmbusChannel, trans_id: int) -> int:
-        return channel_c.vmbus_request_addr(self.v, channel, trans_id)
+        return channel_packets.vmbus_request_addr(self.v, channel, trans_id)
 
     def vmbus_request_addr_match(self, channel: VmbusChannel, trans_id: int, rqst_addr: int) -> int:
-        return channel_c.vmbus_request_addr_match(self.v, channel, trans_id, rqst_addr)
+        return channel_packets.vmbus_request_addr_match(self.v, channel, trans_id, rqst_addr)
 
     def vmbus_set_sc_create_callback(
         self, primary_channel: VmbusChannel, sc_cr_cb: Callable[[VmbusChannel], None]

@@ -50,7 +50,7 @@ from hvkernel.hv.ring_info import (
     reciprocal_divide,
     reciprocal_value,
 )
-from hvkernel.hv.ring_walk import RingWalk
+from hvkernel.hv.ring_walk import RingWalk, comes_back_for_nothing, end_of_walk, refused, tell, walked_here_before
 from hvkernel.machine.addresses import HV_HYP_PAGE_SHIFT, HV_HYP_PAGE_SIZE, HvPfn
 from hvkernel.machine.faults import PageFault
 
@@ -332,10 +332,7 @@ class RingBuffer:
         offset = 0 if raw else desc.offset8 << 3
         packetlen = (desc.len8 << 3) - offset
         if packetlen > buflen:
-            rbi = channel.inbound
-            if rbi.walk is None:
-                rbi.walk = RingWalk(rbi.mapped().load32(WRITE_INDEX))
-            rbi.walk.refuse(rbi.priv_read_index)
+            refused(channel.inbound)
             return -ENOBUFS, b"", packetlen, desc.trans_id
         payload = bytes(desc.raw[offset : offset + packetlen])
         self._hv_pkt_iter_next(channel, desc)
@@ -359,9 +356,11 @@ class RingBuffer:
         whole = write_loc - priv if write_loc >= priv else (rbi.ring_datasize - priv + write_loc) & _U32
         if whole < DESC_SIZE:
             if whole or rbi.walk is not None:
-                self._end_of_walk(rbi, write_loc, whole)
+                end_of_walk(rbi, write_loc, whole)
             return None
-        if (rbi.walk is not None or write_loc >= rbi.ring_datasize) and self._walked_here_before(rbi, write_loc):
+        if (rbi.walk is not None or write_loc >= rbi.ring_datasize) and walked_here_before(
+            rbi, write_loc, self._finding
+        ):
             return None
         avail = whole
         if rbi.pkt_buffer_size < avail:
@@ -376,8 +375,9 @@ class RingBuffer:
             pkt_len = ((head >> 32) & 0xFFFF) << 3
             pkt_offset = ((head >> 16) & 0xFFFF) << 3
             if pkt_len < DESC_SIZE or pkt_len > avail:
-                self._tell(
+                tell(
                     rbi,
+                    self._finding,
                     "ring-length",
                     f"the host's packet at {priv:#x} says {pkt_len} bytes, the guest takes at most {avail}: what "
                     f"follows is not read where it begins",
@@ -399,36 +399,6 @@ class RingBuffer:
             _CHECKED.pack_into(mended, 2, offset8, len8)
             desc = VmbusPacket(mended)
         return desc
-
-    def _end_of_walk(self, rbi: HvRingBufferInfo, write_loc: int, left: int) -> None:
-        """The iterator ends: in step with the host again, or before bytes that are no packet."""
-        if not left:
-            rbi.walk = None
-            return
-        if rbi.walk is None:
-            rbi.walk = RingWalk(write_loc)
-        rbi.walk.stop(write_loc)
-
-    def _walked_here_before(self, rbi: HvRingBufferInfo, write_loc: int) -> bool:
-        """Whether this walk can only repeat itself; then it ends, and a finding says so."""
-        if rbi.walk is None:
-            rbi.walk = RingWalk(write_loc)
-        if not rbi.walk.repeats(rbi.priv_read_index, write_loc):
-            return False
-        self._tell(
-            rbi,
-            "ring-loop",
-            f"the guest reads the host's packets round and round: it is at {rbi.priv_read_index:#x} again and the "
-            f"host's write_index is still {write_loc:#x}. Linux 6.1 would go on for ever; this guest waits for the "
-            "next write",
-        )
-        rbi.walk.stop(write_loc)
-        return True
-
-    def _tell(self, rbi: HvRingBufferInfo, kind: str, text: str) -> None:
-        if kind not in rbi.told:
-            rbi.told |= {kind}
-            self._finding(kind, text)
 
     def _beyond(self, rbi: HvRingBufferInfo, index: int, write: bool) -> PageFault:
         """The fault of an access outside the ring's mapping.
@@ -503,15 +473,24 @@ class RingBuffer:
         rbi.mapped().store32(INTERRUPT_MASK, 0)
         self._preempt()
         left = hv_get_bytes_to_read(rbi)
-        if left and rbi.walk is not None:
-            write_loc = rbi.mapped().load32(WRITE_INDEX)
-            if rbi.walk.stands_still(rbi.priv_read_index, write_loc):
-                self._tell(
-                    rbi,
-                    "ring-stuck",
-                    f"{left} bytes stay in the host's ring at {rbi.priv_read_index:#x}, its write_index is "
-                    f"{write_loc:#x}, and no driver takes them. Linux 6.1 would run the channel's callback for ever; "
-                    "this guest waits for the next write",
-                )
-                return 0
+        if left and rbi.walk is not None and comes_back_for_nothing(rbi, left, self._finding):
+            return 0
         return left
+
+    def set_channel_pending_send_size(self, channel: RingChannel, size: int) -> None:
+        """Ask the host for a signal once *size* bytes are free in the outbound ring; 0 takes that back.
+
+        Source: include/linux/hyperv.h set_channel_pending_send_size.
+        """
+        rbi = channel.outbound
+        if size:
+            assert rbi.ring_lock is not None
+            with rbi.ring_lock.irqsave():
+                channel.out_full_total += 1
+                if not channel.out_full_flag:
+                    channel.out_full_first += 1
+                    channel.out_full_flag = True
+        else:
+            channel.out_full_flag = False
+        rbi.mapped().store32(PENDING_SEND_SZ, size)
+        self._preempt()

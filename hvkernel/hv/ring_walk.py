@@ -16,7 +16,17 @@ is kept while they do.
 
 from __future__ import annotations
 
-__all__ = ["RingWalk"]
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from hvkernel.hv.ring_info import WRITE_INDEX
+
+if TYPE_CHECKING:
+    from hvkernel.hv.ring_info import HvRingBufferInfo
+
+__all__ = ["RingWalk", "comes_back_for_nothing", "end_of_walk", "refused", "tell", "walked_here_before"]
+
+Finding = Callable[[str, str], object]
 
 
 class RingWalk:
@@ -66,3 +76,59 @@ class RingWalk:
             return False
         self._returns += 1
         return self._returns > 1
+
+
+def tell(rbi: HvRingBufferInfo, finding: Finding, kind: str, text: str) -> None:
+    """Make a finding about a ring, the first time."""
+    if kind not in rbi.told:
+        rbi.told |= {kind}
+        finding(kind, text)
+
+
+def walked_here_before(rbi: HvRingBufferInfo, write_loc: int, finding: Finding) -> bool:
+    """Whether the iterator's walk can only repeat itself; then it ends, and a finding says so."""
+    if rbi.walk is None:
+        rbi.walk = RingWalk(write_loc)
+    if not rbi.walk.repeats(rbi.priv_read_index, write_loc):
+        return False
+    tell(
+        rbi,
+        finding,
+        "ring-loop",
+        f"the guest reads the host's packets round and round: it is at {rbi.priv_read_index:#x} again and the host's "
+        f"write_index is still {write_loc:#x}. Linux 6.1 would go on for ever; this guest waits for the next write",
+    )
+    rbi.walk.stop(write_loc)
+    return True
+
+
+def end_of_walk(rbi: HvRingBufferInfo, write_loc: int, left: int) -> None:
+    """The iterator ends: in step with the host again, or before *left* bytes that are no packet."""
+    if not left:
+        rbi.walk = None
+        return
+    if rbi.walk is None:
+        rbi.walk = RingWalk(write_loc)
+    rbi.walk.stop(write_loc)
+
+
+def refused(rbi: HvRingBufferInfo) -> None:
+    """A caller had too little room for the packet where the iterator stands."""
+    if rbi.walk is None:
+        rbi.walk = RingWalk(rbi.mapped().load32(WRITE_INDEX))
+    rbi.walk.refuse(rbi.priv_read_index)
+
+
+def comes_back_for_nothing(rbi: HvRingBufferInfo, left: int, finding: Finding) -> bool:
+    """Whether whoever looks at the ring again for the *left* bytes finds what was there the last time."""
+    write_loc = rbi.mapped().load32(WRITE_INDEX)
+    if rbi.walk is None or not rbi.walk.stands_still(rbi.priv_read_index, write_loc):
+        return False
+    tell(
+        rbi,
+        finding,
+        "ring-stuck",
+        f"{left} bytes stay in the host's ring at {rbi.priv_read_index:#x}, its write_index is {write_loc:#x}, and no "
+        "driver takes them. Linux 6.1 would run the channel's callback for ever; this guest waits for the next write",
+    )
+    return True

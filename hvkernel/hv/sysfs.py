@@ -15,7 +15,7 @@ from hvkernel.api.guest.hyperv import HvDevice, HvDriver, HvVmbusDeviceId, Vmbus
 from hvkernel.api.guest.sysfs import Attribute, AttributeGroup, Kobject
 from hvkernel.hv.errno import EEXIST, EINVAL, EIO, ENODEV
 from hvkernel.hv.hyperv_vmbus import as_int
-from hvkernel.hv.ring_buffer import (
+from hvkernel.hv.ring_info import (
     INTERRUPT_MASK,
     HvRingBufferDebugInfo,
     hv_get_bytes_to_read,

@@ -211,7 +211,8 @@ class Cpus:
             calls.append(csd)
             self.cpus[cpu].call_queue.append(csd)
         if targets:
-            self._kernel.arch.send_ipi(targets, IpiKind.CALL_FUNCTION)
+            kind = IpiKind.CALL_FUNCTION_SINGLE if len(targets) == 1 else IpiKind.CALL_FUNCTION
+            self._kernel.arch.send_ipi(targets, kind)
         self._local(func, args)
         self._wait(calls)
         sched.preempt_enable()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from array import array
+from bisect import bisect_right
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from itertools import pairwise
+from typing import TYPE_CHECKING, cast
 
 from hvkernel.machine.accessor import Accessor, Side, View, misfit, to_bytes
 from hvkernel.machine.addresses import HV_HYP_PAGE_SHIFT, HvPfn
@@ -13,18 +16,17 @@ if TYPE_CHECKING:
     from hvkernel.machine.memory import Memory
 
 
-def _run_ends(hvpfns: Sequence[HvPfn]) -> list[int]:
-    """For each page of a mapping, the offset at which its run of neighbouring pages ends."""
-    ends = [0] * len(hvpfns)
-    end = len(ends) << HV_HYP_PAGE_SHIFT
-    following = hvpfns[-1] + 1
-    for at in range(len(ends) - 1, -1, -1):
-        hvpfn = hvpfns[at]
-        if hvpfn + 1 != following:
-            end = (at + 1) << HV_HYP_PAGE_SHIFT
-        ends[at] = end
-        following = hvpfn
-    return ends
+def _compact(hvpfns: Sequence[HvPfn]) -> array[int]:
+    """The page numbers at 4 bytes each: rings are mapped for as long as their channel is open.
+
+    :raises OverflowError: a number that is no page number.
+    """
+    return array("I", hvpfns)
+
+
+def _run_ends(pages: array[int]) -> list[int]:
+    """The index behind each run of neighbouring pages, in order."""
+    return [*(at for at, (one, following) in enumerate(pairwise(pages), 1) if one + 1 != following), len(pages)]
 
 
 class Vmap:
@@ -36,7 +38,6 @@ class Vmap:
     """
 
     __slots__ = (
-        "_bases",
         "_door",
         "_ends",
         "_flags",
@@ -45,7 +46,8 @@ class Vmap:
         "_m64",
         "_map",
         "_memory",
-        "hvpfns",
+        "_numbers",
+        "_pages",
         "side",
         "size",
     )
@@ -54,41 +56,56 @@ class Vmap:
         if not len(hvpfns):
             raise ValueError("hvpfns: empty; a mapping needs at least one page")
         flags = memory._flags
-        pages = len(flags)
-        for hvpfn in hvpfns:
-            if not 0 <= hvpfn < pages or flags[hvpfn]:
+        try:
+            numbers = _compact(hvpfns)
+        except OverflowError:
+            for hvpfn in hvpfns:
                 memory._check(hvpfn << HV_HYP_PAGE_SHIFT, 1, False, side)
+            raise
+        ends = _run_ends(numbers)
+        at = 0
+        for end in ends:
+            first = numbers[at]
+            if flags.count(0, first, first + end - at) != end - at:
+                for number in numbers[at:end]:
+                    memory._check(number << HV_HYP_PAGE_SHIFT, 1, False, side)
+            at = end
         self._memory = memory
         self._door: Accessor = memory.guest if side == "guest" else memory.host
         self._flags = flags
         self._map = memory._map
         self._m16, self._m32, self._m64 = memory._words
-        self._bases: list[int] = [hvpfn << HV_HYP_PAGE_SHIFT for hvpfn in hvpfns]
-        self._ends = _run_ends(hvpfns)
+        self._numbers = numbers
+        self._pages = numbers  # empty after unmap()
+        self._ends = ends
         self.side: Side = side
-        self.hvpfns: tuple[HvPfn, ...] = tuple(hvpfns)
-        self.size: int = len(self._bases) << HV_HYP_PAGE_SHIFT
+        self.size: int = len(numbers) << HV_HYP_PAGE_SHIFT
         """Length in bytes."""
+
+    @property
+    def hvpfns(self) -> tuple[HvPfn, ...]:
+        """The 4 KiB pages in order, also after :meth:`unmap`."""
+        return cast("tuple[HvPfn, ...]", tuple(self._numbers))
 
     def unmap(self) -> None:
         """End the mapping. Errors: MachineError if it has ended already."""
-        if not self._bases:
-            raise MachineError(f"vunmap of a {len(self.hvpfns)}-page mapping that was unmapped before")
-        self._bases = []
+        if not self._pages:
+            raise MachineError(f"vunmap of a {len(self._numbers)}-page mapping that was unmapped before")
+        self._pages = array("I")
 
     @property
     def mapped(self) -> bool:
         """False after :meth:`unmap`."""
-        return bool(self._bases)
+        return bool(self._pages)
 
     def gpa(self, off: int) -> int:
         """The guest physical address of offset `off`."""
         self._bound(off, 1)
-        return self._bases[off >> 12] + (off & 0xFFF)
+        return self._pages[off >> 12] << 12 | off & 0xFFF
 
     def _bound(self, off: int, n: int) -> None:
-        if not self._bases:
-            raise MachineError(f"use of a {len(self.hvpfns)}-page mapping after vunmap (offset {off:#x}, {n} bytes)")
+        if not self._pages:
+            raise MachineError(f"use of a {len(self._numbers)}-page mapping after vunmap (offset {off:#x}, {n} bytes)")
         if off < 0 or n < 0 or off + n > self.size:
             raise ValueError(f"offset {off:#x}, {n} bytes: outside the mapping of {self.size:#x} bytes")
 
@@ -98,8 +115,8 @@ class Vmap:
         pieces: list[tuple[int, int]] = []
         while n:
             page = off >> 12
-            gpa = self._bases[page] + (off & 0xFFF)
-            size = min(n, self._ends[page] - off)
+            gpa = self._pages[page] << 12 | off & 0xFFF
+            size = min(n, (self._ends[bisect_right(self._ends, page)] << 12) - off)
             self._memory._check(gpa, size, write, self.side)
             pieces.append((gpa, size))
             off += size
@@ -112,14 +129,16 @@ class Vmap:
         """The `n` bytes at offset `off`."""
         try:
             page = off >> 12
-            if n > 0 <= off and off + n <= self._ends[page]:
-                gpa = self._bases[page] + (off & 0xFFF)
-                flags = self._flags
-                first = gpa >> 12
-                last = (gpa + n - 1) >> 12
-                if not flags[first] and (
-                    first == last or (not flags[last] and flags.count(0, first, last + 1) == last + 1 - first)
+            last = off + n - 1 >> 12
+            if n > 0 <= off:
+                hvpfn = self._pages[page]
+                if (
+                    not self._flags[hvpfn]
+                    if page == last
+                    else last < self._ends[bisect_right(self._ends, page)]
+                    and self._flags.count(0, hvpfn, hvpfn + last - page + 1) == last - page + 1
                 ):
+                    gpa = hvpfn << 12 | off & 0xFFF
                     return self._map[gpa : gpa + n]
         except IndexError:
             pass
@@ -130,14 +149,16 @@ class Vmap:
         n = len(data)
         try:
             page = off >> 12
-            if n > 0 <= off and off + n <= self._ends[page]:
-                gpa = self._bases[page] + (off & 0xFFF)
-                flags = self._flags
-                first = gpa >> 12
-                last = (gpa + n - 1) >> 12
-                if not flags[first] and (
-                    first == last or (not flags[last] and flags.count(0, first, last + 1) == last + 1 - first)
+            last = off + n - 1 >> 12
+            if n > 0 <= off:
+                hvpfn = self._pages[page]
+                if (
+                    not self._flags[hvpfn]
+                    if page == last
+                    else last < self._ends[bisect_right(self._ends, page)]
+                    and self._flags.count(0, hvpfn, hvpfn + last - page + 1) == last - page + 1
                 ):
+                    gpa = hvpfn << 12 | off & 0xFFF
                     self._map[gpa : gpa + n] = data
                     return
         except IndexError:
@@ -164,9 +185,9 @@ class Vmap:
     def load8(self, off: int) -> int:
         """The 8-bit integer at offset `off`."""
         try:
-            gpa = self._bases[off >> 12] + (off & 0xFFF)
-            if not self._flags[gpa >> 12] and off >= 0:
-                return self._map[gpa]
+            hvpfn = self._pages[off >> 12]
+            if not self._flags[hvpfn] and off >= 0:
+                return self._map[hvpfn << 12 | off & 0xFFF]
         except IndexError:
             pass
         return int.from_bytes(self.read(off, 1), "little")
@@ -174,9 +195,9 @@ class Vmap:
     def load16(self, off: int) -> int:
         """The 16-bit integer at offset `off`."""
         try:
-            gpa = self._bases[off >> 12] + (off & 0xFFF)
-            if not self._flags[gpa >> 12] and not off & 1 and off >= 0:
-                return self._m16[gpa >> 1]
+            hvpfn = self._pages[off >> 12]
+            if not self._flags[hvpfn] and not off & 1 and off >= 0:
+                return self._m16[hvpfn << 11 | (off & 0xFFF) >> 1]
         except IndexError:
             pass
         return int.from_bytes(self.read(off, 2), "little")
@@ -184,9 +205,9 @@ class Vmap:
     def load32(self, off: int) -> int:
         """The 32-bit integer at offset `off`."""
         try:
-            gpa = self._bases[off >> 12] + (off & 0xFFF)
-            if not self._flags[gpa >> 12] and not off & 3 and off >= 0:
-                return self._m32[gpa >> 2]
+            hvpfn = self._pages[off >> 12]
+            if not self._flags[hvpfn] and not off & 3 and off >= 0:
+                return self._m32[hvpfn << 10 | (off & 0xFFF) >> 2]
         except IndexError:
             pass
         return int.from_bytes(self.read(off, 4), "little")
@@ -194,9 +215,9 @@ class Vmap:
     def load64(self, off: int) -> int:
         """The 64-bit integer at offset `off`."""
         try:
-            gpa = self._bases[off >> 12] + (off & 0xFFF)
-            if not self._flags[gpa >> 12] and not off & 7 and off >= 0:
-                return self._m64[gpa >> 3]
+            hvpfn = self._pages[off >> 12]
+            if not self._flags[hvpfn] and not off & 7 and off >= 0:
+                return self._m64[hvpfn << 9 | (off & 0xFFF) >> 3]
         except IndexError:
             pass
         return int.from_bytes(self.read(off, 8), "little")
@@ -204,9 +225,9 @@ class Vmap:
     def store8(self, off: int, v: int) -> None:
         """Put the 8-bit integer `v` at offset `off`. Errors: ValueError if it does not fit."""
         try:
-            gpa = self._bases[off >> 12] + (off & 0xFFF)
-            if not self._flags[gpa >> 12] and off >= 0:
-                self._map[gpa] = v
+            hvpfn = self._pages[off >> 12]
+            if not self._flags[hvpfn] and off >= 0:
+                self._map[hvpfn << 12 | off & 0xFFF] = v
                 return
         except IndexError:
             pass
@@ -217,9 +238,9 @@ class Vmap:
     def store16(self, off: int, v: int) -> None:
         """Put the 16-bit integer `v` at offset `off`. Errors: ValueError if it does not fit."""
         try:
-            gpa = self._bases[off >> 12] + (off & 0xFFF)
-            if not self._flags[gpa >> 12] and not off & 1 and off >= 0:
-                self._m16[gpa >> 1] = v
+            hvpfn = self._pages[off >> 12]
+            if not self._flags[hvpfn] and not off & 1 and off >= 0:
+                self._m16[hvpfn << 11 | (off & 0xFFF) >> 1] = v
                 return
         except IndexError:
             pass
@@ -230,9 +251,9 @@ class Vmap:
     def store32(self, off: int, v: int) -> None:
         """Put the 32-bit integer `v` at offset `off`. Errors: ValueError if it does not fit."""
         try:
-            gpa = self._bases[off >> 12] + (off & 0xFFF)
-            if not self._flags[gpa >> 12] and not off & 3 and off >= 0:
-                self._m32[gpa >> 2] = v
+            hvpfn = self._pages[off >> 12]
+            if not self._flags[hvpfn] and not off & 3 and off >= 0:
+                self._m32[hvpfn << 10 | (off & 0xFFF) >> 2] = v
                 return
         except IndexError:
             pass
@@ -243,9 +264,9 @@ class Vmap:
     def store64(self, off: int, v: int) -> None:
         """Put the 64-bit integer `v` at offset `off`. Errors: ValueError if it does not fit."""
         try:
-            gpa = self._bases[off >> 12] + (off & 0xFFF)
-            if not self._flags[gpa >> 12] and not off & 7 and off >= 0:
-                self._m64[gpa >> 3] = v
+            hvpfn = self._pages[off >> 12]
+            if not self._flags[hvpfn] and not off & 7 and off >= 0:
+                self._m64[hvpfn << 9 | (off & 0xFFF) >> 3] = v
                 return
         except IndexError:
             pass

@@ -48,6 +48,7 @@ def state(bits: int, processor: Processor, page: bytes = VMCALL + b"\xc3" + b"\x
     kernel: Any = SimpleNamespace(
         cpus=SimpleNamespace(this_cpu=lambda: SimpleNamespace(vp=processor)),
         mm=SimpleNamespace(memory=SimpleNamespace(read=lambda gpa, n: page[:n])),
+        tracing=SimpleNamespace(enabled=False),
     )
     a.attach(kernel)
     a.hv_hypercall_pg = SimpleNamespace(gpa=0x7000)  # type: ignore[assignment]  # only its address is used

@@ -36,11 +36,12 @@ def rows() -> Callable[[str], Any]:
 
 @pytest.fixture
 def guest() -> Iterator[Compose]:
-    """Compose a guest with everything of Hyper-V built in; options as of ``hvkernel boot``. Closed at the end."""
+    """Compose a guest with all of Hyper-V built in; options of ``hvkernel boot``, and ``vps``. Closed at the end."""
     open_sessions: list[Session] = []
 
     def make(**options: Any) -> Session:
-        composed = compose(read_request(**options))
+        vps = options.pop("vps", None)
+        composed = compose(read_request(**options), vps=vps)
         assert not isinstance(composed, Unsupported), composed
         open_sessions.append(composed)
         return composed
@@ -75,6 +76,10 @@ class Between:
         """Say of a message that the server shall not get it."""
         self.status: Callable[[int, bytes], int | None] = lambda connection, message: None
         """HV_STATUS that the hypercall shall return instead of taking the message."""
+        self.made: list[int] = []
+        """Relids of :meth:`offer`."""
+        self.silent: tuple[int, ...] = ()
+        """Kinds of message about them that get no answer."""
         self.devices: list[HvDevice] = []
         self.removed: list[HvDevice] = []
         self.on_probe: Callable[[HvDevice], int] = lambda dev: 0
@@ -178,16 +183,67 @@ class Between:
         """Keep messages of these kinds from the server."""
         self.keep = lambda message: int.from_bytes(message[:4], "little") in kinds
 
+    def offer(
+        self, relid: int, *, instance: bytes | None = None, kind: bytes | None = None, index: int = 0, flags: int = 0
+    ) -> VmbusChannel | None:
+        """Offer a channel like the KVP device's (the same device for a sub-channel) that this host answers for."""
+        message = bytearray(self.channel.offermsg.raw)
+        message[8:24] = kind or message[8:24]
+        message[24:40] = instance or message[24:40]
+        struct.pack_into("<H", message, 56, flags)
+        struct.pack_into("<H", message, 180, index)
+        struct.pack_into("<I", message, 184, relid)
+        self.made.append(relid)
+        self.keep = self._answer
+        self.session.host.synic.post_message(self.machine.boot_vp.vp_index, SINT, 1, 1, bytes(message))
+        self.run(20)
+        assert self.v.connection.channels is not None
+        return self.v.connection.channels[relid]
+
+    def _answer(self, message: bytes) -> bool:
+        """Keep and answer what is about a channel that :meth:`offer` made."""
+        kind, _, relid = struct.unpack_from("<III", message.ljust(12, b"\0"))
+        if relid not in self.made or kind in (Type.CHANNELMSG_GPADL_BODY, Type.CHANNELMSG_INITIATE_CONTACT):
+            return False
+        self.answered(kind, message)
+        return True
+
+    def answered(self, kind: int, message: bytes) -> None:
+        """Answer OPENCHANNEL, GPADL_HEADER, GPADL_TEARDOWN and MODIFYCHANNEL with success."""
+        relid, second = struct.unpack_from("<II", message.ljust(16, b"\0"), 8)
+        answer = {
+            int(Type.CHANNELMSG_OPENCHANNEL): (Type.CHANNELMSG_OPENCHANNEL_RESULT, relid, second, 0),
+            int(Type.CHANNELMSG_GPADL_HEADER): (Type.CHANNELMSG_GPADL_CREATED, relid, second, 0),
+            int(Type.CHANNELMSG_GPADL_TEARDOWN): (Type.CHANNELMSG_GPADL_TORNDOWN, second),
+            int(Type.CHANNELMSG_MODIFYCHANNEL): (Type.CHANNELMSG_MODIFYCHANNEL_RESPONSE, relid, 0),
+        }.get(kind)
+        if answer is not None and kind not in self.silent:
+            payload = struct.pack(f"<II{len(answer) - 1}I", answer[0], 0, *answer[1:])
+            self.session.host.synic.post_message(self.machine.boot_vp.vp_index, SINT, 1, 1, payload)
+
+    def rescind(self, channel: VmbusChannel) -> None:
+        """Rescind a channel, as the host of :meth:`offer`."""
+        self.post(Type.CHANNELMSG_RESCIND_CHANNELOFFER, channel.offermsg.child_relid)
+
+    def released(self) -> list[int]:
+        """Relids that the guest gave back since :attr:`sent` was cleared."""
+        return [
+            int.from_bytes(message[8:12], "little")
+            for _, _, message in self.sent
+            if message[0] == Type.CHANNELMSG_RELID_RELEASED
+        ]
+
     def open(self, channel: VmbusChannel | None = None) -> int:
         """vmbus_open() of the channel."""
         ring = self.exports.VMBUS_RING_SIZE(16384)
         target = channel or self.channel
         return int(self.call(self.exports.vmbus_open, target, ring, ring, b"", lambda context: None, None))
 
-    def start_open(self) -> Thread:
+    def start_open(self, channel: VmbusChannel | None = None) -> Thread:
         """The same in a thread, for a host that does not answer."""
         ring = self.exports.VMBUS_RING_SIZE(16384)
-        return self.start(self.exports.vmbus_open, self.channel, ring, ring, b"", lambda context: None, None)
+        target = channel or self.channel
+        return self.start(self.exports.vmbus_open, target, ring, ring, b"", lambda context: None, None)
 
     def gpadls(self) -> int:
         """How many GPADLs the host holds."""

@@ -26,7 +26,7 @@ from hvkernel.api.guest.hyperv import VMBUS_RQST_ADDR_ANY, HvMpbArray, VmbusChan
 from hvkernel.api.guest.sched import Tasklet
 from hvkernel.host.vmbus.packets import build_packet, build_transfer_pages
 from hvkernel.host.vmbus.ring import IncomingRing, OutgoingRing, RingCorrupt
-from hvkernel.hv import channel as channel_c
+from hvkernel.hv import channel_packets
 from hvkernel.hv import ring_buffer as rb
 from hvkernel.machine.addresses import HvPfn
 from hvkernel.machine.memory import Memory
@@ -246,9 +246,9 @@ class OurSide:
         assert self.ring.hv_ringbuffer_init(channel.inbound, self.IN, in_pages, limit) == 0
         channel.rqstor_size = slots
         if slots:
-            channel_c.vmbus_alloc_requestor(self.v, channel.requestor, slots)
-            channel.next_request_id_callback = lambda c, a: channel_c.vmbus_next_request_id(self.v, c, a)
-            channel.request_addr_callback = lambda c, t: channel_c.vmbus_request_addr(self.v, c, t)
+            channel_packets.vmbus_alloc_requestor(self.v, channel.requestor, slots)
+            channel.next_request_id_callback = lambda c, a: channel_packets.vmbus_next_request_id(self.v, c, a)
+            channel.request_addr_callback = lambda c, t: channel_packets.vmbus_request_addr(self.v, c, t)
         self.out, self.inb = self._host(self.OUT, out_pages), self._host(self.IN, in_pages)
 
     def _host(self, base: int, pages: int) -> Any:
@@ -280,13 +280,13 @@ class OurSide:
         return dict(zip(PRIVATE, values, strict=True))
 
     def send(self, payload: bytes, requestid: int, kind: int, flags: int) -> tuple[int, int]:
-        return channel_c.vmbus_sendpacket_getid(self.v, self.channel, payload, requestid, kind, flags)
+        return channel_packets.vmbus_sendpacket_getid(self.v, self.channel, payload, requestid, kind, flags)
 
     def send_mpb(self, array: HvMpbArray, desc_size: int, payload: bytes, requestid: int) -> int:
-        return channel_c.vmbus_sendpacket_mpb_desc(self.v, self.channel, array, desc_size, payload, requestid)
+        return channel_packets.vmbus_sendpacket_mpb_desc(self.v, self.channel, array, desc_size, payload, requestid)
 
     def recv(self, size: int, raw: bool) -> tuple[int, bytes, int, int]:
-        take = channel_c.vmbus_recvpacket_raw if raw else channel_c.vmbus_recvpacket
+        take = channel_packets.vmbus_recvpacket_raw if raw else channel_packets.vmbus_recvpacket
         return take(self.v, self.channel, size)
 
     def iterate(self, count: int, close: bool) -> list[bytes | None]:
@@ -312,10 +312,10 @@ class OurSide:
         return {name: getattr(info, name) for name in DEBUGINFO}
 
     def match(self, trans_id: int, address: int) -> int:
-        return channel_c.vmbus_request_addr_match(self.v, self.channel, trans_id, address)
+        return channel_packets.vmbus_request_addr_match(self.v, self.channel, trans_id, address)
 
     def next_id(self, address: int) -> int:
-        return channel_c.vmbus_next_request_id(self.v, self.channel, address)
+        return channel_packets.vmbus_next_request_id(self.v, self.channel, address)
 
 
 class ForEver(Exception):

@@ -58,6 +58,7 @@ class Refusing:
     versions = ()
     message_connection_4 = True
     gpadl_total_mb = 384
+    features = 0
 
 
 def unloads(b: Any) -> None:

@@ -1,7 +1,8 @@
 """The host's side of the VMBus: a server that offers devices, and the devices' channels.
 
 ========================  =============================================================================
-``server``                messages of the guest, versions, the connection's steps
+``server``                the guest's messages in their order, the connection's steps, the host's own events
+``contact`` ``handlers``  what a guest is told about its version; what each other message does
 ``tables``                the state machines, and nothing else
 ``offers`` ``devices``    what is offered, and who makes it
 ``gpadl`` ``buffers``     guest memory that the guest lends
@@ -14,7 +15,7 @@
 
 from __future__ import annotations
 
-from hvkernel.host.vmbus.devices import DeviceTable, SlotSpec, slots_of
-from hvkernel.host.vmbus.server import DeviceStatus, VmbusServer
+from hvkernel.host.vmbus.devices import DeviceStatus, DeviceTable, SlotSpec, slots_of
+from hvkernel.host.vmbus.server import VmbusServer
 
 __all__ = ["DeviceStatus", "DeviceTable", "SlotSpec", "VmbusServer", "slots_of"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING, Final, cast
 
 from hvkernel.abi import vmbus as abi
@@ -33,16 +33,18 @@ class Bus:
         self.message_vp = 0
         """VP that gets the host's messages; kept after a disconnection, for UNLOAD_RESPONSE."""
 
-    def post(self, payload: bytes) -> None:
-        """Send a channel message to the guest."""
-        status = self.host.synic.post_message(
-            self.message_vp, abi.VMBUS_MESSAGE_SINT, CHANNEL_MESSAGE, abi.VMBUS_MESSAGE_PORT_ID, payload
-        )
+    def post(self, payload: bytes, *, vp: int | None = None, sint: int = abi.VMBUS_MESSAGE_SINT) -> None:
+        """Send a channel message to the guest.
+
+        :param vp: VP index; ``None`` for the one that gets this connection's messages.
+        """
+        target = self.message_vp if vp is None else vp
+        status = self.host.synic.post_message(target, sint, CHANNEL_MESSAGE, abi.VMBUS_MESSAGE_PORT_ID, payload)
         if status:
             name = abi.VmbusChannelMessageType(payload[0]).name.removeprefix("CHANNELMSG_")
-            self.record("tolerated", f"{name} is lost: VP {self.message_vp} takes no messages (HV_STATUS {status:#x})")
+            self.record("tolerated", f"{name} is lost: VP {target} takes no messages (HV_STATUS {status:#x})")
         elif self.machine.tracer is not None:
-            self.machine.tracer.message(self.machine.clock.now, self.message_vp, False, payload)
+            self.machine.tracer.message(self.machine.clock.now, target, False, payload)
 
     def record(self, kind: str, text: str) -> None:
         """Add a finding: ``refused``, ``ignored``, ``tolerated``, or ``plugin`` for a device that raised."""
@@ -59,6 +61,13 @@ class Bus:
         if memory.overlays.at(HvPfn(pfn)) is None:
             return True
         return any(start <= pfn << 12 < start + size for start, size in memory.ram)
+
+    def first_not_ram(self, pfns: Sequence[int]) -> int | None:
+        """The first of the pages that is not memory of this guest, ``None`` if all are."""
+        lowest, highest = min(pfns) << 12, max(pfns) << 12
+        if any(start <= lowest and highest < start + size for start, size in self.machine.memory.ram):
+            return None  # between two pages of one range there is nothing but its memory
+        return next((pfn for pfn in pfns if not self.is_ram(pfn)), None)
 
     def share(self, via: str, key: Hashable, pfns: Iterable[int], vp: int) -> None:
         """Enter pages into the sharing ledger."""

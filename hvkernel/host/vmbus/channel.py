@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Final, cast
 
 from hvkernel.abi import vmbus as abi
 from hvkernel.abi.ring import VmbusPacketType
+from hvkernel.abi.tlfs import HV_EVENT_FLAGS_COUNT
 from hvkernel.abi.vmbus import VmbusChannelMessageType as Type
 from hvkernel.api.host import STATUS_SUCCESS, STATUS_UNSUCCESSFUL, GuestBuffer, Offer
 from hvkernel.host.vmbus.messages import header
-from hvkernel.host.vmbus.offers import offer_message
+from hvkernel.host.vmbus.offers import EventTarget, offer_message
 from hvkernel.host.vmbus.packets import build_packet, build_transfer_pages
 from hvkernel.host.vmbus.ring import IncomingRing, OutgoingRing, RingCorrupt
 from hvkernel.host.vmbus.steps import RemoteProtocolError, next_row
@@ -65,14 +66,15 @@ class ServerChannel:
 
     __slots__ = (
         "_message",
+        "_open_events",
         "_polling",
         "_primary",
         "_rings",
         "_server",
         "_status",
         "_worker",
-        "connection_id",
         "device",
+        "events",
         "inflight",
         "lost",
         "monitor_id",
@@ -91,7 +93,9 @@ class ServerChannel:
         self._primary = primary
         self.state = ChannelState.UNOFFERED
         self.relid = 0
-        self.connection_id = 0
+        self.events = EventTarget(0, 0)
+        """What the offer says; an open may say otherwise (version 6.0)."""
+        self._open_events: EventTarget | None = None
         self.monitor_id: int | None = None
         self.target_vp = 0
         self.opens = 0
@@ -126,9 +130,25 @@ class ServerChannel:
         """Whether the table has the step."""
         return event in CHANNEL[self.state]
 
-    def open(self, message: abi.VmbusChannelOpenChannel) -> None:
+    @property
+    def connection_id(self) -> int:
+        """Connection that the guest signals."""
+        return (self._open_events or self.events).connection_id
+
+    @property
+    def event_flag(self) -> int:
+        """Event flag that the host sets."""
+        return (self._open_events or self.events).event_flag
+
+    @property
+    def is_rescinded(self) -> bool:
+        """Whether the device is gone and the guest has still to release the relid."""
+        return self.state is ChannelState.RESCINDED
+
+    def open(self, message: abi.VmbusChannelOpenChannel, events: EventTarget | None = None) -> None:
         """Handle OPENCHANNEL: check it, map the rings, ask the device, answer.
 
+        :param events: connection and event flag that the guest chose.
         :raises RemoteProtocolError: the channel is not in a state to be opened.
         """
         if self.state is not ChannelState.OFFERED:
@@ -136,12 +156,14 @@ class ServerChannel:
             return
         self._message = message
         try:
+            self._check_events(events)
             self._rings = self._take_rings(message)
         except OpenRefused as error:
             self._server.bus.record("refused", f"OPENCHANNEL of {self}: {error}")
             self._post_result(STATUS_UNSUCCESSFUL)
             return
         self.target_vp = message.target_vp
+        self._open_events = events
         self.step(ChannelEvent.OPENCHANNEL)
         self._status = self.device.open(self)
         if self._status >> 31:
@@ -149,6 +171,17 @@ class ServerChannel:
         else:
             self.step(ChannelEvent.DEVICE_ACCEPTS)
             self.device.opened(self)
+
+    def _check_events(self, events: EventTarget | None) -> None:
+        if events is None:
+            return
+        if not 0 < events.event_flag < HV_EVENT_FLAGS_COUNT:
+            raise OpenRefused(f"event_flag {events.event_flag}: must be 1 to {HV_EVENT_FLAGS_COUNT - 1}")
+        try:
+            self._server.connect_event(self, events.connection_id)
+        except ValueError as error:
+            raise OpenRefused(str(error)) from None
+        self._server.disconnect_event(events.connection_id)
 
     def _take_rings(self, message: abi.VmbusChannelOpenChannel) -> Rings:
         server, handle, split = self._server, message.ringbuffer_gpadlhandle, message.downstream_ringbuffer_pageoffset
@@ -194,7 +227,7 @@ class ServerChannel:
     def _do_map_rings(self) -> None:
         assert self._rings is not None
         self._server.gpadls.opened(self._rings.gpadl)
-        self._server.connect_event(self)
+        self._server.connect_event(self, self.connection_id)
         self._worker = Worker(self._server.bus, self)
 
     def _do_start(self) -> None:
@@ -214,7 +247,8 @@ class ServerChannel:
         assert self._rings is not None
         rings, self._rings, self._worker = self._rings, None, None
         self._server.monitor.disable(self)
-        self._server.disconnect_event(self)
+        self._server.disconnect_event(self.connection_id)
+        self._open_events = None
         self.queue.clear()
         for trans_id in self.inflight:
             self._server.bus.unshare("gpa-range", (self.relid, trans_id))

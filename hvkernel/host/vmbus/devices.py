@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from hvkernel.host.vmbus.bus import Bus
     from hvkernel.host.vmbus.channel import ServerChannel
 
-__all__ = ["DeviceTable", "OfferedDevice", "ProfileDevice", "SlotSpec", "slots_of"]
+__all__ = ["DeviceStatus", "DeviceTable", "OfferedDevice", "ProfileDevice", "SlotSpec", "slots_of"]
 
 T = TypeVar("T")
 
@@ -186,6 +186,25 @@ class _Services:
         self._rescind()
 
 
+@dataclass(frozen=True, slots=True)
+class DeviceStatus:
+    """What the report says of one offered device, from the host's side."""
+
+    name: str
+    class_guid: Guid
+    instance_guid: Guid
+    relid: int
+    """0 when it is not offered now."""
+    modelled: bool
+    owner: str
+    """Plugin that makes it, as it registered."""
+    opens: int
+    """How often the guest opened its primary channel."""
+    state: str
+    protocol: str | None
+    """What driver and device agreed on."""
+
+
 class OfferedDevice:
     """One device of the VM: its plugin's object if there is one, and its channels.
 
@@ -249,6 +268,21 @@ class OfferedDevice:
             text = f"{self.owner or self.name}: {what} of {self.name} raised {type(error).__name__}: {error}"
             self._bus.record("plugin", text)
         return default
+
+    def status(self) -> DeviceStatus:
+        """Return what the report says of it now."""
+        first = self.channels[0]
+        return DeviceStatus(
+            self.name,
+            self.spec.class_guid,
+            self.spec.instance_guid,
+            first.relid,
+            self.modelled,
+            self.owner,
+            first.opens,
+            first.state.value,
+            self.protocol,
+        )
 
     def change(self, offer: Offer) -> None:
         """Let the next offer of the device be this one."""

@@ -6,6 +6,7 @@ field, as OpenVMM does (channels.rs: Gpadl::append), so that such a list is refu
 
 from __future__ import annotations
 
+from array import array
 from typing import TYPE_CHECKING, Final
 
 from hvkernel.abi import vmbus as abi
@@ -31,15 +32,16 @@ class Gpadl:
 
     __slots__ = (
         "_bus",
+        "_compact",
         "byte_count",
         "count",
         "data",
         "handle",
         "pages",
-        "ranges",
         "relid",
         "shared",
         "state",
+        "used",
         "vp",
         "wanted",
     )
@@ -53,12 +55,14 @@ class Gpadl:
         self.count = count
         self.vp = vp
         self.data = bytearray()
-        self.ranges: tuple[Range, ...] = ()
+        self._compact: tuple[tuple[int, int, array[int]], ...] = ()
         self.pages = 0
         self.byte_count = 0
         self.state = GpadlState.ASSEMBLING
         self.shared = False
         """Whether the host uses the memory."""
+        self.used = True
+        """Whether it may: not once the device is gone."""
 
     def __str__(self) -> str:
         return f"GPADL {self.handle:#x} of relid {self.relid}"
@@ -85,26 +89,35 @@ class Gpadl:
 
         :raises BadRange: they do not describe memory of this guest.
         """
-        self.ranges, _ = parse_ranges(bytes(self.data), self.count)
-        for byte_count, _, pfns in self.ranges:
-            for pfn in pfns:
-                if not self._bus.is_ram(pfn):
-                    raise BadRange(f"page {pfn:#x} is not memory of this guest")
+        ranges, _ = parse_ranges(bytes(self.data), self.count)
+        for byte_count, _, pfns in ranges:
+            stranger = self._bus.first_not_ram(pfns)
+            if stranger is not None:
+                raise BadRange(f"page {stranger:#x} is not memory of this guest")
             self.byte_count += byte_count
             self.pages += len(pfns)
+        # A ring's GPADL lives as long as its channel: 8 bytes a page, not a Python number each, and no second copy.
+        self._compact = tuple((byte_count, offset, array("Q", pfns)) for byte_count, offset, pfns in ranges)
+        self.data = bytearray()
+
+    @property
+    def ranges(self) -> tuple[Range, ...]:
+        """The ranges; none before :meth:`decode` took them."""
+        return tuple((byte_count, offset, tuple(pfns)) for byte_count, offset, pfns in self._compact)
 
     @property
     def pfns(self) -> tuple[int, ...]:
         """The 4 KiB page numbers of all ranges, in order."""
-        return self.ranges[0][2] if len(self.ranges) == 1 else tuple(p for r in self.ranges for p in r[2])
+        return tuple(pfn for _, _, pfns in self._compact for pfn in pfns)
 
     def buffer(self) -> GpaBuffer:
         """Return the memory."""
         return GpaBuffer(self._bus.memory, self.ranges)
 
     def _do_share(self) -> None:
-        self._bus.share(f"gpadl {self.handle:#x}", self.relid, self.pfns, self.vp)
-        self.shared = True
+        if self.used:
+            self._bus.share(f"gpadl {self.handle:#x}", self.relid, self.pfns, self.vp)
+            self.shared = True
 
     def _do_unshare(self) -> None:
         self.let_go()
@@ -113,7 +126,7 @@ class Gpadl:
         """Stop using the memory; the GPADL stays what it is."""
         if self.shared:
             self._bus.unshare(f"gpadl {self.handle:#x}", self.relid)
-        self.shared = False
+        self.shared = self.used = False
 
     def _do_created(self) -> None:
         self._bus.post(
@@ -164,8 +177,12 @@ class GpadlTable:
         """Return a GPADL of a channel, complete or not."""
         return self._table.get((relid, handle))
 
-    def header(self, message: abi.VmbusChannelGpadlHeader, payload: bytes, vp: int) -> None:
-        """Start a GPADL from its GPADL_HEADER; the channel is known to exist."""
+    def header(self, message: abi.VmbusChannelGpadlHeader, payload: bytes, vp: int, *, used: bool = True) -> None:
+        """Start a GPADL from its GPADL_HEADER; the channel is known to exist.
+
+        :param used: False for a channel that is already rescinded: its GPADL is accepted, since the message crossed
+            the rescind, but nobody touches the memory (channels.rs: gpadl_completed).
+        """
         relid, handle = message.child_relid, message.gpadl
         if (relid, handle) in self._table:
             self._refuse(relid, handle, "the channel has a GPADL of that handle")
@@ -177,6 +194,7 @@ class GpadlTable:
             self._refuse(relid, handle, "rangecount is 0")
             return
         gpadl = Gpadl(self._bus, relid, handle, message.range_buflen & ~7, message.rangecount, vp)
+        gpadl.used = used
         self._table[relid, handle] = gpadl
         if gpadl.take(payload[_HEADER_BYTES:]):
             self._complete(gpadl)

@@ -21,6 +21,11 @@ class Ports(Protocol):
         """Let ``fn(flag)`` run for HvSignalEvent to ``connection_id``."""
         ...
 
+    def decline(self, connection_id: int, fn: Callable[[], None]) -> None:
+        """Let messages to ``connection_id`` get HV_STATUS_INVALID_CONNECTION_ID as a matter of course, and tell
+        ``fn``."""
+        ...
+
     def disconnect(self, connection_id: int) -> None:
         """Forget a connection: later hypercalls get HV_STATUS_INVALID_CONNECTION_ID."""
         ...
@@ -49,6 +54,11 @@ class Accepts(Protocol):
     @property
     def message_connection_4(self) -> bool:
         """Whether connection 4 exists."""
+        ...
+
+    @property
+    def features(self) -> int:
+        """Feature flags of version 6.0 that the host has, as far as the server knows them."""
         ...
 
     @property

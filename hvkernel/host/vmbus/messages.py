@@ -32,10 +32,13 @@ def header(message_type: Type) -> abi.VmbusChannelMessageHeader:
     return abi.VmbusChannelMessageHeader(msgtype=message_type, padding=0)
 
 
-def parse_message(payload: bytes, version: int | None) -> tuple[Type, Wire]:
+def parse_message(payload: bytes, version: int | None, newest: int) -> tuple[Type, Wire]:
     """Look a guest's message up and decode its fixed part. A longer message than known is legal.
 
     :param version: version of the connection, ``None`` without one. INITIATE_CONTACT is legal without.
+    :param newest: newest version of the host, which decides on UNLOAD: before 3.0 hosts do not answer it, later ones
+        do so on a connection of any version (iPXE src/interface/hyperv/vmbus.c: vmbus_negotiate_version makes sure of
+        3.0, then connects as 0.13 and unloads that).
     :raises BadMessage: too short, not a guest's message, or newer than the connection.
     """
     if len(payload) < _HEADER.size:
@@ -48,7 +51,10 @@ def parse_message(payload: bytes, version: int | None) -> tuple[Type, Wire]:
     if row.number is not Type.CHANNELMSG_INITIATE_CONTACT:
         if version is None:
             raise BadMessage(f"{_name(row.number)} without a connection")
-        if version < row.since:
+        if row.number is Type.CHANNELMSG_UNLOAD:
+            if newest < row.since:
+                raise BadMessage(f"UNLOAD needs a host of version 3.0, this one has {newest >> 16}.{newest & 0xFFFF}")
+        elif version < row.since:
             raise BadMessage(
                 f"{_name(row.number)} needs version {row.since >> 16}.{row.since & 0xFFFF}, "
                 f"the connection has {version >> 16}.{version & 0xFFFF}"

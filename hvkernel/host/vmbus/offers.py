@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from hvkernel.abi import vmbus as abi
 from hvkernel.abi.vmbus import VmbusChannelMessageType as Type
@@ -11,13 +11,22 @@ from hvkernel.host.vmbus.messages import MONITOR_INVALID, header
 if TYPE_CHECKING:
     from hvkernel.host.vmbus.channel import ServerChannel
 
-__all__ = ["MAX_CHANNELS", "MAX_MONITORS", "Numbers", "connection_id", "offer_message", "user_defined"]
+__all__ = ["MAX_CHANNELS", "MAX_MONITORS", "EventTarget", "Numbers", "connection_id", "offer_message", "user_defined"]
 
 MAX_CHANNELS: Final = 2047
 """Relids 1 to 2047: each is an event flag, and a SINT has 2048 of them (TLFS: HV_EVENT_FLAGS_COUNT)."""
 
 MAX_MONITORS: Final = 128
 """Monitor ids: 4 groups of 32 (drivers/hv/hyperv_vmbus.h: struct hv_monitor_page)."""
+
+
+class EventTarget(NamedTuple):
+    """How the two sides signal a channel."""
+
+    connection_id: int
+    """Connection that the guest signals."""
+    event_flag: int
+    """Flag that the host sets."""
 
 
 class Numbers:

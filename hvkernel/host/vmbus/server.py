@@ -8,78 +8,45 @@ wrong is recorded, and answered where the message has an answer that says no.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from types import MappingProxyType
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from hvkernel.abi import vmbus as abi
-from hvkernel.abi.tlfs import HV_STATUS_INSUFFICIENT_BUFFERS, HV_STATUS_SUCCESS
+from hvkernel.abi.tlfs import HV_STATUS_INSUFFICIENT_BUFFERS, HV_STATUS_SUCCESS, HV_SYNIC_SINT_COUNT
 from hvkernel.abi.vmbus import VmbusChannelMessageType as Type
-from hvkernel.api.host import STATUS_UNSUCCESSFUL, Offer
+from hvkernel.api.host import Offer
 from hvkernel.host.vmbus.bus import CHANNEL_MESSAGE, Bus
 from hvkernel.host.vmbus.channel import ServerChannel
-from hvkernel.host.vmbus.devices import DeviceTable, OfferedDevice, SlotSpec
-from hvkernel.host.vmbus.gpadl import GpadlTable, refusal
+from hvkernel.host.vmbus.contact import Answer, Contact, judge, read_contact, version_response, version_text
+from hvkernel.host.vmbus.devices import DeviceStatus, DeviceTable, OfferedDevice, SlotSpec
+from hvkernel.host.vmbus.gpadl import GpadlTable
+from hvkernel.host.vmbus.handlers import HANDLERS, Handlers
 from hvkernel.host.vmbus.interrupts import InterruptPage
-from hvkernel.host.vmbus.messages import VERSION_COPPER, BadMessage, header, parse_message
+from hvkernel.host.vmbus.messages import BadMessage, header, parse_message
 from hvkernel.host.vmbus.monitor import Monitor
-from hvkernel.host.vmbus.offers import MAX_CHANNELS, MAX_MONITORS, Numbers, connection_id, offer_message, user_defined
+from hvkernel.host.vmbus.offers import (
+    MAX_CHANNELS,
+    MAX_MONITORS,
+    EventTarget,
+    Numbers,
+    connection_id,
+    offer_message,
+    user_defined,
+)
 from hvkernel.host.vmbus.steps import RemoteProtocolError, next_row
 from hvkernel.host.vmbus.tables import CONNECTION, ChannelEvent, ChannelState, ConnectionEvent, ConnectionState
 
 if TYPE_CHECKING:
-    from hvkernel.abi.wire import Guid
     from hvkernel.host.vmbus.hypervisor import Accepts, Hypervisor
     from hvkernel.machine import Task
 
-__all__ = ["DeviceStatus", "VmbusServer"]
-
-CONNECTION_SUCCESSFUL: Final = 0
-"""connection_state of a VERSION_RESPONSE (OpenVMM: protocol.rs, ConnectionState::SUCCESSFUL)."""
-
-CONNECTION_FAILED_UNKNOWN: Final = 2
-"""connection_state (OpenVMM: ConnectionState::FAILED_UNKNOWN_FAILURE)."""
+__all__ = ["VmbusServer"]
 
 MESSAGE_BUFFERS: Final = 16
 """Messages of the guest that may wait at a port (TLFS, "Guest Message Buffers")."""
 
 MIB: Final = 1 << 20
-
-HANDLERS: Final[Mapping[Type, str]] = MappingProxyType(
-    {
-        Type.CHANNELMSG_REQUESTOFFERS: "_on_request_offers",
-        Type.CHANNELMSG_OPENCHANNEL: "_on_open_channel",
-        Type.CHANNELMSG_CLOSECHANNEL: "_on_close_channel",
-        Type.CHANNELMSG_GPADL_HEADER: "_on_gpadl_header",
-        Type.CHANNELMSG_GPADL_BODY: "_on_gpadl_body",
-        Type.CHANNELMSG_GPADL_TEARDOWN: "_on_gpadl_teardown",
-        Type.CHANNELMSG_RELID_RELEASED: "_on_relid_released",
-        Type.CHANNELMSG_UNLOAD: "_on_unload",
-        Type.CHANNELMSG_TL_CONNECT_REQUEST: "_on_tl_connect_request",
-        Type.CHANNELMSG_MODIFYCHANNEL: "_on_modify_channel",
-    }
-)
-"""Method for each message of the guest but INITIATE_CONTACT, whose answer depends on the connection it came by."""
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceStatus:
-    """What the report says of one offered device, from the host's side."""
-
-    name: str
-    class_guid: Guid
-    instance_guid: Guid
-    relid: int
-    """0 when it is not offered now."""
-    modelled: bool
-    owner: str
-    """Plugin that makes it, as it registered."""
-    opens: int
-    """How often the guest opened its primary channel."""
-    state: str
-    protocol: str | None
-    """What driver and device agreed on."""
 
 
 class VmbusServer:
@@ -96,17 +63,22 @@ class VmbusServer:
 
     __slots__ = (
         "_accepts",
+        "_answer",
         "_buffers",
         "_classes",
+        "_contact",
+        "_handlers",
+        "_ignored",
         "_inbox",
         "_kicked",
         "_monitors",
-        "_reply",
-        "_request",
         "_task",
+        "_vps",
         "bus",
         "by_relid",
+        "declined",
         "devices",
+        "features",
         "gpadls",
         "interrupts",
         "monitor",
@@ -139,8 +111,15 @@ class VmbusServer:
         self.interrupts = InterruptPage(self)
         self.requests: list[int] = []
         """Versions that the guest asked for, in order."""
-        self._request: abi.VmbusChannelInitiateContact | None = None
-        self._reply = (0, 0)
+        self._ignored: tuple[Type, ...] = ()
+        self.declined = 0
+        """How many messages a host without connection 4 turned away there: what a guest that knows 5.0 tries first."""
+        self.features = 0
+        """Feature flags that the connection has (version 6.0)."""
+        self._handlers = Handlers(self)
+        self._vps = frozenset(vp.vp_index for vp in host.machine.vps)
+        self._contact: Contact | None = None
+        self._answer = Answer(False)
         self._classes = table
         self.devices: list[OfferedDevice] = []
         for spec in slots:
@@ -162,6 +141,11 @@ class VmbusServer:
         ports.connect_message(abi.VMBUS_MESSAGE_CONNECTION_ID, self._on_message_1)
         if self._accepts.message_connection_4:
             ports.connect_message(abi.VMBUS_MESSAGE_CONNECTION_ID_4, self._on_message_4)
+        else:
+            ports.decline(abi.VMBUS_MESSAGE_CONNECTION_ID_4, self._on_declined)
+
+    def _on_declined(self) -> None:
+        self.declined += 1
 
     # the task --------------------------------------------------------------------------------------------------
 
@@ -206,11 +190,13 @@ class VmbusServer:
 
     def _handle(self, connection: int, vp: int, payload: bytes) -> None:
         try:
-            number, message = parse_message(payload, self.bus.version)
+            number, message = parse_message(payload, self.bus.version, max(self._accepts.versions, default=0))
+            if number in self._ignored:
+                return
             if isinstance(message, abi.VmbusChannelInitiateContact):
-                self._initiate_contact(message, connection)
+                self._initiate_contact(message, payload, connection)
             else:
-                getattr(self, HANDLERS[number])(message, payload, vp)
+                getattr(self._handlers, HANDLERS[number])(message, payload, vp)
         except BadMessage as error:
             self.bus.record("ignored", str(error))
         except RemoteProtocolError as error:
@@ -229,80 +215,59 @@ class VmbusServer:
 
     def is_vp(self, vp: int) -> bool:
         """Whether a VP index exists."""
-        return 0 <= vp < len(self.bus.machine.vps)
+        return vp in self._vps
 
-    def _initiate_contact(self, message: abi.VmbusChannelInitiateContact, connection: int) -> None:
-        version = message.vmbus_version_requested
-        self.requests.append(version)
-        self._request = message
-        # Only guests from 2012 R2 on name the processor that gets the messages (OpenVMM: handle_initiate_contact).
-        vp = message.target_vcpu if version >= abi.VERSION_WIN8_1 else 0
-        if self.is_vp(vp):
-            self.bus.message_vp = vp
-        if version >= abi.VERSION_WIN10_V5 and connection != abi.VMBUS_MESSAGE_CONNECTION_ID_4:
-            self.bus.record("tolerated", f"INITIATE_CONTACT for {_text(version)} on connection {connection}, not 4")
-        if version not in self._accepts.versions:
-            self._reply = (0, CONNECTION_SUCCESSFUL)
-            self.step(ConnectionEvent.CONTACT_REFUSED)
+    def _initiate_contact(self, message: abi.VmbusChannelInitiateContact, payload: bytes, connection: int) -> None:
+        contact = read_contact(message, payload, connection)
+        text = f"INITIATE_CONTACT for {version_text(contact.version)}"
+        self.requests.append(contact.version)
+        if contact.vtl:
+            # OpenVMM hands it to the server of that VTL (channels.rs: initiate_contact); here is none.
+            raise BadMessage(f"{text} and VTL {contact.vtl}, where no server listens")
+        if contact.version >= abi.VERSION_WIN10_V5 and connection != abi.VMBUS_MESSAGE_CONNECTION_ID_4:
+            self.bus.record("tolerated", f"{text} on connection {connection}, not 4")
+        if contact.sint != abi.VMBUS_MESSAGE_SINT:
+            # The answer goes where it was asked from, and the connection stays as it is (initiate_contact).
+            self.bus.record("refused", f"{text}: msg_sint {contact.sint} is not {abi.VMBUS_MESSAGE_SINT}")
+            if self.is_vp(contact.vp) and contact.sint < HV_SYNIC_SINT_COUNT:
+                self.bus.post(version_response(contact.version, Answer(False)), vp=contact.vp, sint=contact.sint)
             return
-        why = self._bad_contact(message, vp)
+        # *unspecified*: OpenVMM sends a refusal to the VP of the connection before. A crash kernel, which runs on
+        # another VP and goes down the versions, would wait for it in vain.
+        if self.is_vp(contact.vp):
+            self.bus.message_vp = contact.vp
+        self._contact = contact
+        self._answer, why = judge(contact, self._accepts, self.is_vp, self.bus.is_ram)
         if why:
-            self.bus.record("refused", f"INITIATE_CONTACT for {_text(version)}: {why}")
-            # Before WS2012 the answer had no room for a reason.
-            supported = int(version >= abi.VERSION_WIN8)
-            self._reply = (supported, CONNECTION_FAILED_UNKNOWN if supported else CONNECTION_SUCCESSFUL)
-            self.step(ConnectionEvent.CONTACT_REFUSED)
-            return
-        self._reply = (1, CONNECTION_SUCCESSFUL)
-        self.step(ConnectionEvent.CONTACT_ACCEPTED)
-
-    def _bad_contact(self, message: abi.VmbusChannelInitiateContact, vp: int) -> str:
-        if not self.is_vp(vp):
-            return f"target_vcpu {vp} is not a processor of this guest"
-        if message.vmbus_version_requested >= abi.VERSION_WIN10_V5 and message.msg_sint != abi.VMBUS_MESSAGE_SINT:
-            return f"msg_sint {message.msg_sint} is not {abi.VMBUS_MESSAGE_SINT}"
-        pages = (message.monitor_page1, message.monitor_page2)
-        if bool(pages[0]) != bool(pages[1]):
-            return f"monitor pages {pages[0]:#x} and {pages[1]:#x}: both or neither"
-        for gpa in pages:
-            if gpa & 0xFFF or (gpa and not self.bus.is_ram(gpa >> 12)):
-                return f"monitor page {gpa:#x} is not a page of this guest's memory"
-        return ""
+            self.bus.record("refused", f"{text}: {why}")
+        accepted = self._answer.accepted
+        self.step(ConnectionEvent.CONTACT_ACCEPTED if accepted else ConnectionEvent.CONTACT_REFUSED)
 
     def _do_note_reconnect(self) -> None:
         self.bus.record("tolerated", "INITIATE_CONTACT on a live connection; the old one is dropped")
 
     def _do_connect(self) -> None:
-        assert self._request is not None
-        request, vp = self._request, self.bus.message_vp
-        self.bus.version = request.vmbus_version_requested
-        self.monitor.connect(request.monitor_page1, request.monitor_page2, vp)
-        if self.bus.version < abi.VERSION_WIN8 and request.interrupt_page:
-            self.interrupts.connect(request.interrupt_page, vp)
+        contact, vp = self._contact, self.bus.message_vp
+        assert contact is not None
+        self.bus.version = contact.version
+        self.features = self._answer.features
+        self.monitor.connect(*contact.monitor_pages, vp)
+        if contact.interrupt_page:
+            self.interrupts.connect(contact.interrupt_page, vp)
 
     def _do_version_response(self) -> None:
-        assert self._request is not None
-        version = self._request.vmbus_version_requested
-        supported, state = self._reply
-        selected = 0
-        if supported:
-            # From 5.0 on, the connection to post to from now on; before, the version (OpenVMM: send_version_response).
-            selected = abi.VMBUS_MESSAGE_CONNECTION_ID if version >= abi.VERSION_WIN10_V5 else version
-        payload = abi.VmbusChannelVersionResponse(
-            header(Type.CHANNELMSG_VERSION_RESPONSE), supported, state, 0, selected
-        ).pack()
-        if supported and version >= VERSION_COPPER:
-            payload += bytes(4)  # supported_features: none
-        self.bus.post(payload)
+        assert self._contact is not None
+        self.bus.post(version_response(self._contact.version, self._answer))
 
     def _do_disconnect(self) -> None:
         for device in list(self.devices):
             for channel in device.channels:
                 channel.step(ChannelEvent.DISCONNECT)
-            self._drop_removed(device)
+            self.drop_removed(device)
         self.monitor.disconnect()
         self.interrupts.disconnect()
         self.bus.version = None
+        self.features = 0
 
     def _do_unload_response(self) -> None:
         self.bus.post(header(Type.CHANNELMSG_UNLOAD_RESPONSE).pack())
@@ -314,70 +279,7 @@ class VmbusServer:
     def _do_alloffers_delivered(self) -> None:
         self.bus.post(header(Type.CHANNELMSG_ALLOFFERS_DELIVERED).pack())
 
-    # messages --------------------------------------------------------------------------------------------------
-
-    def _on_request_offers(self, message: abi.VmbusChannelMessageHeader, payload: bytes, vp: int) -> None:
-        self.step(ConnectionEvent.REQUEST_OFFERS)
-
-    def _on_unload(self, message: abi.VmbusChannelMessageHeader, payload: bytes, vp: int) -> None:
-        self.step(ConnectionEvent.UNLOAD)
-
-    def _channel(self, relid: int, name: str) -> ServerChannel:
-        channel = self.by_relid.get(relid)
-        if channel is None:
-            raise BadMessage(f"{name} for relid {relid}, which is not offered")
-        return channel
-
-    def _on_gpadl_header(self, message: abi.VmbusChannelGpadlHeader, payload: bytes, vp: int) -> None:
-        if message.child_relid not in self.by_relid:
-            self.bus.post(refusal(message.child_relid, message.gpadl))
-        self._channel(message.child_relid, "GPADL_HEADER")
-        self.gpadls.header(message, payload, vp)
-
-    def _on_gpadl_body(self, message: abi.VmbusChannelGpadlBody, payload: bytes, vp: int) -> None:
-        self.gpadls.body(message, payload)
-
-    def _on_gpadl_teardown(self, message: abi.VmbusChannelGpadlTeardown, payload: bytes, vp: int) -> None:
-        self._channel(message.child_relid, "GPADL_TEARDOWN")
-        self.gpadls.teardown(message.child_relid, message.gpadl)
-
-    def _on_open_channel(self, message: abi.VmbusChannelOpenChannel, payload: bytes, vp: int) -> None:
-        try:
-            self._channel(message.child_relid, "OPENCHANNEL").open(message)
-        except (BadMessage, RemoteProtocolError):
-            # *unspecified*: OpenVMM drops these without an answer, which leaves the guest waiting for ever.
-            self.bus.post(
-                abi.VmbusChannelOpenResult(
-                    header(Type.CHANNELMSG_OPENCHANNEL_RESULT),
-                    message.child_relid,
-                    message.openid,
-                    STATUS_UNSUCCESSFUL,
-                ).pack()
-            )
-            raise
-
-    def _on_close_channel(self, message: abi.VmbusChannelCloseChannel, payload: bytes, vp: int) -> None:
-        channel = self._channel(message.child_relid, "CLOSECHANNEL")
-        channel.step(ChannelEvent.CLOSECHANNEL)
-        if channel.primary is channel:
-            for sub in channel.device.channels[1:]:
-                if sub.can(ChannelEvent.RESCIND):
-                    sub.step(ChannelEvent.RESCIND)
-
-    def _on_relid_released(self, message: abi.VmbusChannelRelidReleased, payload: bytes, vp: int) -> None:
-        channel = self._channel(message.child_relid, "RELID_RELEASED")
-        channel.step(ChannelEvent.RELID_RELEASED)
-        self._drop_removed(channel.device)
-
-    def _on_modify_channel(self, message: abi.VmbusChannelModifychannel, payload: bytes, vp: int) -> None:
-        try:
-            channel = self._channel(message.child_relid, "MODIFYCHANNEL")
-            if not self.is_vp(message.target_vp):
-                raise RemoteProtocolError(f"MODIFYCHANNEL of {channel} to VP {message.target_vp}, which does not exist")
-            channel.modify(message.target_vp)
-        except (BadMessage, RemoteProtocolError):
-            self.modify_response(message.child_relid, STATUS_UNSUCCESSFUL)
-            raise
+    # what channels need ----------------------------------------------------------------------------------------
 
     def modify_response(self, relid: int, status: int) -> None:
         """Answer MODIFYCHANNEL, which has an answer since 5.3 (drivers/hv/channel.c: vmbus_send_modifychannel)."""
@@ -388,19 +290,13 @@ class VmbusServer:
                 ).pack()
             )
 
-    def _on_tl_connect_request(self, message: abi.VmbusChannelTlConnectRequest, payload: bytes, vp: int) -> None:
-        # No service listens on this host, and the kernel ignores CHANNELMSG_TL_CONNECT_RESULT.
-        self.bus.record("refused", f"TL_CONNECT_REQUEST to service {message.host_service_id}: no service listens")
-
-    # what channels need ----------------------------------------------------------------------------------------
-
     def assign(self, channel: ServerChannel) -> None:
         """Give a channel its numbers for this connection."""
         relid = self.numbers.take()
         if relid is None:
             raise ValueError(f"{channel.device.name}: all {MAX_CHANNELS} relids are in use")
         channel.relid = relid
-        channel.connection_id = connection_id(relid)
+        channel.events = EventTarget(connection_id(relid), relid)
         channel.monitor_id = self._monitors.take() if channel.offer.monitored and self.monitor.usable else None
         self.by_relid[relid] = channel
 
@@ -412,18 +308,21 @@ class VmbusServer:
             self._monitors.free(channel.monitor_id)
         channel.relid, channel.monitor_id = 0, None
 
-    def connect_event(self, channel: ServerChannel) -> None:
-        """Let the guest signal a channel that opens."""
-        self.bus.host.ports.connect_event(channel.connection_id, lambda flag: channel.kick())
+    def connect_event(self, channel: ServerChannel, connection: int) -> None:
+        """Let the guest signal a channel that opens.
 
-    def disconnect_event(self, channel: ServerChannel) -> None:
+        :raises ValueError: the connection is taken, or no connection id.
+        """
+        self.bus.host.ports.connect_event(connection, lambda flag: channel.kick())
+
+    def disconnect_event(self, connection: int) -> None:
         """End that."""
-        self.bus.host.ports.disconnect(channel.connection_id)
+        self.bus.host.ports.disconnect(connection)
 
     def signal_guest(self, channel: ServerChannel) -> bool:
         """Interrupt the guest for a channel: its event flag on its VP, or before WS2012 the interrupt page on VP 0."""
         if (self.bus.version or 0) >= abi.VERSION_WIN8:
-            return self.bus.host.synic.signal_event(channel.target_vp, abi.VMBUS_MESSAGE_SINT, channel.relid)
+            return self.bus.host.synic.signal_event(channel.target_vp, abi.VMBUS_MESSAGE_SINT, channel.event_flag)
         return self.interrupts.signal(channel.relid)
 
     # devices that come and go: the host's own events, each in the server's task ---------------------------------
@@ -500,6 +399,10 @@ class VmbusServer:
         else:
             self._offer_subchannels(primary, count)
 
+    def ignore(self, *numbers: Type) -> None:
+        """Be a host that takes these messages of the guest and does nothing about them; ``ignore()`` ends that."""
+        self._ignored = numbers
+
     def _check_name(self, spec: SlotSpec) -> None:
         if any(device.name == spec.name for device in self.devices):
             raise ValueError(f"two devices of the VM are called {spec.name!r}")
@@ -524,7 +427,7 @@ class VmbusServer:
         for channel in reversed(device.channels):
             if channel.can(ChannelEvent.RESCIND):
                 channel.step(ChannelEvent.RESCIND)
-        self._drop_removed(device)
+        self.drop_removed(device)
 
     def _reoffer(self, device: OfferedDevice, at_once: bool) -> None:
         device.successor = None if at_once else device.spec
@@ -553,7 +456,8 @@ class VmbusServer:
             device.channels.append(channel)
             channel.step(ChannelEvent.OFFER)
 
-    def _drop_removed(self, device: OfferedDevice) -> None:
+    def drop_removed(self, device: OfferedDevice) -> None:
+        """Forget the channels of a device that are gone, and the device with its last one."""
         device.channels = [
             channel
             for channel in device.channels
@@ -567,21 +471,4 @@ class VmbusServer:
 
     def status(self) -> tuple[DeviceStatus, ...]:
         """Return what the report says of each device, in the order of the offers."""
-        return tuple(
-            DeviceStatus(
-                device.name,
-                device.spec.class_guid,
-                device.spec.instance_guid,
-                device.channels[0].relid,
-                device.modelled,
-                device.owner,
-                device.channels[0].opens,
-                device.channels[0].state.value,
-                device.protocol,
-            )
-            for device in self.devices
-        )
-
-
-def _text(version: int) -> str:
-    return f"version {version >> 16}.{version & 0xFFFF}"
+        return tuple(device.status() for device in self.devices)

@@ -36,6 +36,7 @@ class Accepts:
     versions: tuple[int, ...] = (0x0000_000D, 0x0001_0001, 0x0002_0004, 0x0003_0000, 0x0004_0000)
     message_connection_4: bool = False
     gpadl_total_mb: int = 384
+    features: int = 0
 
 
 NEWEST = Accepts(

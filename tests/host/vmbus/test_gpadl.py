@@ -76,6 +76,7 @@ def test_several_ranges(raw: Any) -> None:
         ([(2, 4095, (1,))], "range 0 of 1: 0x2 bytes need 2 page numbers, 1 follow"),
         ([(1, 0, (1 << 52,))], "range 0 of 1: page number 0x10000000000000 is beyond 52 bits"),
         ([(1, 0, (0x8000,))], "page 0x8000 is not memory of this guest"),
+        ([(8192, 0, (1, 0x8000))], "page 0x8000 is not memory of this guest"),
         ([(1, 0, (1,)), (1, 0, ())], "range 1 of 2: 0x1 bytes need 1 page numbers, 0 follow"),
     ],
 )

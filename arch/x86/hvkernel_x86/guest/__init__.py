@@ -17,6 +17,7 @@ from hvkernel.api.guest.mshyperv import MsHypervInfo
 from hvkernel_x86 import tlfs
 from hvkernel_x86.guest import apic, hv_init, hypercall, mshyperv, tsc
 from hvkernel_x86.guest.state import X86State
+from hvkernel_x86.guest.trace import HYPERV_TRACE
 
 if TYPE_CHECKING:
     from hvkernel.api.guest.arch import ArchKernel
@@ -65,6 +66,8 @@ class X86Guest:
 
     def attach(self, kernel: ArchKernel) -> None:
         self.state.attach(kernel)
+        if self.state.hyperv_enabled:
+            kernel.tracing.register(HYPERV_TRACE)
         kernel.register_object(
             KernelObject(
                 "tsc",
@@ -132,7 +135,26 @@ class X86Guest:
         return VECTORS[kind]
 
     def send_ipi(self, cpus: Sequence[int], kind: IpiKind) -> None:
-        apic.the_apic(self.state).send_IPI_mask(cpus, VECTORS[kind])
+        """Through the entry point of ``struct apic`` that the kernel takes for it.
+
+        Sources: arch/x86/kernel/apic/ipi.c:native_smp_send_reschedule, native_send_call_func_single_ipi,
+        native_send_call_func_ipi (the shorthand is used while all present CPUs are online: apic_smt_update);
+        arch/x86/kernel/smp.c:native_stop_other_cpus.
+        """
+        chosen, vector = apic.the_apic(self.state), VECTORS[kind]
+        if kind is IpiKind.RESCHEDULE or kind is IpiKind.CALL_FUNCTION_SINGLE:
+            for cpu in cpus:
+                chosen.send_IPI(cpu, vector)
+        elif kind is IpiKind.CPU_STOP or self._all_others(cpus):
+            chosen.send_IPI_allbutself(vector)
+        else:
+            chosen.send_IPI_mask(cpus, vector)
+
+    def _all_others(self, targets: Sequence[int]) -> bool:
+        cpus = self.state.kernel.cpus
+        me = cpus.smp_processor_id()
+        online = tuple(cpus.for_each_online_cpu())
+        return online == tuple(cpus.for_each_present_cpu()) and sorted((*targets, me)) == list(online)
 
     def ack_irq(self, vector: int) -> None:
         apic.the_apic(self.state).eoi()

@@ -70,6 +70,8 @@ class Apic:
         self.write: Callable[[int, int], None] = self.native_write
         self.icr_write: Callable[[int, int], None] = self.native_icr_write
         self.eoi: Callable[[], None] = self.native_eoi
+        self.send_IPI: Callable[[int, int], None] = self.native_send_IPI
+        self.send_IPI_allbutself: Callable[[int], None] = self.native_send_IPI_allbutself
         self.send_IPI_mask: Callable[[Sequence[int], int], None] = self.native_send_IPI_mask
 
     def native_read(self, reg: int) -> int:
@@ -97,10 +99,20 @@ class Apic:
         """End the interrupt that is being handled."""
         self.native_write(APIC_EOI, 0)
 
+    def native_send_IPI(self, cpu: int, vector: int) -> None:
+        """Send a vector to one CPU, by APIC id."""
+        self.icr_write(vector, self._a.kernel.cpus.cpu(cpu).hw_id)
+
+    def native_send_IPI_allbutself(self, vector: int) -> None:
+        """Send a vector to all other online CPUs, one by one: the destination shorthand is not modelled."""
+        cpus = self._a.kernel.cpus
+        me = cpus.smp_processor_id()
+        self.native_send_IPI_mask([cpu for cpu in cpus.for_each_online_cpu() if cpu != me], vector)
+
     def native_send_IPI_mask(self, cpus: Sequence[int], vector: int) -> None:
         """Send a vector to CPUs one by one, by APIC id."""
         for cpu in cpus:
-            self.icr_write(vector, self._a.kernel.cpus.cpu(cpu).hw_id)
+            self.native_send_IPI(cpu, vector)
 
 
 def x2apic_supported(a: X86State) -> bool:

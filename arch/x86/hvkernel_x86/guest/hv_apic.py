@@ -11,6 +11,7 @@ from hvkernel.api.guest.mshyperv import VP_INVAL, cpumask_to_vpset, hv_result_su
 from hvkernel_x86 import tlfs
 from hvkernel_x86.guest.apic import APIC_EOI, APIC_TASKPRI, SET_XAPIC_DEST_FIELD, the_apic
 from hvkernel_x86.guest.hypercall import hv_do_fast_hypercall16, rep_hypercall
+from hvkernel_x86.guest.trace import HYPERV_SEND_IPI_MASK, HYPERV_SEND_IPI_ONE
 
 if TYPE_CHECKING:
     from hvkernel_x86.guest.state import X86State
@@ -82,6 +83,8 @@ def send_ipi_mask(a: X86State, cpus: Sequence[int], vector: int, exclude_self: b
 
     The plain call names VPs below 64 and goes in registers; a higher VP index needs the sparse set.
     """
+    if a.kernel.tracing.enabled:
+        a.kernel.tracing.event(HYPERV_SEND_IPI_MASK, len(cpus), vector)
     this_cpu = a.kernel.cpus.smp_processor_id()
     if not cpus or (exclude_self and tuple(cpus) == (this_cpu,)):
         return True
@@ -104,6 +107,32 @@ def send_ipi_mask(a: X86State, cpus: Sequence[int], vector: int, exclude_self: b
     return hv_result_success(hv_do_fast_hypercall16(a, HVCALL_SEND_IPI, vector, mask))
 
 
+def send_ipi_one(a: X86State, cpu: int, vector: int) -> bool:
+    """Send a vector to one CPU by hypercall; false when the native way must be taken."""
+    if a.kernel.tracing.enabled:
+        a.kernel.tracing.event(HYPERV_SEND_IPI_ONE, cpu, vector)
+    vp = a.hv_common.hv_vp_index[cpu]
+    if a.hv_hypercall_pg is None or vp == VP_INVAL:
+        return False
+    if not tlfs.HV_IPI_LOW_VECTOR <= vector <= tlfs.HV_IPI_HIGH_VECTOR:
+        return False
+    if vp >= 64:
+        return send_ipi_mask_ex(a, (cpu,), vector, None)
+    return hv_result_success(hv_do_fast_hypercall16(a, HVCALL_SEND_IPI, vector, 1 << vp))
+
+
+def hv_send_ipi(a: X86State, cpu: int, vector: int) -> None:
+    """Send a vector to one CPU: by hypercall, else natively."""
+    if not send_ipi_one(a, cpu, vector):
+        the_apic(a).native_send_IPI(cpu, vector)
+
+
+def hv_send_ipi_allbutself(a: X86State, vector: int) -> None:
+    """Send a vector to all other online CPUs: by hypercall, else natively."""
+    if not send_ipi_mask(a, tuple(a.kernel.cpus.for_each_online_cpu()), vector, True):
+        the_apic(a).native_send_IPI_allbutself(vector)
+
+
 def hv_send_ipi_mask(a: X86State, cpus: Sequence[int], vector: int) -> None:
     """Send a vector to CPUs: by hypercall, else natively."""
     if not send_ipi_mask(a, cpus, vector):
@@ -116,7 +145,9 @@ def hv_apic_init(a: X86State) -> None:
     pr_info = a.kernel.printk.pr_info
     if a.ms_hyperv.hints & tlfs.HV_X64_CLUSTER_IPI_RECOMMENDED:
         pr_info("Hyper-V: Using IPI hypercalls")
+        apic.send_IPI = lambda cpu, vector: hv_send_ipi(a, cpu, vector)
         apic.send_IPI_mask = lambda cpus, vector: hv_send_ipi_mask(a, cpus, vector)
+        apic.send_IPI_allbutself = lambda vector: hv_send_ipi_allbutself(a, vector)
     if a.ms_hyperv.hints & tlfs.HV_X64_APIC_ACCESS_RECOMMENDED:
         pr_info(f"Hyper-V: Using enlightened APIC ({'x2apic' if apic.x2apic_mode else 'xapic'} mode)")
         apic.eoi = lambda: hv_apic_eoi_write(a)

@@ -21,6 +21,7 @@ from hvkernel.api.guest.arch import TlbFlush
 from hvkernel.api.guest.mshyperv import VP_INVAL, cpumask_to_vpset, hv_result_success
 from hvkernel_x86 import tlfs
 from hvkernel_x86.guest.hypercall import hv_do_hypercall, rep_hypercall
+from hvkernel_x86.guest.trace import HYPERV_MMU_FLUSH_TLB_MULTI
 
 if TYPE_CHECKING:
     from hvkernel_x86.guest.state import X86State
@@ -67,7 +68,13 @@ def _space(info: TlbFlush) -> tuple[int, int]:
 
 
 def hyperv_flush_tlb_multi(a: X86State, cpus: Sequence[int], info: TlbFlush) -> bool:
-    """Drop translations on other CPUs by hypercall; false when the native way must be taken."""
+    """Drop translations on other CPUs by hypercall; false when the native way must be taken.
+
+    A trace shows an address space by the address of its ``struct mm_struct``, which the model does not have; it shows
+    that of the top table instead (*unspecified*; both are hashed before they are printed).
+    """
+    if a.kernel.tracing.enabled:
+        a.kernel.tracing.event(HYPERV_MMU_FLUSH_TLB_MULTI, len(cpus), info.pgd or 0, info.start, info.end)
     if a.hv_hypercall_pg is None:
         return False
     irq = a.kernel.irq

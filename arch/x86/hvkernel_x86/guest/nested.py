@@ -14,6 +14,7 @@ from hvkernel.abi.tlfs import (
 )
 from hvkernel.api.guest.mshyperv import hv_result, hv_result_success
 from hvkernel_x86.guest.hypercall import hv_do_hypercall, rep_hypercall
+from hvkernel_x86.guest.trace import HYPERV_NESTED_FLUSH_GUEST_MAPPING, HYPERV_NESTED_FLUSH_GUEST_MAPPING_RANGE
 
 if TYPE_CHECKING:
     from hvkernel_x86.guest.state import X86State
@@ -40,6 +41,13 @@ def hyperv_fill_flush_guest_mapping_list(start_gfn: int, pages: int) -> list[int
 
 def hyperv_flush_guest_mapping(a: X86State, address_space: int) -> int:
     """Drop all mappings of a nested guest's address space; 0 or -ENOTSUPP."""
+    ret = _flush_guest_mapping(a, address_space)
+    if a.kernel.tracing.enabled:
+        a.kernel.tracing.event(HYPERV_NESTED_FLUSH_GUEST_MAPPING, address_space, ret)
+    return ret
+
+
+def _flush_guest_mapping(a: X86State, address_space: int) -> int:
     page = _page(a)
     if page is None:
         return -ENOTSUPP
@@ -56,6 +64,13 @@ def hyperv_flush_guest_mapping_range(a: X86State, address_space: int, fill: Call
 
     :param fill: returns the entries, or a negative errno for "too many, drop them all instead".
     """
+    ret = _flush_guest_mapping_range(a, address_space, fill)
+    if a.kernel.tracing.enabled:
+        a.kernel.tracing.event(HYPERV_NESTED_FLUSH_GUEST_MAPPING_RANGE, address_space, ret)
+    return ret
+
+
+def _flush_guest_mapping_range(a: X86State, address_space: int, fill: Callable[[], list[int] | int]) -> int:
     page = _page(a)
     if page is None:
         return -ENOTSUPP
