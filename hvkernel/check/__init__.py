@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from hvkernel.check.edits import Configuration, fragment
-from hvkernel.check.initrd import Initrd, read_initrd
 from hvkernel.check.judge import Problem, TargetVerdict, judge
 from hvkernel.check.upgrade import Change, Upgrade, simulate
 
 __all__ = [
     "Change",
     "Configuration",
-    "Initrd",
     "Problem",
     "TargetVerdict",
     "Upgrade",
     "fragment",
     "judge",
-    "read_initrd",
     "simulate",
 ]

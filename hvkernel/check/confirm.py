@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from hvkernel.boot.initrd import Initrd
 from hvkernel.boot.request import BootRequest
 from hvkernel.boot.session import boot
 from hvkernel.config.checkreport import Boot
-from hvkernel.config.vm import VmConfig
+from hvkernel.config.vm import VmConfig, change_vm
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from hvkernel.boot.plugins import Plugins
-    from hvkernel.check.initrd import Initrd
     from hvkernel.check.judge import TargetVerdict
     from hvkernel.kconfig import Build
 
@@ -33,15 +33,13 @@ def confirm(verdict: TargetVerdict, config: Path | str, build: Build, initrd: In
     if host is None:
         return Boot(outcome="not-modelled", reason=f"{target.name} is not modelled", host="", agrees=None)
     name, _, generation = host.partition("/gen")
-    alone = target.initrd == "none" or not initrd.exists
     request = BootRequest(
         config,
-        VmConfig(host=name, generation=int(generation) if generation else None),  # type: ignore[arg-type]
+        change_vm(VmConfig(host=name), {"generation": int(generation)} if generation else {}, where=target.name),
         config_name=build.source,
         arch=build.arch,
         release=build.release,
-        initrd=None if initrd.modules is None or alone else tuple(sorted(initrd.modules)),
-        no_initrd=alone,
+        initrd=Initrd((), exists=False) if target.initrd == "none" else initrd,
     )
     report = boot(request, plugins)
     expected = not any(problem.rule.boot for problem in verdict.problems)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Final
 
 from hvkernel.kconfig import Build, ConfigFile, KconfigTrees, evaluate
@@ -13,7 +14,7 @@ __all__ = ["Configuration", "edit_line", "fragment", "smallest_edit"]
 
 _STEPS: Final = 16
 """Most edits that one problem may take; the longest chain of parents in the data has six symbols."""
-_ORDER: Final = {"n": 0, "m": 1, "y": 2}
+_ORDER: Final = MappingProxyType({"n": 0, "m": 1, "y": 2})
 
 
 def edit_line(symbol: str, value: str) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final, Literal
 
+from hvkernel.boot.initrd import Initrd
 from hvkernel.check.edits import Configuration, smallest_edit
-from hvkernel.check.initrd import Initrd
 from hvkernel.config.targets import Rule, Target
 from hvkernel.kconfig import Build, Explanation
 from hvkernel.kconfig.data import version_key
@@ -16,7 +17,10 @@ from hvkernel.kconfig.kbuild import objects
 __all__ = ["Problem", "TargetVerdict", "judge"]
 
 State = Literal["runs", "fails", "unfit"]
-_LEVEL: Final = {"n": 0, "m": 1, "y": 2}
+NEEDS: Final = MappingProxyType({"hv_storvsc": ("hv_vmbus", "scsi_mod"), "sd_mod": ("scsi_mod",)})
+"""Modules on the way to the root, and those whose symbols they use."""
+
+_LEVEL: Final = MappingProxyType({"n": 0, "m": 1, "y": 2})
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +76,7 @@ def judge(configuration: Configuration, target: Target, initrd: Initrd) -> Targe
     if unfit:
         return TargetVerdict(target, "unfit", unfit, (), (), ())
     if target.initrd == "none":
-        initrd = Initrd(frozenset(), exists=False)
+        initrd = Initrd((), exists=False)
     judge_ = _Judge(configuration, initrd)
     problems: list[Problem] = []
     advice: list[Problem] = []
@@ -133,7 +137,14 @@ class _Judge:
         return not (rule.boot and value == 1) or self._at_hand(rule, symbol, build)
 
     def _at_hand(self, rule: Rule, symbol: str, build: Build) -> bool:
-        return build.enabled("BLK_DEV_INITRD") and self._initrd.has(self._module(rule, symbol))
+        return build.enabled("BLK_DEV_INITRD") and self._holds(self._module(rule, symbol))
+
+    def _holds(self, module: str) -> bool:
+        initrd = self._initrd
+        if not initrd.exists or initrd.modules is None:
+            return initrd.exists
+        brought = () if initrd.exact else (one for name in initrd.modules for one in NEEDS.get(name, ()))
+        return module.replace("-", "_") in (*initrd.modules, *brought)
 
     def _module(self, rule: Rule, symbol: str) -> str:
         if rule.modules:

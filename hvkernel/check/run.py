@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from hvkernel.boot import plugins as plugin_loading
+from hvkernel.boot.initrd import read_initrd
 from hvkernel.check import upgrade as upgrades
 from hvkernel.check.edits import Configuration, fragment
-from hvkernel.check.initrd import read_initrd
 from hvkernel.check.judge import Problem, TargetVerdict, judge
 from hvkernel.check.upgrade import simulate
 from hvkernel.config.checkreport import Boot, Broken, Change, CheckReport, Kernel, TargetReport

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Final, Literal
 
 from hvkernel.kconfig import Build, ConfigFile, Explanation, KconfigTrees, evaluate
@@ -12,7 +13,7 @@ from hvkernel.kconfig.kbuild import OBJECTS
 
 __all__ = ["Change", "Upgrade", "simulate"]
 
-_LEVEL: Final = {"n": 0, "m": 1, "y": 2}
+_LEVEL: Final = MappingProxyType({"n": 0, "m": 1, "y": 2})
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What broke for users downstream within nine months of the split of HYPERV in 6.18: the line, and a fragment that boots.
+"""What broke downstream within nine months of the split of HYPERV in 6.18: the line, and a fragment that boots.
 
 Each case is a real configuration with the lines that the report names. ``check`` must name the symbol, and the
 configuration with the fragment laid over it must come up in the model, where it did not before.
