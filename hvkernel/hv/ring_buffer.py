@@ -439,6 +439,10 @@ class RingBuffer:
         assert ring is not None, "inbound ring used while not mapped"
         start_read_index = ring.load32(READ_INDEX)
         ring.store32(READ_INDEX, rbi.priv_read_index)
+        machine = self._machine
+        if machine is not None and machine.tracer is not None:
+            relid = cast("VmbusChannel", channel).offermsg.child_relid
+            machine.tracer.taken(machine.clock.now, relid, False, hv_pkt_iter_bytes_read(rbi, start_read_index))
         if not ring.load32(FEATURE_BITS) & 1:
             return
         self._preempt()
