@@ -273,8 +273,10 @@ def _open_recorder(
 
 def _close_recorder(recorder: Recorder, kernel: Kernel) -> None:
     from hvkernel.trace.recorder import TraceFileError
+    from hvkernel.trace.sink import Ending
 
+    numbers = {cpu.vp.vp_index: cpu.cpu for cpu in kernel.cpus.cpus if cpu.exists}
     try:
-        recorder.close(kernel.cpus)
+        recorder.close(Ending(kernel.cpus.num_online_cpus(), numbers))
     except TraceFileError as error:
         raise InputError(str(error.path), limit=error.problem) from None
