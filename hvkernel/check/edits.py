@@ -76,7 +76,7 @@ class Configuration:
 def smallest_edit(
     configuration: Configuration, symbol: str, kept: Callable[[Build], bool], *, on: bool = True, value: str = "y"
 ) -> tuple[str, ...] | None:
-    """Return the lines, first to last along the symbol's explanation, after which ``kept`` holds; ``None``: there are none.
+    """Return the fewest lines, along the symbol's explanation, after which ``kept`` holds; ``None``: there are none.
 
     :param symbol: the symbol that the rule is about.
     :param kept: whether a build keeps the rule; asked of every trial, so what is returned was seen to work.
@@ -87,7 +87,7 @@ def smallest_edit(
     build = configuration.build
     for _ in range(_STEPS):
         if kept(build):
-            return tuple(edits)
+            return _without_needless(configuration, edits, kept)
         step = _next_step(build, symbol, on, value, edits)
         if step is None:
             return None
@@ -116,6 +116,17 @@ def _next_step(build: Build, symbol: str, on: bool, value: str, edits: Sequence[
 
 def _settable(build: Build, symbol: str) -> bool:
     return symbol not in build.modelled or build.explain(symbol).edit is not None or build.enabled(symbol)
+
+
+def _without_needless(
+    configuration: Configuration, edits: Sequence[str], kept: Callable[[Build], bool]
+) -> tuple[str, ...]:
+    needed = list(edits)
+    for edit in edits:
+        rest = [one for one in needed if one != edit]
+        if len(rest) < len(needed) and kept(configuration.evaluate(rest)):
+            needed = rest
+    return tuple(needed)
 
 
 def fragment(edits: Sequence[str]) -> str:
