@@ -187,6 +187,8 @@ class RingBuffer:
         ring_info.data_offset = self.page_size
         ring_info.ring_datasize = ring_info.ring_size - self.page_size
         ring_info.priv_read_index = 0
+        ring_info.walk = None
+        ring_info.told = frozenset()
         if max_pkt_size:
             ring_info.pkt_buffer_size = max_pkt_size
         if self._bulk is not None:
