@@ -240,7 +240,7 @@ def test_a_trace_that_a_panic_or_the_budget_ends_loads(
     else:
         session = recorded(file)
         session.kernel.start()
-        assert session.machine.run(steps=700) == "limit"
+        assert session.machine.run(steps=1500) == "limit"
     session.close()
     problems, slices = ask(file, PROBLEMS, "select count(*), min(dur) from slice")
     assert problems == []
