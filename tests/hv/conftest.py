@@ -94,8 +94,10 @@ class Between:
             status = self.status(connection, payload)
             if status is not None:
                 return status
-            self.sent.append((connection, vp, payload))
-            return 0 if self.keep(payload) else port(vp, message_type, payload)
+            status = 0 if self.keep(payload) else port(vp, message_type, payload)
+            if status == 0:  # the others are posted again
+                self.sent.append((connection, vp, payload))
+            return status
 
         return take
 

@@ -152,7 +152,9 @@ class LoomDriver:
         loom = Loom(dev, locking.spin_lock_init("loom.lock"), locking.mutex_init("loom.mutex"))
         hv_set_drvdata(dev, loom)
         with loom.mutex:
-            return self.loom_up(loom)
+            ret = self.loom_up(loom)
+            loom.gone = ret != 0
+        return ret
 
     def loom_remove(self, dev: HvDevice) -> None:
         loom: Loom = hv_get_drvdata(dev)
@@ -341,6 +343,22 @@ class LoomDriver:
         )
         return ret
 
+    def loom_lend(self, loom: Loom, channel: VmbusChannel, size: int) -> int:
+        """Share a buffer of ``size`` bytes on a channel, and take it back."""
+        if not self.loom_get(loom, channel):
+            return -ENODEV
+        mm, gpadl = self.kernel.mm, VmbusGpadl()
+        page = mm.alloc_pages((size - 1 >> mm.PAGE_SHIFT).bit_length(), zero=True, lowmem=True)
+        if page is None:
+            loom.users -= 1
+            return -ENOMEM
+        ret = self.vmbus.vmbus_establish_gpadl(channel, page.gpa, size, gpadl)
+        if ret == 0:
+            ret = self.vmbus.vmbus_teardown_gpadl(channel, gpadl)
+        mm.free_pages(page)
+        loom.users -= 1
+        return ret
+
     def loom_with_buffer(
         self,
         loom: Loom,
@@ -459,7 +477,22 @@ class LoomDriver:
     # what the host sends
 
     def loom_on_channel(self, state: LoomChannel) -> None:
-        """Channel callback: a tasklet, or in ISR mode the interrupt itself."""
+        """Channel callback: a tasklet, or in ISR mode the interrupt itself.
+
+        Only batched mode looks again for what came in while the last packets were given back. In the others the driver
+        masks the ring and looks itself, as netvsc_poll() of drivers/net/hyperv/netvsc.c does.
+        """
+        channel, vmbus = state.channel, self.vmbus
+        masks = channel.callback_mode != HvCallbackMode.HV_CALL_BATCHED
+        if masks:
+            vmbus.hv_begin_read(channel)
+        self.loom_read(state)
+        while masks and vmbus.hv_end_read(channel):
+            vmbus.hv_begin_read(channel)
+            self.loom_read(state)
+
+    def loom_read(self, state: LoomChannel) -> None:
+        """Take all packets that are there."""
         for packet in self.vmbus.foreach_vmbus_pkt(state.channel):
             if packet.type == COMP:
                 self.loom_completed(state, packet)
