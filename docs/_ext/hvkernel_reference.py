@@ -8,6 +8,7 @@
 ``.. state-table:: MODULE NAME``           a state machine: drawn, and as a table
 ``.. host-profiles::``                     the host profiles; ``.. device-classes::`` what they offer
 ``.. release-differences::``               what differs between kernel releases
+``.. sysfs-table:: MODULE NAME``           a table of sysfs or debugfs attributes
 ``.. hypercall-table::``                   the hypercalls; ``.. status-table::`` their results
 =========================================  ===================================================================
 """
@@ -370,6 +371,23 @@ class Releases(Generated):
         yield from table(("capability", "first", "last", "commit", "what"), rows)
 
 
+class SysfsTable(Generated):
+    """``.. sysfs-table:: MODULE NAME``: attributes with mode, format, meaning and source."""
+
+    required_arguments = 2
+
+    def lines(self) -> Iterator[str]:
+        """Yield one row per attribute; what a function does is its docstring."""
+        attrs = getattr(self.module(), self.arguments[1])
+        rows = []
+        for attr in attrs if isinstance(attrs, tuple) else (attrs,):
+            meaning = " ".join(one_line(inspect.getdoc(one) or "") for one in (attr.show, attr.store) if one is not None)
+            file, _, functions = attr.source.partition(":")
+            where = f"{file}: {functions}"
+            rows.append((code(attr.name), code(f"{attr.mode:04o}"), code(attr.format), meaning, code(where)))
+        yield from table(("file", "mode", "format", "meaning", "source"), rows, "18 7 12 38 25")
+
+
 class Hypercalls(Generated):
     """``.. hypercall-table::``."""
 
@@ -461,6 +479,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("host-profiles", Profiles)
     app.add_directive("device-classes", DeviceClasses)
     app.add_directive("release-differences", Releases)
+    app.add_directive("sysfs-table", SysfsTable)
     app.add_directive("hypercall-table", Hypercalls)
     app.add_directive("status-table", Statuses)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

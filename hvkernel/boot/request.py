@@ -13,6 +13,7 @@ from hvkernel.config.errors import InputError
 from hvkernel.config.units import parse_size
 
 if TYPE_CHECKING:
+    from hvkernel.boot.sysfs import SysfsRequest
     from hvkernel.config.vm import VmConfig
 
 __all__ = ["BootRequest", "read_request"]
@@ -48,6 +49,8 @@ class BootRequest:
     jit: bool = False
     trace: tuple[Path, ...] = ()
     """Files that the run is recorded in; each suffix says the format (:mod:`hvkernel.trace.formats`)."""
+    sysfs: SysfsRequest | None = None
+    """Where the guest's sysfs is written."""
 
 
 def read_request(
@@ -67,6 +70,8 @@ def read_request(
     policy: str | None = None,
     jit: bool = False,
     trace: Sequence[Path] = (),
+    sysfs: Path | None = None,
+    sysfs_live: bool = False,
 ) -> BootRequest:
     """Put the options of ``hvkernel boot`` together; each is as written on the command line, ``None`` when absent.
 
@@ -94,6 +99,7 @@ def read_request(
         no_initrd=initrd == "none",
         jit=jit,
         trace=_traces(trace),
+        sysfs=_sysfs(sysfs, sysfs_live),
     )
 
 
@@ -122,6 +128,18 @@ def _host(text: str) -> dict[str, Any]:
     if generation not in ("gen1", "gen2"):
         raise InputError("--host", "generation", generation, "must be gen1 or gen2, as in ws2022/gen1")
     return {"host": name, "generation": int(generation[3:])}
+
+
+def _sysfs(path: Path | None, live: bool) -> SysfsRequest | None:
+    """:raises InputError: nothing can be written there; see :func:`hvkernel.boot.sysfs.check_place`."""
+    if path is None:
+        if live:
+            raise InputError("--sysfs-live", limit="needs --sysfs DIR")
+        return None
+    from hvkernel.boot.sysfs import SysfsRequest, check_place
+
+    check_place(path)
+    return SysfsRequest(path, live)
 
 
 def _bits(arch: str | None, bits: int | None) -> int | None:

@@ -113,9 +113,14 @@ class Session:
         self.close()
 
 
-def boot(request: BootRequest, plugins: Plugins | None = None) -> BootReport:
+def boot(
+    request: BootRequest,
+    plugins: Plugins | None = None,
+    attend: Callable[[Session, BootReport], None] | None = None,
+) -> BootReport:
     """Compose, boot, report and close.
 
+    :param attend: called with the guest, which is still there, and its report.
     :raises InputError: an input is wrong; nothing was booted.
     """
     composed = compose(request, plugins)
@@ -123,7 +128,10 @@ def boot(request: BootRequest, plugins: Plugins | None = None) -> BootReport:
         return composed.report
     with composed as session:
         session.boot()
-        return session.report()
+        report = session.report()
+        if attend is not None:
+            attend(session, report)
+        return report
 
 
 def compose(
@@ -265,8 +273,10 @@ def _open_recorder(
 
 def _close_recorder(recorder: Recorder, kernel: Kernel) -> None:
     from hvkernel.trace.recorder import TraceFileError
+    from hvkernel.trace.sink import Ending
 
+    numbers = {cpu.vp.vp_index: cpu.cpu for cpu in kernel.cpus.cpus if cpu.exists}
     try:
-        recorder.close(kernel.cpus)
+        recorder.close(Ending(kernel.cpus.num_online_cpus(), numbers))
     except TraceFileError as error:
         raise InputError(str(error.path), limit=error.problem) from None

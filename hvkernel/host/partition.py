@@ -173,6 +173,10 @@ class Host:
         """Let a VP run its start-up code. False when it runs already."""
         return self.vps[vp].start()
 
+    def runs_vp(self, vp: int) -> bool:
+        """Whether a VP was started and not stopped since."""
+        return self.vps[vp].started
+
     def stop_vp(self, vp: int) -> None:
         """The VP stops running if it does; it can be started again."""
         if self.vps[vp].started:

@@ -32,6 +32,9 @@ class Ports:
         self._declined: dict[int, Callable[[], None]] = {}
         self._was_declined = False
 
+    def __len__(self) -> int:
+        return len(self._messages) + len(self._events)
+
     def connect_message(self, connection_id: int, fn: MessagePort) -> None:
         """Let messages to ``connection_id`` end at ``fn``, whose HV_STATUS the hypercall returns.
 

@@ -53,6 +53,8 @@ UNLOAD_MSG_LOOPS: Final = 5 * 1000 // UNLOAD_DELAY_UNIT_MS
 ALL_OFFERS_SECONDS: Final = 60
 OFFER_SIZE: Final = VmbusChannelOfferChannel.SIZE
 RELID: Final = VmbusChannelOfferChannel.offset_of("child_relid")
+LIST_POISON1: Final = 0xDEAD_0000_0000_0100
+"""include/linux/poison.h, of a 64-bit kernel."""
 MESSAGE_PAYLOAD: Final = 16
 """Offset of the payload in ``struct hv_message``."""
 
@@ -153,19 +155,31 @@ def vmbus_release_relid(v: HvVmbus, relid: int) -> None:
         hv_trace.trace_vmbus_release_relid(v, msg, ret)
 
 
+def list_del(v: HvVmbus, channel: VmbusChannel) -> None:
+    """Take a channel out of its list; a second time it is a fault on the poison that list_del() leaves."""
+    entries = v.connection.chn_list if channel.primary_channel is None else channel.primary_channel.sc_list
+    if channel not in entries:
+        raise PageFault(LIST_POISON1, True, f"list_del() of {channel!r}, which is in no list")
+    entries.remove(channel)
+
+
 def hv_process_channel_removal(v: HvVmbus, channel: VmbusChannel) -> None:
     """Forget a rescinded channel and give its relid back; call with ``channel_mutex`` held."""
     if not channel.rescind:
         v.BUG(warn.REMOVAL_NOT_RESCINDED)
     relid = channel.offermsg.child_relid
+    siblings = v.connection.chn_list if channel.primary_channel is None else channel.primary_channel.sc_list
+    if channel not in siblings:
+        # A close that sees the rescind removes its sub-channel (vmbus_disconnect_ring), and the rescind, which had the
+        # channel in hand and waited for the mutex, removes it again. What 6.1 does with the freed channel is anybody's
+        # guess; here it stays removed.
+        v.kernel.machine.report("use-after-free", "guest", f"BUG: channel of relid {as_int(relid)} removed twice")
+        return
     if relid == INVALID_RELID and not is_hvsock_channel(channel):
         v.WARN_ON(warn.REMOVAL_INVALID_RELID)
     if relid != INVALID_RELID:
         vmbus_channel_unmap_relid(v, channel)
-    if channel.primary_channel is None:
-        v.connection.chn_list.remove(channel)
-    else:
-        channel.primary_channel.sc_list.remove(channel)
+    siblings.remove(channel)
     if hv_is_perf_channel(channel):
         hv_clear_allocated_cpu(v, channel.target_cpu)
     if relid != INVALID_RELID:
@@ -186,7 +200,9 @@ def vmbus_add_channel_work(v: HvVmbus, channel: VmbusChannel) -> None:
     channel_c.set_state(channel, ChannelEvent.ADDED)
     primary = channel.primary_channel
     if primary is not None:
-        assert primary.device_obj is not None
+        if primary.device_obj is None:
+            # The work of the primary has not run yet: the kernel looks for channels_kset in a null device.
+            raise PageFault(0, False, "vmbus_add_channel_work: the primary channel has no device yet")
         if vmbus_drv.vmbus_add_channel_kobj(v, primary.device_obj, channel) == 0:
             if primary.sc_creation_callback is not None:
                 primary.sc_creation_callback(channel)
@@ -202,10 +218,7 @@ def vmbus_add_channel_work(v: HvVmbus, channel: VmbusChannel) -> None:
         v.pr.pr_err(f"unable to add child device object (relid {as_int(channel.offermsg.child_relid)})")
     with v.connection.chn_mutex():
         channel.probe_done = True  # a rescind may be waiting for it
-        if primary is None:
-            v.connection.chn_list.remove(channel)
-        else:
-            primary.sc_list.remove(channel)
+        list_del(v, channel)
         vmbus_channel_unmap_relid(v, channel)
     vmbus_release_relid(v, channel.offermsg.child_relid)
     free_channel(v, channel)

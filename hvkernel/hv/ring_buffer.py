@@ -187,6 +187,8 @@ class RingBuffer:
         ring_info.data_offset = self.page_size
         ring_info.ring_datasize = ring_info.ring_size - self.page_size
         ring_info.priv_read_index = 0
+        ring_info.walk = None
+        ring_info.told = frozenset()
         if max_pkt_size:
             ring_info.pkt_buffer_size = max_pkt_size
         if self._bulk is not None:
@@ -437,6 +439,10 @@ class RingBuffer:
         assert ring is not None, "inbound ring used while not mapped"
         start_read_index = ring.load32(READ_INDEX)
         ring.store32(READ_INDEX, rbi.priv_read_index)
+        machine = self._machine
+        if machine is not None and machine.tracer is not None:
+            relid = cast("VmbusChannel", channel).offermsg.child_relid
+            machine.tracer.taken(machine.clock.now, relid, False, hv_pkt_iter_bytes_read(rbi, start_read_index))
         if not ring.load32(FEATURE_BITS) & 1:
             return
         self._preempt()

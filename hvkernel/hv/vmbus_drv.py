@@ -24,7 +24,7 @@ from hvkernel.hv import channel_mgmt, hv_trace, mmio, sysfs, vmbus_pm, warn
 from hvkernel.hv import connection as connection_c
 from hvkernel.hv import hv as hv_c
 from hvkernel.hv.channel_state import State as ChannelState
-from hvkernel.hv.errno import EINVAL, EIO, ENODEV
+from hvkernel.hv.errno import EEXIST, EINVAL, EIO, ENODEV
 from hvkernel.hv.hyperv_vmbus import OnmessageWork, as_int
 
 if TYPE_CHECKING:
@@ -143,6 +143,8 @@ def vmbus_device_register(v: HvVmbus, dev: HvDevice) -> int:
     ret = v.kernel.driver.device_register(dev)
     if ret:
         v.pr.pr_err("Unable to register child device")
+        # put_device(): nobody rescinded the channel, so its removal is a BUG.
+        vmbus_device_release(v, dev)
         return ret
     dev.channels_kset = []
     ret = vmbus_add_channel_kobj(v, dev, dev.channel)
@@ -159,9 +161,15 @@ def vmbus_device_unregister(v: HvVmbus, dev: HvDevice) -> None:
 
 
 def vmbus_add_channel_kobj(v: HvVmbus, dev: HvDevice, channel: VmbusChannel) -> int:
-    """Show a channel in its device's ``channels`` directory; 0."""
-    if dev.channels_kset is not None:
-        dev.channels_kset.append(channel)
+    """Show a channel in its device's ``channels`` directory, under its relid: 0, or -EEXIST if that is there."""
+    if dev.channels_kset is None:
+        return 0
+    relid = channel.offermsg.child_relid
+    if any(other.offermsg.child_relid == relid for other in dev.channels_kset):
+        driver = v.kernel.driver
+        driver.duplicate(f"/{driver.dev_path(dev)}/channels/{relid}", str(relid))
+        return -EEXIST
+    dev.channels_kset.append(channel)
     return 0
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from hvkernel.api.guest.sched import Completion
+from hvkernel.api.guest.sched import Completion, WaitQueueHead
 from hvkernel.api.guest.smp import CpuhpState
 from hvkernel.linux.errno import EBUSY, EINVAL, EIO, ENOSPC
 
@@ -68,6 +68,8 @@ class Cpuhp:
         self._online: dict[int, Completion] = {}
         self._mutex = kernel.locking.mutex_init("cpu_add_remove_lock")
         self._readers = 0
+        self._writer = False
+        self._wait = WaitQueueHead()
 
     def boot_cpu_hotplug_init(self) -> None:
         """The boot CPU is online from the start."""
@@ -76,6 +78,8 @@ class Cpuhp:
         boot.state = S.CPUHP_ONLINE
 
     def cpus_read_lock(self) -> None:
+        """Keep the set of online CPUs as it is; waits while one comes or goes."""
+        self._kernel.sched.wait_event(self._wait, lambda: not self._writer)
         self._readers += 1
 
     def cpus_read_unlock(self) -> None:
@@ -83,6 +87,17 @@ class Cpuhp:
             self._kernel.finding("bad-unlock", "BUG: cpus_read_unlock() without cpus_read_lock()")
             return
         self._readers -= 1
+        if not self._readers:
+            self._kernel.sched.wake_up_all(self._wait)
+
+    def _cpus_write_lock(self) -> None:
+        """New readers wait from here on; those that are in finish first (kernel/locking/percpu-rwsem.c)."""
+        self._writer = True
+        self._kernel.sched.wait_event(self._wait, lambda: not self._readers)
+
+    def _cpus_write_unlock(self) -> None:
+        self._writer = False
+        self._kernel.sched.wake_up_all(self._wait)
 
     # installing ------------------------------------------------------------------------------------------------
 
@@ -97,6 +112,20 @@ class Cpuhp:
     ) -> int:
         """See :class:`hvkernel.api.guest.smp.Cpuhp`. -EBUSY when the state has callbacks, -ENOSPC without a free
         one."""
+        self.cpus_read_lock()
+        try:
+            return self._setup_state(state, name, startup, teardown, nocalls)
+        finally:
+            self.cpus_read_unlock()
+
+    def _setup_state(
+        self,
+        state: CpuhpState | int,
+        name: str,
+        startup: Callable[[int], int] | None,
+        teardown: Callable[[int], int] | None,
+        nocalls: bool,
+    ) -> int:
         number = int(state)
         dynamic = False
         for first, last in _DYNAMIC:
@@ -128,6 +157,13 @@ class Cpuhp:
 
     def cpuhp_remove_state(self, state: CpuhpState | int, *, nocalls: bool = False) -> None:
         """Take callbacks out; ``teardown`` runs on every CPU that has passed the state, unless ``nocalls``."""
+        self.cpus_read_lock()
+        try:
+            self._remove_state(state, nocalls)
+        finally:
+            self.cpus_read_unlock()
+
+    def _remove_state(self, state: CpuhpState | int, nocalls: bool) -> None:
         step = self._steps.get(int(state))
         if step is None:
             self._kernel.finding("cpuhp", f"WARNING: cpuhp_remove_state({int(state)}): no callbacks installed")
@@ -186,23 +222,30 @@ class Cpuhp:
             )
             return -EINVAL
         with self._mutex:
-            for state in sorted(self._steps):
-                if state >= S.CPUHP_BRINGUP_CPU:
-                    break
-                startup = self._steps[state].startup
-                ret = startup(cpu) or 0 if startup is not None else 0
-                if ret:
-                    self._undo_prepare(this)
-                    return ret
-                this.state = state
-            ret = self._bringup(this)
+            self._cpus_write_lock()
+            try:
+                return self._up(this)
+            finally:
+                self._cpus_write_unlock()
+
+    def _up(self, this: Cpu) -> int:
+        for state in sorted(self._steps):
+            if state >= S.CPUHP_BRINGUP_CPU:
+                break
+            startup = self._steps[state].startup
+            ret = startup(this.cpu) or 0 if startup is not None else 0
             if ret:
                 self._undo_prepare(this)
                 return ret
-            ret = self._in_thread(this, lambda: self._online_callbacks(this))
-            if ret:
-                self._take_down(this)
+            this.state = state
+        ret = self._bringup(this)
+        if ret:
+            self._undo_prepare(this)
             return ret
+        ret = self._in_thread(this, lambda: self._online_callbacks(this))
+        if ret:
+            self._take_down(this)
+        return ret
 
     def _bringup(self, cpu: Cpu) -> int:
         """CPUHP_BRINGUP_CPU: start the processor and wait until it is online."""
@@ -257,7 +300,11 @@ class Cpuhp:
         if cpu == 0 or self._kernel.cpus.num_online_cpus() == 1:
             return -EBUSY
         with self._mutex:
-            return self._take_down(this)
+            self._cpus_write_lock()
+            try:
+                return self._take_down(this)
+            finally:
+                self._cpus_write_unlock()
 
     def _take_down(self, cpu: Cpu) -> int:
         ret = self._in_thread(cpu, lambda: self._offline_callbacks(cpu))

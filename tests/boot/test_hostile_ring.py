@@ -166,3 +166,29 @@ def test_the_guests_own_write_index_outside_the_ring_is_an_oops(hostile: Hostile
     (oops,) = [finding for finding in machine.findings[hostile.before :] if finding.kind == "oops"]
     assert "index 0x40000000 leads outside the ring's mapping" in oops.text
     assert any("BUG: unable to handle page fault for address: 0000000040001000" in line for line in hostile.log())
+
+
+def test_a_channel_that_was_stopped_can_be_closed_and_opened_again(loom: Any) -> None:
+    """Both sides' rings are broken at once: the host is led round its own, the guest's is left alone by the host."""
+    guest = loom()
+    (one,) = guest.looms
+    driver, machine = guest.driver, guest.session.machine
+    server = guest.session.server
+    channel = next(device for device in server.devices if device.name == "loom0").channels[0]
+    before = len(machine.findings)
+    channel.rings.outgoing._map.store32(0, 0xFFFFFFF8)
+    channel.signal_guest()
+    assert machine.run(limit=SECOND, steps=STEPS) in ("idle", "limit")
+    kinds = [finding.kind for finding in machine.findings[before:]]
+    assert "ring-loop" in kinds
+    outbound = one.channels[0].outbound.ring_buffer
+    outbound.store32(0, outbound.load32(0) ^ 4)
+    channel.kick()
+    assert machine.run(limit=SECOND, steps=STEPS) in ("idle", "limit")
+    refused = [finding.text for finding in machine.findings[before:] if finding.kind == "refused"]
+    assert len(refused) == 1
+    assert "the host stops using the rings" in refused[0]
+    # The driver's goodbye is answered no more, so it waits for its timeout; then everything is new.
+    guest.call(driver.loom_reopen, one)
+    guest.settle()
+    assert [guest.call(driver.loom_sum, one, each, b"new") for each in one.channels] == [0] * 4

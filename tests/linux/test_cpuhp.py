@@ -280,3 +280,33 @@ def test_the_states_are_in_the_kernel_s_order() -> None:
     ]
     assert [names.index(n) for n in order] == sorted(names.index(n) for n in order)
     assert [int(s) for s in S] == sorted(int(s) for s in S)
+
+
+def test_a_cpu_waits_for_who_reads_the_set_of_cpus_and_they_for_it(make_guest: Any) -> None:
+    guest = make_guest(3)
+    k = guest.kernel
+    order: list[str] = []
+
+    def reader() -> None:
+        k.cpuhp.cpus_read_lock()
+        order.append(f"reads {k.cpus.num_online_cpus()}")
+        k.sched.msleep(5)
+        order.append(f"still {k.cpus.num_online_cpus()}")
+        k.cpuhp.cpus_read_unlock()
+
+    def writer() -> None:
+        order.append("down")
+        assert k.cpuhp.cpu_down(2) == 0
+        order.append("is down")
+
+    def late() -> None:
+        k.sched.msleep(1)
+        k.cpuhp.cpus_read_lock()
+        order.append(f"late {k.cpus.num_online_cpus()}")
+        k.cpuhp.cpus_read_unlock()
+
+    for fn in (reader, writer, late):
+        k.spawn(fn, name=fn.__name__, cpu=k.cpus.cpu(0))
+    guest.machine.run(limit=1_000_000)
+    assert order[:3] == ["reads 3", "down", "still 3"]
+    assert sorted(order[3:]) == ["is down", "late 2"]

@@ -123,13 +123,10 @@ class HostArm64:
     def __init__(self) -> None:
         self.registers = _registers()
         self.partition: Partition
-        self.running: set[int] = set()
-        """VPs that were started (PSCI AFFINITY_INFO)."""
 
     def attach(self, partition: Partition) -> None:
         """Take the partition."""
         self.partition = partition
-        self.running = {partition.boot_vp}
 
     def prepare(self, vendor: str) -> None:
         """Nothing depends on the processor's vendor."""
@@ -203,9 +200,8 @@ class HostArm64:
             return (self._cpu_on(x1),)
         if function == PSCI_AFFINITY_INFO:
             target = self.partition.vp_of(x1)
-            return (PSCI_INVALID_PARAMETERS if target is None else 0 if target in self.running else 1,)
+            return (PSCI_INVALID_PARAMETERS if target is None else 0 if self.partition.runs_vp(target) else 1,)
         if function == PSCI_CPU_OFF:
-            self.running.discard(vp)
             self.partition.stop_vp(vp)
             return (0,)
         if function in (PSCI_SYSTEM_OFF, PSCI_SYSTEM_RESET):
@@ -217,10 +213,7 @@ class HostArm64:
         target = self.partition.vp_of(mpidr)
         if target is None:
             return PSCI_INVALID_PARAMETERS
-        if target in self.running or not self.partition.start_vp(target):
-            return PSCI_ALREADY_ON
-        self.running.add(target)
-        return 0
+        return 0 if self.partition.start_vp(target) else PSCI_ALREADY_ON
 
     def cpuid(self, vp: int, leaf: int, subleaf: int) -> tuple[int, int, int, int]:
         """There is no CPUID instruction."""

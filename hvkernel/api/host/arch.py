@@ -252,6 +252,10 @@ class Partition(Protocol):
         """Let a VP run its start-up code. False when it runs already."""
         ...
 
+    def runs_vp(self, vp: int) -> bool:
+        """Whether a VP was started and not stopped since."""
+        ...
+
     def stop_vp(self, vp: int) -> None:
         """The VP stops running if it does; it can be started again."""
         ...

@@ -111,3 +111,19 @@ def test_the_plugin_shows_in_abi_and_report(loom: Any, loom_plugins: Any) -> Non
     assert (device.module, device.built, device.state, device.protocol) == ("hv_loom", "m", "bound", "1.0")
     (wires,) = [modules for info, modules in loom_plugins.call("hv_abi") if info.name == "hv_loom"]
     assert wires[0].LoomMessage.SIZE == 32
+
+
+@pytest.mark.parametrize("config", [AMD64, ARM64])
+def test_a_cpu_goes_and_comes_back(config: str, loom: Any) -> None:
+    guest = loom(config, {"cpus": 8}, looms=[{"subchannels": 1}])
+    (one,) = guest.looms
+    cpuhp = guest.session.kernel.cpuhp
+    bound = {channel.target_cpu for channel in guest.channels}
+    free = next(cpu for cpu in range(1, 8) if cpu not in bound)
+    for _ in range(3):
+        assert guest.call(cpuhp.cpu_down, max(bound)) == -16
+        assert guest.call(cpuhp.cpu_down, free) == 0
+        assert free not in list(guest.session.kernel.cpus.for_each_online_cpu())
+        assert guest.call(cpuhp.cpu_up, free) == 0
+    assert not any(exercise(guest, one, one.channels[1]).values())
+    assert guest.findings == []

@@ -152,7 +152,9 @@ class LoomDriver:
         loom = Loom(dev, locking.spin_lock_init("loom.lock"), locking.mutex_init("loom.mutex"))
         hv_set_drvdata(dev, loom)
         with loom.mutex:
-            return self.loom_up(loom)
+            ret = self.loom_up(loom)
+            loom.gone = ret != 0
+        return ret
 
     def loom_remove(self, dev: HvDevice) -> None:
         loom: Loom = hv_get_drvdata(dev)
@@ -339,6 +341,22 @@ class LoomDriver:
             message,
             self.send_inband(channel, message.pack()),
         )
+        return ret
+
+    def loom_lend(self, loom: Loom, channel: VmbusChannel, size: int) -> int:
+        """Share a buffer of ``size`` bytes on a channel, and take it back."""
+        if not self.loom_get(loom, channel):
+            return -ENODEV
+        mm, gpadl = self.kernel.mm, VmbusGpadl()
+        page = mm.alloc_pages((size - 1 >> mm.PAGE_SHIFT).bit_length(), zero=True, lowmem=True)
+        if page is None:
+            loom.users -= 1
+            return -ENOMEM
+        ret = self.vmbus.vmbus_establish_gpadl(channel, page.gpa, size, gpadl)
+        if ret == 0:
+            ret = self.vmbus.vmbus_teardown_gpadl(channel, gpadl)
+        mm.free_pages(page)
+        loom.users -= 1
         return ret
 
     def loom_with_buffer(

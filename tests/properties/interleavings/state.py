@@ -1,0 +1,91 @@
+"""What guest, host and machine hold, compared with each other and with how it was before."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from hvkernel.abi.vmbus import VmbusChannelState as Guest
+from hvkernel.host.vmbus.tables import ChannelState as Host
+
+if TYPE_CHECKING:
+    from loom_guest import LoomGuest
+
+    from interleavings.watch import Watch
+
+
+class Baseline:
+    """How it was before the first loom."""
+
+    def __init__(self, guest: LoomGuest) -> None:
+        session = guest.session
+        self.pages = Counter((page.caller, page.order) for page in session.kernel.mm.leaks())
+        self.free = session.kernel.mm.nr_free_pages()
+        self.shares = Counter((entry.via, entry.key, entry.pages) for entry in session.machine.ledger.entries())
+        self.gpadls = len(session.server.gpadls)
+        self.relids = sorted(session.server.by_relid)
+        self.channels = [channel.offermsg.child_relid for channel in guest.channels]
+        self.ports = len(session.host.ports)
+        self.host_tasks = sorted(task.name for task in session.machine.tasks if task.side == "host")
+
+
+def leftovers(guest: LoomGuest, before: Baseline, watch: Watch) -> list[str]:
+    """Return what is left although all looms are gone."""
+    now = Baseline(guest)
+    connection = guest.vmbus.connection
+    wrong = [
+        f"{what}: {was} before, {is_} now"
+        for what, was, is_ in (
+            ("relids of the host", before.relids, now.relids),
+            ("relids of the guest", before.channels, now.channels),
+            ("GPADLs", before.gpadls, now.gpadls),
+            ("free pages", before.free, now.free),
+            ("ports", before.ports, now.ports),
+            ("host tasks", before.host_tasks, now.host_tasks),
+        )
+        if was != is_
+    ]
+    for (caller, order), count in (now.pages - before.pages).items():
+        wrong.append(f"{count} allocations of order {order} at {caller} were never freed")
+    for (via, key, pages), count in (now.shares - before.shares).items():
+        wrong.append(f"the host still reaches {pages} pages via {via} {key} ({count} times)")
+    for relid, state in watch.offered.items():
+        wrong.append(f"relid {relid} was {state} and never released")
+    if connection.chn_msg_list:
+        wrong.append(f"{len(connection.chn_msg_list)} requests wait for an answer")
+    if connection.offer_in_progress:
+        wrong.append(f"offer_in_progress is {connection.offer_in_progress}")
+    if connection.chn_mutex().locked():
+        wrong.append("channel_mutex is held")
+    return wrong
+
+
+def agree(guest: LoomGuest, watch: Watch) -> list[str]:
+    """Return where guest and host see a channel differently, when nothing is on its way."""
+    wrong = []
+    server = guest.session.server
+    vmbus = guest.vmbus
+    mine = {channel.offermsg.child_relid: channel for channel in guest.channels}
+    theirs = server.by_relid
+    for relid in sorted(mine.keys() | theirs.keys()):
+        channel, other = mine.get(relid), theirs.get(relid)
+        if channel is None or other is None:
+            wrong.append(f"relid {relid}: the guest has {channel}, the host {other}")
+            continue
+        is_open = channel.state == Guest.CHANNEL_OPENED_STATE
+        if channel.rescind or is_open != (other.state is Host.OPEN):
+            wrong.append(f"relid {relid}: {channel} (rescind {channel.rescind}), the host says {other.state}")
+        if is_open:
+            cpu = channel.target_cpu
+            if other.target_vp != vmbus.hv_common.hv_cpu_number_to_vp_number(cpu):
+                wrong.append(f"relid {relid}: target_cpu {cpu}, the host interrupts VP {other.target_vp}")
+            if not vmbus.cpus.cpu_online(cpu):
+                wrong.append(f"relid {relid} is open and targets CPU {cpu}, which is offline")
+            if other.inflight or other.queue:
+                wrong.append(f"relid {relid}: {len(other.inflight)} requests and {len(other.queue)} packets are left")
+            if channel.requestor.req_bitmap.count(1):
+                wrong.append(f"relid {relid}: {channel.requestor.req_bitmap.count(1)} request ids are in use")
+    waiting = len(vmbus.connection.chn_msg_list)
+    if waiting:
+        wrong.append(f"{waiting} requests wait for an answer")
+    return wrong
