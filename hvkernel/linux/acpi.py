@@ -234,9 +234,6 @@ class Acpi:
         for child in node.children:
             if child.kind not in ("device", "processor"):
                 continue
-            sta = child.objects.get("_STA", 0xF)
-            if isinstance(sta, int) and not sta & 0x9:
-                continue
             hid = child.objects.get("_HID")
             if child.kind == "processor":
                 hid = "LNXCPU"
@@ -295,6 +292,10 @@ class Acpi:
 
     @staticmethod
     def _match(dev: AcpiDevice, drv: _Driver) -> bool:
+        """No driver fits a device that is neither present nor functional. Source: scan.c:acpi_bus_attach."""
+        sta = dev.node_object.objects.get("_STA", 0xF) if dev.node_object is not None else 0xF
+        if isinstance(sta, int) and not sta & 0x9:
+            return False
         ids = (dev.hid, *dev.cids)
         return any(i in ids for i in drv.acpi.ids)
 
