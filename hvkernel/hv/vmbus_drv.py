@@ -282,6 +282,15 @@ def vmbus_acpi_add(v: HvVmbus, device: AcpiDevice) -> int:
     return 0
 
 
+def vmbus_acpi_remove(v: HvVmbus) -> None:
+    """Give the framebuffer's range and the windows back: the module goes, or could not start."""
+    if v.hyperv_mmio and v.fb_mmio is not None:
+        fb = v.fb_mmio
+        v.kernel.ioport.release_region(v.hyperv_mmio[0], fb.start, fb.end - fb.start + 1)
+        v.fb_mmio = None
+    v.hyperv_mmio.clear()
+
+
 def hv_kexec_handler(v: HvVmbus) -> None:
     """Before a new kernel: stop the timers, unload, take every CPU's SynIC pages back."""
     if v.hv_timer is not None:
@@ -305,7 +314,11 @@ def hv_acpi_init(v: HvVmbus) -> int:
         return -ENODEV
     v.max_version = v.kernel.cmdline.integer("hv_vmbus.max_version", v.max_version) & 0xFFFF_FFFF
     v.acpi_driver = AcpiDriver(
-        "vmbus", VMBUS_ACPI_IDS, lambda device: vmbus_acpi_add(v, device), pm=vmbus_pm.vmbus_bus_pm(v)
+        "vmbus",
+        VMBUS_ACPI_IDS,
+        lambda device: vmbus_acpi_add(v, device),
+        remove=lambda device: vmbus_acpi_remove(v),
+        pm=vmbus_pm.vmbus_bus_pm(v),
     )
     ret = v.kernel.acpi.acpi_bus_register_driver(v.acpi_driver)
     if ret:
