@@ -235,7 +235,8 @@ def _compose_on(
         plugins.workshop.release(build.release),
         arch.guest(build.bits),
         page_size=build.page_size,
-        initrd=None if request.no_initrd else "all" if request.initrd is None else request.initrd,
+        initrd=request.initrd.held,
+        initrd_exact=request.initrd.exact,
     )
     kernel.blame = lambda error: plugins.blame(error, "driver")
     hv_objects.register(kernel, jit=request.jit)

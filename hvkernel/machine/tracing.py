@@ -69,7 +69,7 @@ class EventRow(Protocol):
 
 
 class Tracer(Protocol):
-    """The watcher of one machine (:attr:`hvkernel.machine.Machine.tracer`). Times are in 100 ns units."""
+    """The watcher of one machine (``Machine.tracer``). Times are in 100 ns units."""
 
     def tracepoint(self, where: Where, event: EventRow, values: Sequence[int | bytes]) -> None:
         """Take one event of the guest.

@@ -158,6 +158,7 @@ def test_module_exit_leaves_nothing(between: Callable[..., Any]) -> None:
     assert [relid for relid in b.released() if relid in relids] == relids
     assert b.v.connection.chn_list == []
     assert "vmbus" not in b.kernel.driver.buses
+    assert (b.v.hyperv_mmio, b.v.fb_mmio) == ([], None)
     vps = b.session.host.synic.vps
     assert [one.simp & 1 or one.siefp & 1 or one.scontrol & 1 for one in vps.values()] == [0] * 4
     assert [entry for entry in b.machine.ledger.entries() if entry.via.startswith(("gpadl", "monitor"))] == []

@@ -17,6 +17,7 @@ from hvkernel.boot.request import read_request
 from hvkernel.boot.session import Session, compose
 from hvkernel.machine import VpTopology
 from hvkernel.trace.bus import Channels
+from hvkernel.trace.protobuf import block, fixed64, number, text, varint
 from hvkernel.trace.sink import NullTracer
 
 DRIVER = Path(__file__).with_name("trace_processor.js")
@@ -118,7 +119,7 @@ def test_a_boot(shape: str, tmp_path: Path, recorded: Callable[..., Session], as
     interrupts, end = session.machine.stats.interrupts, session.machine.clock.now * 100
     cpus = {f"CPU {cpu.cpu} (VP {cpu.vp.vp_index})" for cpu in session.kernel.cpus.cpus if cpu.exists}
     session.close()
-    problems, categories, tracks, channels, flows, requests, bounds = ask(
+    problems, categories, tracks, channels, flows, requests, bounds, nesting = ask(
         file,
         PROBLEMS,
         "select category, count(*) from slice group by category",
@@ -128,6 +129,8 @@ def test_a_boot(shape: str, tmp_path: Path, recorded: Callable[..., Session], as
         "select p.name, extract_arg(s.arg_set_id, 'debug.trans_id'), s.dur from slice s join track t on "
         "t.id = s.track_id join track p on p.id = t.parent_id where s.category = 'request' order by s.ts, s.id",
         "select min(ts), max(ts + dur), min(dur) from slice",
+        "select s.category, p.category from slice s left join slice p on p.id = s.parent_id "
+        "where s.category in ('task', 'interrupt', 'tasklet') group by 1, 2",
     )
     assert problems == []
     found: dict[str, Any] = dict(categories)
@@ -141,6 +144,13 @@ def test_a_boot(shape: str, tmp_path: Path, recorded: Callable[..., Session], as
     assert bounds[0][0] >= 0
     assert bounds[0][1] <= end
     assert bounds[0][2] >= 0, "a slice that does not end"
+
+    pairs = {(inner, outer) for inner, outer in nesting}
+    assert {("task", None), ("interrupt", "task"), ("tasklet", "interrupt")} <= pairs
+    assert pairs <= {
+        ("task", None), ("interrupt", None), ("interrupt", "task"), ("interrupt", "tasklet"),
+        ("tasklet", "interrupt"), ("tasklet", "task"),
+    }  # fmt: skip
 
     # one flow for each completed transaction, with its transaction id all the way, forward in time
     assert len(flows) == len(count.completions) > 50
@@ -217,39 +227,68 @@ def test_cpu_numbers_are_the_guests_and_vp_indexes_the_hosts(tmp_path: Path, ask
     assert handled == [["CPU 0 (VP 2)"]], "offers come to VMBUS_CONNECT_CPU"
 
 
-def test_tasklets_run_in_interrupts_and_interrupts_on_tasks(
-    tmp_path: Path, recorded: Callable[..., Session], ask: Ask
+@pytest.mark.parametrize("how", ["panic", "budget"])
+def test_a_trace_that_a_panic_or_the_budget_ends_loads(
+    how: str, tmp_path: Path, recorded: Callable[..., Session], ask: Ask
 ) -> None:
     file = tmp_path / "boot.pftrace"
+    if how == "panic":
+        config = tmp_path / "config"
+        config.write_text(str(read_request().config).replace("CONFIG_HYPERV_STORAGE=y", "CONFIG_HYPERV_STORAGE=n"))
+        session = recorded(file, config=config, initrd="none")
+        session.boot()
+        assert session.report().outcome == "panic"
+    else:
+        session = recorded(file)
+        session.kernel.start()
+        assert session.machine.run(steps=1500) == "limit"
+    session.close()
+    problems, slices = ask(file, PROBLEMS, "select count(*), min(dur) from slice")
+    assert problems == []
+    assert slices[0][0] > 100
+    assert slices[0][1] >= 0
+
+
+def test_the_trace_processor_reads_our_ftrace_text_too(
+    tmp_path: Path, recorded: Callable[..., Session], ask: Ask
+) -> None:
+    file = tmp_path / "boot.ftrace"
     session = recorded(file)
     session.boot()
     session.close()
-    (nesting,) = ask(
-        file,
-        "select s.category, p.category, count(*) from slice s left join slice p on p.id = s.parent_id "
-        "where s.category in ('task', 'interrupt', 'tasklet') group by 1, 2",
+    lines = [line for line in file.read_text().splitlines() if not line.startswith("#")]
+    tasks = {(int(pid), comm) for comm, pid in (line.split()[0].rsplit("-", 1) for line in lines)}
+    problems, failures, threads = ask(
+        file, PROBLEMS, "select value from stats where name = 'systrace_parse_failure'", "select tid, name from thread"
     )
-    pairs = {(inner, outer) for inner, outer, _ in nesting}
-    assert pairs <= {
-        ("task", None), ("interrupt", None), ("interrupt", "task"), ("tasklet", "interrupt"), ("tasklet", "task"),
-        ("interrupt", "tasklet"),
-    }  # fmt: skip
-    assert {("task", None), ("interrupt", "task"), ("tasklet", "interrupt")} <= pairs
+    assert problems == []
+    assert failures == [[0]]
+    assert {(tid, name) for tid, name in threads if tid} == {(pid, comm) for pid, comm in tasks if pid}
+    assert (0, "<idle>") in tasks
 
 
-def test_a_trace_that_a_panic_or_the_budget_ends_loads(
-    tmp_path: Path, recorded: Callable[..., Session], ask: Ask
-) -> None:
-    for steps in (1, 400, 1200):
-        file = tmp_path / f"{steps}.pftrace"
-        session = recorded(file)
-        session.kernel.start()
-        session.machine.run(steps=steps)
-        session.close()
-        problems, slices = ask(file, PROBLEMS, "select count(*), min(dur) from slice")
-        assert problems == []
-        assert slices[0][0] > 0
-        assert slices[0][1] >= 0
+@pytest.mark.parametrize(
+    ("encoded", "wanted"),
+    [
+        # "Encoding" of the Protocol Buffers documentation
+        (varint(1), "01"),
+        (varint(150), "9601"),
+        (varint(-2), "feffffffffffffffff01"),
+        (number(1, 150), "089601"),
+        (text(2, "testing"), "120774657374696e67"),
+        (block(3, number(1, 150)), "1a03089601"),
+        # the limits of the short cuts
+        (varint(0x7F), "7f"),
+        (varint(0x80), "8001"),
+        (varint(0x3FFF), "ff7f"),
+        (varint(0x4000), "808001"),
+        (varint((1 << 64) - 1), "ffffffffffffffffff01"),
+        (fixed64(47, 258), "f9020201000000000000"),
+        (block(22, bytes(200))[:4], "b201c801"),
+    ],
+)
+def test_protocol_buffers(encoded: bytes, wanted: str) -> None:
+    assert encoded.hex() == wanted
 
 
 # what the sink remembers of the bus ----------------------------------------------------------------------------

@@ -122,7 +122,7 @@ def test_a_trace_is_complete_however_the_run_ends(
     if how == "panic":
         options["initrd"] = "none"
         config = tmp_path / "config"
-        config.write_text(read_request().config.__str__().replace("CONFIG_HYPERV_STORAGE=y", "CONFIG_HYPERV_STORAGE=n"))
+        config.write_text(str(read_request().config).replace("CONFIG_HYPERV_STORAGE=y", "CONFIG_HYPERV_STORAGE=n"))
         options["config"] = config
     session = recorded(file, **options)
     if how == "limit":
