@@ -81,6 +81,16 @@ class IncomingRing(_Ring):
         self._write = self._index(_WRITE_INDEX, "write_index")
         self.mask()
 
+    @property
+    def write_index(self) -> int:
+        """The guest's index as it stands in the ring now, unchecked."""
+        return self._map.load32(_WRITE_INDEX)
+
+    @property
+    def position(self) -> int:
+        """Where the host reads next."""
+        return self._next
+
     def mask(self) -> None:
         """Tell the guest that the host is looking anyway."""
         self._map.store32(_INTERRUPT_MASK, 1)
