@@ -35,6 +35,7 @@ docs: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/hvkernel bench
+	$(BIN)/python tests/bench/channels.py
 
 clean:
 	rm -rf build dist $(VENV)
