@@ -78,6 +78,9 @@ PACKETS: Final = 1
 FILLED: Final = 3
 REQUESTS: Final = 16
 
+MAX_NAMES: Final = 4096
+"""Names that are kept as they are written; a host that invents messages has no end of them."""
+
 _DIRECTION: Final = ("to guest", "to host")
 
 
@@ -93,6 +96,9 @@ class PerfettoSink(Sink):
         """VP indexes that have a track."""
         self._depth: dict[int, int] = {}
         """Track to its open slices."""
+        self._tracks: dict[int, bytes] = {}
+        self._names: dict[tuple[str, str], bytes] = {}
+        """Tracks and names as they are written."""
         self._last = 0
         self._describe(GUEST, "guest", more=_BY_RANK)
         self._describe(HOST, "host")
@@ -225,9 +231,17 @@ class PerfettoSink(Sink):
         self.output.write(block(_PACKET, _SEQUENCE + block(_TRACK_DESCRIPTOR, descriptor)))
 
     def _event(self, t: int, track: int, kind: bytes, name: str = "", category: str = "", rest: bytes = b"") -> None:
-        event = kind + number(_TRACK, track) + rest
+        on = self._tracks.get(track)
+        if on is None:
+            on = self._tracks[track] = number(_TRACK, track)
+        event = kind + on + rest
         if name:
-            event += text(_CATEGORY, category) + text(_NAME, name)
+            named = self._names.get((category, name))
+            if named is None:
+                if len(self._names) >= MAX_NAMES:
+                    self._names.clear()
+                named = self._names[category, name] = text(_CATEGORY, category) + text(_NAME, name)
+            event += named
         self._last = t
         self.output.write(block(_PACKET, number(_TIMESTAMP, t * NS_PER_UNIT) + _SEQUENCE + block(_TRACK_EVENT, event)))
 

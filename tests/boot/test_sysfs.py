@@ -92,6 +92,24 @@ def test_looking_changes_nothing(booted: Callable[..., Session]) -> None:
     assert session.machine.findings == []
 
 
+def test_a_trace_does_not_see_the_look(booted: Callable[..., Session], monkeypatch: pytest.MonkeyPatch) -> None:
+    session = booted()
+    tracer: Any = object()
+    session.machine.tracer = tracer
+    seen: list[Any] = []
+    walk = session.kernel.sysfs.walk
+
+    def watched() -> Any:
+        seen.append(session.machine.tracer)
+        return walk()
+
+    monkeypatch.setattr(session.kernel.sysfs, "walk", watched)
+    assert snapshot(session)
+    assert seen == [None]
+    assert session.machine.tracer is tracer
+    session.machine.tracer = None
+
+
 def test_nothing_an_empty_directory_and_ones_own_are_replaced(tmp_path: Path) -> None:
     place = tmp_path / "sys"
     for _ in range(2):

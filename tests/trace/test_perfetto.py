@@ -17,6 +17,7 @@ from hvkernel.boot.request import read_request
 from hvkernel.boot.session import Session, compose
 from hvkernel.machine import VpTopology
 from hvkernel.trace.bus import Channels
+from hvkernel.trace.protobuf import block, fixed64, number, text, varint
 from hvkernel.trace.sink import NullTracer
 
 DRIVER = Path(__file__).with_name("trace_processor.js")
@@ -246,6 +247,48 @@ def test_a_trace_that_a_panic_or_the_budget_ends_loads(
     assert problems == []
     assert slices[0][0] > 100
     assert slices[0][1] >= 0
+
+
+def test_the_trace_processor_reads_our_ftrace_text_too(
+    tmp_path: Path, recorded: Callable[..., Session], ask: Ask
+) -> None:
+    file = tmp_path / "boot.ftrace"
+    session = recorded(file)
+    session.boot()
+    session.close()
+    lines = [line for line in file.read_text().splitlines() if not line.startswith("#")]
+    tasks = {(int(pid), comm) for comm, pid in (line.split()[0].rsplit("-", 1) for line in lines)}
+    problems, failures, threads = ask(
+        file, PROBLEMS, "select value from stats where name = 'systrace_parse_failure'", "select tid, name from thread"
+    )
+    assert problems == []
+    assert failures == [[0]]
+    assert {(tid, name) for tid, name in threads if tid} == {(pid, comm) for pid, comm in tasks if pid}
+    assert (0, "<idle>") in tasks
+
+
+@pytest.mark.parametrize(
+    ("encoded", "wanted"),
+    [
+        # "Encoding" of the Protocol Buffers documentation
+        (varint(1), "01"),
+        (varint(150), "9601"),
+        (varint(-2), "feffffffffffffffff01"),
+        (number(1, 150), "089601"),
+        (text(2, "testing"), "120774657374696e67"),
+        (block(3, number(1, 150)), "1a03089601"),
+        # the limits of the short cuts
+        (varint(0x7F), "7f"),
+        (varint(0x80), "8001"),
+        (varint(0x3FFF), "ff7f"),
+        (varint(0x4000), "808001"),
+        (varint((1 << 64) - 1), "ffffffffffffffffff01"),
+        (fixed64(47, 258), "f9020201000000000000"),
+        (block(22, bytes(200))[:4], "b201c801"),
+    ],
+)
+def test_protocol_buffers(encoded: bytes, wanted: str) -> None:
+    assert encoded.hex() == wanted
 
 
 # what the sink remembers of the bus ----------------------------------------------------------------------------
