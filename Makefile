@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 # numba keeps its compiled kernels beside the sources unless told otherwise; one cache serves all test workers.
 export NUMBA_CACHE_DIR := $(CURDIR)/build/numba
 
-.PHONY: run test lint docs bench clean venv
+.PHONY: run test lint docs bench fuzz clean venv
 
 venv: $(STAMP)
 
@@ -35,6 +35,13 @@ docs: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/hvkernel bench
+
+# SEEDS=N runs N interleavings, FROM=SEED begins there; a failure prints what it did and how to replay it.
+SEEDS ?= 20000
+FROM ?= 0
+
+fuzz: $(STAMP)
+	$(BIN)/python tests/properties/fuzz.py --seeds $(SEEDS) --from $(FROM)
 
 clean:
 	rm -rf build dist $(VENV)
