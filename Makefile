@@ -35,6 +35,11 @@ docs: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/hvkernel bench
+	$(BIN)/python tests/bench/channels.py
+
+# A million inputs for hvkernel decode: some ten minutes.
+fuzz: $(STAMP)
+	$(BIN)/python tests/fuzz/decode.py
 
 # SEEDS=N runs N interleavings, FROM=SEED begins there; a failure prints what it did and how to replay it.
 SEEDS ?= 20000

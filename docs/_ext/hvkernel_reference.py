@@ -8,6 +8,8 @@
 ``.. state-table:: MODULE NAME``           a state machine: drawn, and as a table
 ``.. host-profiles::``                     the host profiles; ``.. device-classes::`` what they offer
 ``.. release-differences::``               what differs between kernel releases
+``.. sysfs-table:: MODULE NAME``           a table of sysfs or debugfs attributes
+``.. tracepoints:: MODULE NAME``           a table of tracepoints
 ``.. hypercall-table::``                   the hypercalls; ``.. status-table::`` their results
 =========================================  ===================================================================
 """
@@ -151,6 +153,20 @@ class Enums(Generated):
             yield ""
             members = enum.__members__.items()
             yield from table(("name", "value"), ((code(n), hexadecimal(int(m.value))) for n, m in members))
+
+
+class Tracepoints(Generated):
+    """``.. tracepoints:: MODULE NAME``."""
+
+    required_arguments = 2
+
+    def lines(self) -> Iterator[str]:
+        """Yield one row per tracepoint."""
+        rows = (
+            (code(event.name), code(event.format), code("; ".join(f.declaration() for f in event.fields)), event.source)
+            for event in getattr(self.module(), self.arguments[1])
+        )
+        yield from table(("tracepoint", "is printed as", "fields", "passed in"), rows)
 
 
 class Structs(Generated):
@@ -370,6 +386,25 @@ class Releases(Generated):
         yield from table(("capability", "first", "last", "commit", "what"), rows)
 
 
+class SysfsTable(Generated):
+    """``.. sysfs-table:: MODULE NAME``: attributes with mode, format, meaning and source."""
+
+    required_arguments = 2
+
+    def lines(self) -> Iterator[str]:
+        """Yield one row per attribute; what a function does is its docstring."""
+        attrs = getattr(self.module(), self.arguments[1])
+        rows = []
+        for attr in attrs if isinstance(attrs, tuple) else (attrs,):
+            meaning = " ".join(
+                one_line(inspect.getdoc(one) or "") for one in (attr.show, attr.store) if one is not None
+            )
+            file, _, functions = attr.source.partition(":")
+            where = f"{file}: {functions}"
+            rows.append((code(attr.name), code(f"{attr.mode:04o}"), code(attr.format), meaning, code(where)))
+        yield from table(("file", "mode", "format", "meaning", "source"), rows, "18 7 12 38 25")
+
+
 class Hypercalls(Generated):
     """``.. hypercall-table::``."""
 
@@ -461,6 +496,8 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("host-profiles", Profiles)
     app.add_directive("device-classes", DeviceClasses)
     app.add_directive("release-differences", Releases)
+    app.add_directive("sysfs-table", SysfsTable)
+    app.add_directive("tracepoints", Tracepoints)
     app.add_directive("hypercall-table", Hypercalls)
     app.add_directive("status-table", Statuses)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -9,15 +9,20 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
+from hvkernel.boot.initrd import Initrd, read_initrd
 from hvkernel.config.errors import InputError
 from hvkernel.config.units import parse_size
 
 if TYPE_CHECKING:
+    from hvkernel.boot.sysfs import SysfsRequest
     from hvkernel.config.vm import VmConfig
 
 __all__ = ["BootRequest", "read_request"]
 
 COMMAND_LINE: Final = "command line"
+
+ALL_MODULES: Final = Initrd()
+"""An initramfs with every module that the config builds."""
 
 _WORDS: Final = MappingProxyType({"i386": 32, "x86_64": 64})
 """Names of x86 that settle the word size (arch/x86/Kconfig: 64BIT is a choice only where ARCH is x86)."""
@@ -41,13 +46,12 @@ class BootRequest:
     page_size: int | None = None
     """Guest page size in bytes; ``None`` as the ``.config`` says."""
     bits: int | None = None
-    initrd: tuple[str, ...] | None = None
-    """Names of the modules in the initramfs; ``None`` for every module that the config builds, ``()`` for none."""
-    no_initrd: bool = False
-    """Boot the kernel alone, without an initramfs."""
+    initrd: Initrd = ALL_MODULES
     jit: bool = False
     trace: tuple[Path, ...] = ()
     """Files that the run is recorded in; each suffix says the format (:mod:`hvkernel.trace.formats`)."""
+    sysfs: SysfsRequest | None = None
+    """Where the guest's sysfs is written."""
 
 
 def read_request(
@@ -67,6 +71,8 @@ def read_request(
     policy: str | None = None,
     jit: bool = False,
     trace: Sequence[Path] = (),
+    sysfs: Path | None = None,
+    sysfs_live: bool = False,
 ) -> BootRequest:
     """Put the options of ``hvkernel boot`` together; each is as written on the command line, ``None`` when absent.
 
@@ -90,10 +96,10 @@ def read_request(
         release=release,
         page_size=_page_size(page_size),
         bits=_bits(arch, bits),
-        initrd=None if initrd in (None, "none") else _modules(Path(str(initrd))),
-        no_initrd=initrd == "none",
+        initrd=read_initrd(initrd),
         jit=jit,
         trace=_traces(trace),
+        sysfs=_sysfs(sysfs, sysfs_live),
     )
 
 
@@ -122,6 +128,18 @@ def _host(text: str) -> dict[str, Any]:
     if generation not in ("gen1", "gen2"):
         raise InputError("--host", "generation", generation, "must be gen1 or gen2, as in ws2022/gen1")
     return {"host": name, "generation": int(generation[3:])}
+
+
+def _sysfs(path: Path | None, live: bool) -> SysfsRequest | None:
+    """:raises InputError: nothing can be written there; see :func:`hvkernel.boot.sysfs.check_place`."""
+    if path is None:
+        if live:
+            raise InputError("--sysfs-live", limit="needs --sysfs DIR")
+        return None
+    from hvkernel.boot.sysfs import SysfsRequest, check_place
+
+    check_place(path)
+    return SysfsRequest(path, live)
 
 
 def _bits(arch: str | None, bits: int | None) -> int | None:
@@ -155,23 +173,3 @@ def _traces(paths: Sequence[Path]) -> tuple[Path, ...]:
             if path in paths[:number]:
                 raise InputError("--trace", "file", str(path), "is named twice")
     return tuple(paths)
-
-
-def _modules(path: Path) -> tuple[str, ...]:
-    """Read a list of modules: names or paths of ``.ko`` files, one a line; ``#`` starts a comment."""
-    try:
-        text = path.read_text("utf-8")
-    except OSError as error:
-        raise InputError(str(path), limit=error.strerror or "cannot be read") from None
-    except UnicodeDecodeError:
-        raise InputError(str(path), limit="is not a list of modules: not UTF-8 text") from None
-    names = []
-    for number, line in enumerate(text.splitlines(), 1):
-        word = line.partition("#")[0].strip()
-        if not word:
-            continue
-        if len(word.split()) > 1:
-            raise InputError(f"{path}:{number}", "module", word, "must be one name or path a line")
-        base = word.rsplit("/", 1)[-1]
-        names.append(base.split(".ko", 1)[0].replace("-", "_"))
-    return tuple(names)

@@ -113,9 +113,14 @@ class Session:
         self.close()
 
 
-def boot(request: BootRequest, plugins: Plugins | None = None) -> BootReport:
+def boot(
+    request: BootRequest,
+    plugins: Plugins | None = None,
+    attend: Callable[[Session, BootReport], None] | None = None,
+) -> BootReport:
     """Compose, boot, report and close.
 
+    :param attend: called with the guest, which is still there, and its report.
     :raises InputError: an input is wrong; nothing was booted.
     """
     composed = compose(request, plugins)
@@ -123,7 +128,10 @@ def boot(request: BootRequest, plugins: Plugins | None = None) -> BootReport:
         return composed.report
     with composed as session:
         session.boot()
-        return session.report()
+        report = session.report()
+        if attend is not None:
+            attend(session, report)
+        return report
 
 
 def compose(
@@ -219,7 +227,7 @@ def _compose_on(
     slots = list(slots_of(devices, parameters(vm, profile, generation, devices, disks, request.where)))
     if vm.offer_order == "random":
         machine.rng("order of the offers").shuffle(slots)
-    server = VmbusServer(host, profile.vmbus, slots, table)
+    server = VmbusServer(host, profile.vmbus, slots, table, throttle=profile.throttle)
     server.start()
     kernel = Kernel(
         machine,
@@ -227,7 +235,8 @@ def _compose_on(
         plugins.workshop.release(build.release),
         arch.guest(build.bits),
         page_size=build.page_size,
-        initrd=None if request.no_initrd else "all" if request.initrd is None else request.initrd,
+        initrd=request.initrd.held,
+        initrd_exact=request.initrd.exact,
     )
     kernel.blame = lambda error: plugins.blame(error, "driver")
     hv_objects.register(kernel, jit=request.jit)
@@ -265,8 +274,10 @@ def _open_recorder(
 
 def _close_recorder(recorder: Recorder, kernel: Kernel) -> None:
     from hvkernel.trace.recorder import TraceFileError
+    from hvkernel.trace.sink import Ending
 
+    numbers = {cpu.vp.vp_index: cpu.cpu for cpu in kernel.cpus.cpus if cpu.exists}
     try:
-        recorder.close(kernel.cpus)
+        recorder.close(Ending(kernel.cpus.num_online_cpus(), numbers))
     except TraceFileError as error:
         raise InputError(str(error.path), limit=error.problem) from None

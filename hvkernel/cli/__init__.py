@@ -19,6 +19,7 @@ _COMMANDS: Final = MappingProxyType(
         "abi": "Print the ABI: structs with offsets, constants, GUIDs.",
         "bench": "Measure boots and the ring on this machine.",
         "boot": "Boot a guest built from a .config on a modelled Hyper-V.",
+        "check": "Say whether a .config runs on Hyper-V, and which line keeps it from that.",
         "decode": "Explain bytes of the VMBus: captures, hex dumps, rings, messages.",
         "plugins": "List the plugins, their hooks, and what is wrong with them.",
     }

@@ -11,6 +11,7 @@ import click
 from hvkernel.cli import inert
 
 if TYPE_CHECKING:
+    from hvkernel.boot.session import Session
     from hvkernel.config.report import BootReport
 
 
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Record the run in FILE; its suffix says the format. May be given again.",
 )
+@click.option("--sysfs", type=click.Path(path_type=Path), help="Write the guest's sysfs and debugfs to this directory.")
+@click.option("--sysfs-live", is_flag=True, help="Stay until interrupted; writes into the directory reach the guest.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.pass_context
 def command(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
@@ -47,15 +50,28 @@ def command(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
     from hvkernel.config.errors import InputError
     from hvkernel.kconfig import ConfigError
 
+    def show(report: BootReport) -> None:
+        if as_json:
+            click.echo(report.to_json(), nl=False)
+        else:
+            _print(report)
+
+    status: list[int] = []
+
+    def attend(session: Session, report: BootReport) -> None:
+        from hvkernel.cli.sysfs import attend_sysfs
+
+        assert request.sysfs is not None
+        status.append(attend_sysfs(session, report, show, request.sysfs))
+
     try:
-        report = boot(read_request(**options))
+        request = read_request(**options)
+        report = boot(request, attend=attend if request.sysfs is not None else None)
     except (InputError, ConfigError) as error:
         raise click.ClickException(str(error)) from None
-    if as_json:
-        click.echo(report.to_json(), nl=False)
-    else:
-        _print(report)
-    ctx.exit(report.exit_status)
+    if not status:
+        show(report)
+    ctx.exit(status[0] if status else report.exit_status)
 
 
 def _print(report: BootReport) -> None:

@@ -100,6 +100,23 @@ class Acpi:
         return self.tables[signature][1]
 
 
+def _address(number: int) -> bytes:
+    return aml.name("_ADR", aml.number(number))
+
+
+def _ide() -> bytes:
+    """The PIIX IDE function, its channels and their drives.
+
+    Guests of generation 1 see the ISA bridge as the eighth device without a _HID and the VMBus as the second of its
+    name (``PNP0A03:00/device:07/VMBUS:01``, observed in logs 04 and 10). What the seven and the other one are is
+    *unspecified*: an IDE function with two channels of two drives is seven, and a VMBus device that is not present
+    is taken for the other.
+    """
+    drives = [aml.device(f"DRV{number}", _address(number)) for number in range(2)]
+    channels = [aml.device(f"CHN{number}", _address(number), *drives) for number in range(2)]
+    return aml.device("IDE0", _address(0x0007_0001), *channels)
+
+
 def _dsdt(
     generation: int, low: tuple[int, int], high: tuple[int, int], interrupts: Sequence[int], style: Style
 ) -> bytes:
@@ -113,9 +130,10 @@ def _dsdt(
         crs,
     )
     if generation == 1:
-        bridge = aml.device("SBRG", aml.name("_ADR", aml.number(0x0007_0000)), aml.device("VMBS", *vmbus))
-        root = (aml.name("_HID", aml.eisa_id("PNP0A03")), aml.name("_ADR", aml.number(0)), aml.name("_CRS", windows))
-        body = aml.scope("\\_SB", aml.device("PCI0", *root, bridge))
+        absent = aml.device("VMB8", aml.name("_HID", aml.text("VMBUS")), aml.name("_STA", aml.number(0)))
+        bridge = aml.device("SBRG", _address(0x0007_0000), absent, aml.device("VMBS", *vmbus))
+        root = (aml.name("_HID", aml.eisa_id("PNP0A03")), _address(0), aml.name("_CRS", windows))
+        body = aml.scope("\\_SB", aml.device("PCI0", *root, _ide(), bridge))
     else:
         module = (aml.name("_HID", aml.text("ACPI0004")), aml.name("_UID", aml.number(0)), aml.name("_CRS", windows))
         body = aml.scope("\\_SB", aml.device("VMOD", *module, aml.device("VMBS", *vmbus)))

@@ -1,4 +1,4 @@
-"""``drivers/hv/channel_mgmt.c``: offers, rescinds, which CPU a channel interrupts, unloading, message dispatch."""
+"""``drivers/hv/channel_mgmt.c``: offers, rescinds, unloading, message dispatch."""
 
 from __future__ import annotations
 
@@ -11,30 +11,23 @@ from hvkernel.abi.vmbus import (
     CHANNEL_MESSAGES,
     INVALID_RELID,
     MAX_CHANNEL_RELIDS,
-    VERSION_WIN8,
     VERSION_WIN8_1,
     VERSION_WS2008,
     VMBUS_CHANNEL_TLNPI_PROVIDER_OFFER,
-    VMBUS_CONNECT_CPU,
     VMBUS_EVENT_CONNECTION_ID,
     VMBUS_MESSAGE_SINT,
-    VmbusChannelGpadlCreated,
-    VmbusChannelGpadlTorndown,
     VmbusChannelMessageHeader,
     VmbusChannelMessageType,
-    VmbusChannelModifychannelResponse,
     VmbusChannelOfferChannel,
-    VmbusChannelOpenResult,
     VmbusChannelRelidReleased,
     VmbusChannelRescindOffer,
-    VmbusChannelVersionResponse,
     VmbusDeviceType,
 )
 from hvkernel.api.guest.hyperv import VmbusChannel, VmbusOffer, pUl
 from hvkernel.api.guest.sched import Tasklet, Work
 from hvkernel.hv import channel as channel_c
+from hvkernel.hv import channel_answers, channel_cpus, hv_trace, vmbus_drv, vmbus_isr, warn
 from hvkernel.hv import connection as connection_c
-from hvkernel.hv import hv_trace, vmbus_drv, warn
 from hvkernel.hv.channel_state import Event as ChannelEvent
 from hvkernel.hv.channel_state import State as ChannelState
 from hvkernel.hv.connection_state import Event, State
@@ -44,7 +37,7 @@ from hvkernel.hv.vmbus_devs import VMBUS_DEVS, VMBUS_UNSUPPORTED_DEVS, device_ty
 from hvkernel.machine.faults import PageFault
 
 if TYPE_CHECKING:
-    from hvkernel.hv.hyperv_vmbus import HvVmbus, MsgInfo
+    from hvkernel.hv.hyperv_vmbus import HvVmbus
 
 UNLOAD_DELAY_UNIT_MS: Final = 10
 UNLOAD_WAIT_LOOPS: Final = 100 * 1000 // UNLOAD_DELAY_UNIT_MS
@@ -68,11 +61,6 @@ def is_hvsock_channel(channel: VmbusChannel) -> bool:
 def is_sub_channel(channel: VmbusChannel) -> bool:
     """Say whether the offer is a further channel of a device offered before."""
     return channel.offermsg.sub_channel_index != 0
-
-
-def hv_is_perf_channel(channel: VmbusChannel) -> bool:
-    """Say whether the channel is spread over the CPUs."""
-    return VMBUS_DEVS[channel.device_id].perf_device
 
 
 def hv_get_dev_type(v: HvVmbus, if_type: bytes, chn_flags: int) -> int:
@@ -153,12 +141,17 @@ def vmbus_release_relid(v: HvVmbus, relid: int) -> None:
         hv_trace.trace_vmbus_release_relid(v, msg, ret)
 
 
+def siblings_of(v: HvVmbus, channel: VmbusChannel) -> list[VmbusChannel]:
+    """Return the list that a channel is in: all primary channels, or the sub-channels of its primary."""
+    return v.connection.chn_list if channel.primary_channel is None else channel.primary_channel.sc_list
+
+
 def hv_process_channel_removal(v: HvVmbus, channel: VmbusChannel) -> None:
     """Forget a rescinded channel and give its relid back; call with ``channel_mutex`` held."""
     if not channel.rescind:
         v.BUG(warn.REMOVAL_NOT_RESCINDED)
     relid = channel.offermsg.child_relid
-    siblings = v.connection.chn_list if channel.primary_channel is None else channel.primary_channel.sc_list
+    siblings = siblings_of(v, channel)
     if channel not in siblings:
         # A close that sees the rescind removes its sub-channel (vmbus_disconnect_ring), and the rescind, which had the
         # channel in hand and waited for the mutex, removes it again. What 6.1 does with the freed channel is anybody's
@@ -170,8 +163,8 @@ def hv_process_channel_removal(v: HvVmbus, channel: VmbusChannel) -> None:
     if relid != INVALID_RELID:
         vmbus_channel_unmap_relid(v, channel)
     siblings.remove(channel)
-    if hv_is_perf_channel(channel):
-        hv_clear_allocated_cpu(v, channel.target_cpu)
+    if channel_cpus.hv_is_perf_channel(channel):
+        channel_cpus.hv_clear_allocated_cpu(v, channel.target_cpu)
     if relid != INVALID_RELID:
         vmbus_release_relid(v, relid)
     free_channel(v, channel)
@@ -190,7 +183,9 @@ def vmbus_add_channel_work(v: HvVmbus, channel: VmbusChannel) -> None:
     channel_c.set_state(channel, ChannelEvent.ADDED)
     primary = channel.primary_channel
     if primary is not None:
-        assert primary.device_obj is not None
+        if primary.device_obj is None:
+            # The work of the primary has not run yet: the kernel looks for channels_kset in a null device.
+            raise PageFault(0, False, "vmbus_add_channel_work: the primary channel has no device yet")
         if vmbus_drv.vmbus_add_channel_kobj(v, primary.device_obj, channel) == 0:
             if primary.sc_creation_callback is not None:
                 primary.sc_creation_callback(channel)
@@ -206,10 +201,7 @@ def vmbus_add_channel_work(v: HvVmbus, channel: VmbusChannel) -> None:
         v.pr.pr_err(f"unable to add child device object (relid {as_int(channel.offermsg.child_relid)})")
     with v.connection.chn_mutex():
         channel.probe_done = True  # a rescind may be waiting for it
-        if primary is None:
-            v.connection.chn_list.remove(channel)
-        else:
-            primary.sc_list.remove(channel)
+        siblings_of(v, channel).remove(channel)
         vmbus_channel_unmap_relid(v, channel)
     vmbus_release_relid(v, channel.offermsg.child_relid)
     free_channel(v, channel)
@@ -226,7 +218,7 @@ def vmbus_process_offer(v: HvVmbus, channel: VmbusChannel) -> None:
                 channel.primary_channel = other
                 break
         primary = channel.primary_channel
-        init_vp_index(v, channel)
+        channel_cpus.init_vp_index(v, channel)
         if is_hvsock_channel(channel) or is_sub_channel(channel):
             connection.nr_chan_close_on_suspend += 1
         connection.offer_in_progress -= 1
@@ -246,79 +238,6 @@ def vmbus_process_offer(v: HvVmbus, channel: VmbusChannel) -> None:
     queue = connection.handle_primary_chan_wq if primary is None else connection.handle_sub_chan_wq
     assert queue is not None
     v.workqueue.queue_work(queue, work)
-
-
-# which CPU -----------------------------------------------------------------------------------------------------
-
-
-def hv_set_allocated_cpu(v: HvVmbus, cpu: int) -> None:
-    """Remember that a performance channel targets ``cpu``."""
-    v.hv_numa_map[v.cpus.cpu_to_node(cpu)] |= 1 << cpu
-
-
-def hv_is_allocated_cpu(v: HvVmbus, cpu: int) -> bool:
-    """Say whether a performance channel targets ``cpu``."""
-    return any(
-        hv_is_perf_channel(channel)
-        and (channel.target_cpu == cpu or any(sc.target_cpu == cpu for sc in channel.sc_list))
-        for channel in v.connection.chn_list
-    )
-
-
-def hv_clear_allocated_cpu(v: HvVmbus, cpu: int) -> None:
-    """Forget ``cpu`` unless a channel still targets it."""
-    if not hv_is_allocated_cpu(v, cpu):
-        v.hv_numa_map[v.cpus.cpu_to_node(cpu)] &= ~(1 << cpu)
-
-
-def hv_update_allocated_cpus(v: HvVmbus, old_cpu: int, new_cpu: int) -> None:
-    """A performance channel moved."""
-    hv_set_allocated_cpu(v, new_cpu)
-    hv_clear_allocated_cpu(v, old_cpu)
-
-
-def hv_cpuself_used(cpu: int, channel: VmbusChannel) -> bool:
-    """Say whether another channel of the same device targets ``cpu``."""
-    primary = channel.primary_channel
-    if primary is None:
-        return False
-    return primary.target_cpu == cpu or any(sc is not channel and sc.target_cpu == cpu for sc in primary.sc_list)
-
-
-def init_vp_index(v: HvVmbus, channel: VmbusChannel) -> None:
-    """Choose the CPU that the channel interrupts.
-
-    Slow devices get the connect CPU. Performance channels go round the NUMA nodes, and in a node over the CPUs that no
-    such channel targets yet; all CPUs count as housekeeping ones (no ``isolcpus=``).
-    """
-    perf = hv_is_perf_channel(channel)
-    if v.vmbus_proto_version < VERSION_WIN8 or not perf:
-        channel.target_cpu = VMBUS_CONNECT_CPU
-        if perf:
-            hv_set_allocated_cpu(v, VMBUS_CONNECT_CPU)
-        return
-    ncpu = v.cpus.num_online_cpus()
-    nodes = v.cpus.nr_node_ids()
-    target = VMBUS_CONNECT_CPU
-    for i in range(1, ncpu + 2):
-        while True:
-            node = v.next_numa_node_id
-            v.next_numa_node_id += 1
-            if node == nodes:
-                v.next_numa_node_id = 0
-                continue
-            node_mask = sum(1 << cpu for cpu in v.cpus.cpumask_of_node(node))
-            if node_mask:
-                break
-        available = v.hv_numa_map[node] ^ node_mask
-        if not available:
-            v.hv_numa_map[node] = 0
-            available = node_mask
-        target = (available & -available).bit_length() - 1
-        v.hv_numa_map[node] |= 1 << target
-        if channel.offermsg.sub_channel_index >= ncpu or i > ncpu or not hv_cpuself_used(target, channel):
-            break
-    channel.target_cpu = target
 
 
 # unload --------------------------------------------------------------------------------------------------------
@@ -341,7 +260,7 @@ def vmbus_wait_for_unload(v: HvVmbus) -> None:
                 continue
             if v.memory.load32(slot + MESSAGE_PAYLOAD) == VmbusChannelMessageType.CHANNELMSG_UNLOAD_RESPONSE:
                 v.sched.complete(connection.unload_event)
-            vmbus_drv.vmbus_signal_eom(v, slot, message_type)
+            vmbus_isr.vmbus_signal_eom(v, slot, message_type)
         if not i % UNLOAD_MSG_LOOPS:
             v.pr.pr_notice("Waiting for VMBus UNLOAD to complete")
         v.sched.mdelay(UNLOAD_DELAY_UNIT_MS)
@@ -524,76 +443,6 @@ def vmbus_unload_response(v: HvVmbus, payload: bytes) -> None:
     v.sched.complete(v.connection.unload_event)
 
 
-def _answer(v: HvVmbus, info: MsgInfo, response: object) -> None:
-    info.response = response
-    v.sched.complete(info.waitevent)
-
-
-def vmbus_onopen_result(v: HvVmbus, payload: bytes) -> None:
-    """OPENCHANNEL_RESULT: matched by relid and open id."""
-    result = VmbusChannelOpenResult.unpack(payload)
-    if v.machine.tracer is not None:
-        hv_trace.trace_vmbus_onopen_result(v, result)
-    with v.connection.msg_lock().irqsave():
-        for info in v.connection.chn_msg_list:
-            if info.msgtype == VmbusChannelMessageType.CHANNELMSG_OPENCHANNEL and info.matches(
-                child_relid=result.child_relid, openid=result.openid
-            ):
-                _answer(v, info, result)
-                break
-
-
-def vmbus_ongpadl_created(v: HvVmbus, payload: bytes) -> None:
-    """GPADL_CREATED: matched by relid and handle."""
-    created = VmbusChannelGpadlCreated.unpack(payload)
-    if v.machine.tracer is not None:
-        hv_trace.trace_vmbus_ongpadl_created(v, created)
-    with v.connection.msg_lock().irqsave():
-        for info in v.connection.chn_msg_list:
-            if info.msgtype == VmbusChannelMessageType.CHANNELMSG_GPADL_HEADER and info.matches(
-                child_relid=created.child_relid, gpadl=created.gpadl
-            ):
-                _answer(v, info, created)
-                break
-
-
-def vmbus_onmodifychannel_response(v: HvVmbus, payload: bytes) -> None:
-    """MODIFYCHANNEL_RESPONSE: matched by relid."""
-    response = VmbusChannelModifychannelResponse.unpack(payload)
-    if v.machine.tracer is not None:
-        hv_trace.trace_vmbus_onmodifychannel_response(v, response)
-    with v.connection.msg_lock().irqsave():
-        for info in v.connection.chn_msg_list:
-            if info.msgtype == VmbusChannelMessageType.CHANNELMSG_MODIFYCHANNEL and info.matches(
-                child_relid=response.child_relid
-            ):
-                _answer(v, info, response)
-                break
-
-
-def vmbus_ongpadl_torndown(v: HvVmbus, payload: bytes) -> None:
-    """GPADL_TORNDOWN: matched by handle."""
-    torndown = VmbusChannelGpadlTorndown.unpack(payload)
-    if v.machine.tracer is not None:
-        hv_trace.trace_vmbus_ongpadl_torndown(v, torndown)
-    with v.connection.msg_lock().irqsave():
-        for info in v.connection.chn_msg_list:
-            if info.msgtype == VmbusChannelMessageType.CHANNELMSG_GPADL_TEARDOWN and info.matches(gpadl=torndown.gpadl):
-                _answer(v, info, torndown)
-                break
-
-
-def vmbus_onversion_response(v: HvVmbus, payload: bytes) -> None:
-    """VERSION_RESPONSE: answers every INITIATE_CONTACT that waits."""
-    response = VmbusChannelVersionResponse.unpack(payload)
-    if v.machine.tracer is not None:
-        hv_trace.trace_vmbus_onversion_response(v, response)
-    with v.connection.msg_lock().irqsave():
-        for info in v.connection.chn_msg_list:
-            if info.msgtype == VmbusChannelMessageType.CHANNELMSG_INITIATE_CONTACT:
-                _answer(v, info, response)
-
-
 class MessageTableEntry(NamedTuple):
     """``struct vmbus_channel_message_table_entry``."""
 
@@ -608,12 +457,12 @@ _HANDLERS: Final[tuple[tuple[VmbusChannelMessageType, Callable[[HvVmbus, bytes],
     (VmbusChannelMessageType.CHANNELMSG_OFFERCHANNEL, vmbus_onoffer),
     (VmbusChannelMessageType.CHANNELMSG_RESCIND_CHANNELOFFER, vmbus_onoffer_rescind),
     (VmbusChannelMessageType.CHANNELMSG_ALLOFFERS_DELIVERED, vmbus_onoffers_delivered),
-    (VmbusChannelMessageType.CHANNELMSG_OPENCHANNEL_RESULT, vmbus_onopen_result),
-    (VmbusChannelMessageType.CHANNELMSG_GPADL_CREATED, vmbus_ongpadl_created),
-    (VmbusChannelMessageType.CHANNELMSG_GPADL_TORNDOWN, vmbus_ongpadl_torndown),
-    (VmbusChannelMessageType.CHANNELMSG_VERSION_RESPONSE, vmbus_onversion_response),
+    (VmbusChannelMessageType.CHANNELMSG_OPENCHANNEL_RESULT, channel_answers.vmbus_onopen_result),
+    (VmbusChannelMessageType.CHANNELMSG_GPADL_CREATED, channel_answers.vmbus_ongpadl_created),
+    (VmbusChannelMessageType.CHANNELMSG_GPADL_TORNDOWN, channel_answers.vmbus_ongpadl_torndown),
+    (VmbusChannelMessageType.CHANNELMSG_VERSION_RESPONSE, channel_answers.vmbus_onversion_response),
     (VmbusChannelMessageType.CHANNELMSG_UNLOAD_RESPONSE, vmbus_unload_response),
-    (VmbusChannelMessageType.CHANNELMSG_MODIFYCHANNEL_RESPONSE, vmbus_onmodifychannel_response),
+    (VmbusChannelMessageType.CHANNELMSG_MODIFYCHANNEL_RESPONSE, channel_answers.vmbus_onmodifychannel_response),
 )
 
 

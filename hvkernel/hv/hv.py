@@ -20,7 +20,7 @@ from hvkernel.abi.tlfs import (
 from hvkernel.abi.vmbus import VERSION_WIN10_V4_1, VMBUS_CONNECT_CPU, VMBUS_MESSAGE_SINT
 from hvkernel.api.guest.mshyperv import hv_result
 from hvkernel.api.guest.sched import Tasklet
-from hvkernel.hv import vmbus_drv
+from hvkernel.hv import vmbus_isr
 from hvkernel.hv.connection_state import State
 from hvkernel.hv.errno import EBUSY, EMSGSIZE, ENOMEM
 from hvkernel.hv.hyperv_vmbus import HvPerCpuContext
@@ -69,7 +69,7 @@ def hv_synic_alloc(v: HvVmbus) -> int:
         hv_cpu.synic_message_page = hv_cpu.synic_event_page = hv_cpu.post_msg_page = None
     for cpu in v.cpus.for_each_present_cpu():
         hv_cpu = contexts[cpu]
-        hv_cpu.msg_dpc = Tasklet(lambda data: vmbus_drv.vmbus_on_msg_dpc(v, data), hv_cpu, "vmbus_on_msg_dpc")
+        hv_cpu.msg_dpc = Tasklet(lambda data: vmbus_isr.vmbus_on_msg_dpc(v, data), hv_cpu, "vmbus_on_msg_dpc")
         hv_cpu.synic_message_page = v.mm.get_zeroed_page(atomic=True)
         if hv_cpu.synic_message_page is None:
             v.pr.pr_err("Unable to allocate SYNIC message page")

@@ -5,12 +5,13 @@ guest's ``PAGE_SIZE`` (the host sees its first 4 KiB only) and the data behind i
 so that a packet that wraps is contiguous. A packet is ``vmpacket_descriptor``, its payload padded to 8, and an 8 byte
 trailer that holds the offset of the packet's start in its upper half.
 
-All memory accesses go through a :class:`~hvkernel.machine.memory.Vmap` of the guest's accessor. Memory of the model is
-sequentially consistent, so the kernel's barriers have no counterpart; the places where the other side can run in
+All memory accesses go through a :class:`~hvkernel.machine.memory.Vmap` of the guest's accessor. Memory of the model
+is sequentially consistent, so the kernel's barriers have no counterpart; the places where the other side can run in
 between are *preemption points* (one call of ``preempt`` each): after a packet was published and before the decision
-to signal, before the peer's index is sampled by an iterator, and between the release of ring space and the look at
-``pending_send_sz``. With ``jit=True`` the bulk copies (descriptor and payload, in and out) are made by a numba
-routine on a real contiguous mapping; everything else, the preemption points included, is the same code.
+to signal, before the peer's index is sampled by an iterator, before ring space is released (a driver that has seen no
+more packet has not yet said so), and between that and the look at ``pending_send_sz``. With ``jit=True`` the bulk
+copies (descriptor and payload, in and out) are made by a numba routine on a real contiguous mapping; everything else,
+the preemption points included, is the same code.
 
 Not here: the shared-GPA-boundary mapping of SNP isolated guests.
 """
@@ -187,6 +188,8 @@ class RingBuffer:
         ring_info.data_offset = self.page_size
         ring_info.ring_datasize = ring_info.ring_size - self.page_size
         ring_info.priv_read_index = 0
+        ring_info.walk = None
+        ring_info.told = frozenset()
         if max_pkt_size:
             ring_info.pkt_buffer_size = max_pkt_size
         if self._bulk is not None:
@@ -435,8 +438,13 @@ class RingBuffer:
         rbi = channel.inbound
         ring = rbi.ring_buffer
         assert ring is not None, "inbound ring used while not mapped"
+        self._preempt()
         start_read_index = ring.load32(READ_INDEX)
         ring.store32(READ_INDEX, rbi.priv_read_index)
+        machine = self._machine
+        if machine is not None and machine.tracer is not None:
+            relid = cast("VmbusChannel", channel).offermsg.child_relid
+            machine.tracer.taken(machine.clock.now, relid, False, hv_pkt_iter_bytes_read(rbi, start_read_index))
         if not ring.load32(FEATURE_BITS) & 1:
             return
         self._preempt()

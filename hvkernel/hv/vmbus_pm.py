@@ -17,7 +17,7 @@ from hvkernel.abi.vmbus import (
 )
 from hvkernel.api.guest.device import DevPmOps
 from hvkernel.api.guest.hyperv import HvDriver
-from hvkernel.hv import channel_mgmt, vmbus_drv, warn
+from hvkernel.hv import channel_mgmt, vmbus_isr, warn
 from hvkernel.hv import connection as connection_c
 from hvkernel.hv import hv as hv_c
 from hvkernel.hv.connection_state import Event
@@ -87,7 +87,7 @@ def vmbus_force_channel_rescinded(v: HvVmbus, channel: VmbusChannel) -> None:
         child_relid=channel.offermsg.child_relid,
     )
     assert v.connection.work_queue is not None
-    vmbus_drv.queue_message(
+    vmbus_isr.queue_message(
         v,
         v.connection.work_queue,
         VmbusChannelMessageType.CHANNELMSG_RESCIND_CHANNELOFFER,

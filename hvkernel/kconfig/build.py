@@ -107,6 +107,10 @@ class Build:
         """What the file says of a symbol; None where it does not name it."""
         return self._config.values.get(name)
 
+    def prompted(self, name: str) -> bool:
+        """Whether a modelled symbol can be set by hand, and not only by what selects it or its default."""
+        return any(node.prompt for node in self._evaluation.tree.kconf.syms[name].nodes)
+
     def explain(self, name: str) -> Explanation:
         """Why a symbol has its value, with the first false clause of its dependencies and that clause's own reason."""
         kconf = self._evaluation.tree_of_values([])
@@ -120,8 +124,7 @@ class Build:
             for name in self.modelled
             if order.get(self.values[name], 0) < order.get(self._config.values.get(name, "n"), 0)
         ]
-        symbols = self._evaluation.tree.kconf.syms
-        return tuple(self.explain(name) for name in names if any(node.prompt for node in symbols[name].nodes))
+        return tuple(self.explain(name) for name in names if self.prompted(name))
 
 
 def evaluate(

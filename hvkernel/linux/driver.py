@@ -10,7 +10,7 @@ from functools import partial
 from typing import Protocol
 
 from hvkernel.api.guest.device import BusType, Device, DeviceDriver, ProbeType
-from hvkernel.linux.errno import EAGAIN, EBUSY, EFAULT, EINVAL, ENODEV, ENXIO, EPROBE_DEFER
+from hvkernel.linux.errno import EAGAIN, EBUSY, EEXIST, EFAULT, EINVAL, ENODEV, ENXIO, EPROBE_DEFER
 from hvkernel.linux.locking import Locking, MutexLock
 from hvkernel.linux.printk import Printk
 
@@ -68,12 +68,28 @@ class DriverCore:
 
     def device_register(self, dev: Device) -> int:
         """device_add(): the bus, the uevent, a driver. -EINVAL without a name or when added already or after
-        removal."""
+        removal, -EEXIST when its parent has a device of that name."""
         if not dev.name or dev.registered or dev.dead:
             return -EINVAL
+        if dev.bus is not None and any(
+            other.name == dev.name and other.parent is dev.parent for other in dev.bus.devices
+        ):
+            self.duplicate(f"/{self.dev_path(dev)}", dev.name)
+            return -EEXIST
         self.device_add(dev)
         self.bus_probe_device(dev)
         return 0
+
+    def duplicate(self, path: str, name: str) -> None:
+        """Say that a directory of that name is there already; the backtrace between the lines is not modelled.
+
+        Source: fs/sysfs/dir.c:sysfs_warn_dup, lib/kobject.c:kobject_add_internal.
+        """
+        self._printk.pr_warn(f"sysfs: cannot create duplicate filename '{path}'")
+        self._printk.pr_err(
+            f"kobject_add_internal failed for {name} with -EEXIST, don't try to register things with the same name"
+            " in the same directory."
+        )
 
     def device_add(self, dev: Device) -> None:
         """The part of device_add() before probing."""

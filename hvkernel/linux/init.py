@@ -49,8 +49,9 @@ ROOT_PATH: Final = ("HYPERV", "HYPERV_STORAGE", "SCSI", "BLK_DEV_SD")
 class Init:
     """The boot thread and its state."""
 
-    def __init__(self, kernel: Kernel, initrd: Iterable[str] | str | None) -> None:
+    def __init__(self, kernel: Kernel, initrd: Iterable[str] | str | None, *, exact: bool = False) -> None:
         self._kernel = kernel
+        self._exact = exact
         self._initrd = initrd if initrd is None or isinstance(initrd, str) else tuple(initrd)
         if isinstance(self._initrd, str) and self._initrd != "all":
             raise ValueError(f'initrd is {self._initrd!r}; it is "all", a list of module names, or None')
@@ -204,7 +205,8 @@ class Init:
         k = self._kernel
         k.printk.pr_info("Run /init as init process")
         names = self._initrd
-        k.module.set_available(None if names == "all" else k.module.closure(names or ()))
+        held: Iterable[str] = names if names is not None and names != "all" else ()
+        k.module.set_available(None if names == "all" else held if self._exact else k.module.closure(held))
         self._listen()
         self.doing = "initramfs: coldplug"
         self._coldplug()

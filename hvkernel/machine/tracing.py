@@ -69,7 +69,7 @@ class EventRow(Protocol):
 
 
 class Tracer(Protocol):
-    """The watcher of one machine (:attr:`hvkernel.machine.Machine.tracer`). Times are in 100 ns units."""
+    """The watcher of one machine (``Machine.tracer``). Times are in 100 ns units."""
 
     def tracepoint(self, where: Where, event: EventRow, values: Sequence[int | bytes]) -> None:
         """Take one event of the guest.
@@ -99,8 +99,9 @@ class Tracer(Protocol):
         :param vp: VP index that wrote it; for a packet to the guest, the one that the channel interrupts.
         """
 
-    def fill(self, t: int, relid: int, to_host: bool, size: int) -> None:
-        """An index of a ring moved.
+    def taken(self, t: int, relid: int, to_host: bool, size: int) -> None:
+        """The reader of a ring gave room back.
 
-        :param size: bytes in the ring that its reader has not given back yet.
+        :param to_host: whether the host is the reader.
+        :param size: bytes, of packets with their trailers of 8 bytes.
         """

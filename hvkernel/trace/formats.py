@@ -38,8 +38,15 @@ def _pcapng(output: Output, info: TraceInfo) -> Sink:
     return PcapngSink(output, info)
 
 
+def _perfetto(output: Output, info: TraceInfo) -> Sink:
+    from hvkernel.trace.perfetto import PerfettoSink
+
+    return PerfettoSink(output, info)
+
+
 FORMATS: Final = (
     Format("ftrace text", (".txt", ".ftrace"), _ftrace),
+    Format("Perfetto", (".pftrace", ".perfetto", ".perfetto-trace"), _perfetto),
     Format("pcapng", (".pcapng",), _pcapng),
 )
 """Every format that can be recorded. Their modules are imported when a file asks for them."""

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from hvkernel.machine.tracing import TRACE_FLAG_BH_OFF, TRACE_FLAG_HARDIRQ, TRACE_FLAG_IRQS_OFF, TRACE_FLAG_SOFTIRQ
-from hvkernel.trace.sink import Cpus, Output, Sink, TraceInfo
+from hvkernel.trace.sink import Ending, Output, Sink, TraceInfo
 
 if TYPE_CHECKING:
     from hvkernel.api.guest.tracing import TraceEvent
@@ -72,10 +72,10 @@ class FtraceSink(Sink):
         if output.seekable:
             output.write(TRACER_LINES.encode() + b" " * (COUNT_WIDTH - 1) + b"\n" + COLUMN_LINES.encode())
 
-    def finish(self, cpus: Cpus) -> None:
+    def finish(self, ending: Ending) -> None:
         """Write how many events there are into the header."""
         if self.output.seekable:
-            counts = f"# entries-in-buffer/entries-written: {self.entries}/{self.entries}   #P:{cpus.num_online_cpus()}"
+            counts = f"# entries-in-buffer/entries-written: {self.entries}/{self.entries}   #P:{ending.online}"
             self.output.rewrite(len(TRACER_LINES), counts.ljust(COUNT_WIDTH - 1).encode())
 
     def tracepoint(self, where: Where, event: EventRow, values: Sequence[int | bytes]) -> None:

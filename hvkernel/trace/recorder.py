@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hvkernel.trace.formats import format_of
-from hvkernel.trace.sink import Cpus, Output, Sink, TraceInfo
+from hvkernel.trace.sink import Ending, Output, Sink, TraceInfo
 
 if TYPE_CHECKING:
     from hvkernel.machine.tracing import EventRow, Where
@@ -52,7 +52,7 @@ class Recorder:
             raise
         return cls(sinks)
 
-    def close(self, cpus: Cpus) -> None:
+    def close(self, ending: Ending) -> None:
         """Complete the files and close them. Closing again does nothing.
 
         :raises TraceFileError: one could not be written; the others are complete.
@@ -63,7 +63,7 @@ class Recorder:
         failed: TraceFileError | None = None
         for sink in self.sinks:
             try:
-                sink.finish(cpus)
+                sink.finish(ending)
                 sink.output.close()
             except OSError as error:
                 failed = failed or TraceFileError(sink.output.path, error.strerror or "cannot be written")
@@ -91,6 +91,6 @@ class Recorder:
         for sink in self.sinks:
             sink.packet(t, vp, relid, to_host, data)
 
-    def fill(self, t: int, relid: int, to_host: bool, size: int) -> None:
+    def taken(self, t: int, relid: int, to_host: bool, size: int) -> None:
         for sink in self.sinks:
-            sink.fill(t, relid, to_host, size)
+            sink.taken(t, relid, to_host, size)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from hvkernel.machine.tracing import EventRow, Where
 
-__all__ = ["Cpus", "NullTracer", "Output", "Sink", "TraceInfo"]
+__all__ = ["Ending", "NullTracer", "Output", "Sink", "TraceInfo"]
 
 BUFFER: Final = 1 << 16
 """Bytes that are collected before they are written."""
@@ -33,10 +33,14 @@ class TraceInfo:
     """Of hvkernel."""
 
 
-class Cpus(Protocol):
-    """Asked at the end of a trace."""
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What is known when a run is over."""
 
-    def num_online_cpus(self) -> int: ...
+    online: int
+    """Online CPUs."""
+    cpus: Mapping[int, int]
+    """VP index to the guest's number of the CPU."""
 
 
 class Output:
@@ -108,7 +112,7 @@ class NullTracer:
     def end(self, t: int, vp: int | None, kind: str) -> None: ...
     def message(self, t: int, vp: int, to_host: bool, data: bytes) -> None: ...
     def packet(self, t: int, vp: int, relid: int, to_host: bool, data: bytes) -> None: ...
-    def fill(self, t: int, relid: int, to_host: bool, size: int) -> None: ...
+    def taken(self, t: int, relid: int, to_host: bool, size: int) -> None: ...
 
 
 class Sink(NullTracer):
@@ -118,5 +122,5 @@ class Sink(NullTracer):
         self.output = output
         self.info = info
 
-    def finish(self, cpus: Cpus) -> None:
+    def finish(self, ending: Ending) -> None:
         """The run is over: write what belongs at the end. The file is closed afterwards."""

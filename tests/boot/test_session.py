@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from hvkernel.boot import session
+from hvkernel.boot.initrd import Initrd
 from hvkernel.boot.request import BootRequest
 from hvkernel.boot.session import boot
 from hvkernel.config import VmConfig
@@ -68,7 +69,7 @@ def test_cpu_number_hardware_id_and_vp_index_are_three_numbers(name: str, start:
 def test_what_the_initramfs_holds_decides(
     modules: tuple[str, ...] | None, outcome: str, reason: str | None, config: Any
 ) -> None:
-    report = boot(BootRequest(config=config(CLOUD), vm=VmConfig(), initrd=modules))
+    report = boot(BootRequest(config=config(CLOUD), vm=VmConfig(), initrd=Initrd(modules)))
     assert (report.outcome, report.reason) == (outcome, reason)
 
 
@@ -83,7 +84,7 @@ def test_the_command_line_reaches_architecture_code(start: Any, monkeypatch: pyt
 
 
 def test_a_kernel_alone_whose_drivers_are_modules_panics(config: Any) -> None:
-    report = boot(BootRequest(config=config(CLOUD), vm=VmConfig(), no_initrd=True))
+    report = boot(BootRequest(config=config(CLOUD), vm=VmConfig(), initrd=Initrd((), exists=False)))
     assert (report.outcome, report.reason) == ("panic", "VFS: Unable to mount root fs on unknown-block(0,0)")
 
 

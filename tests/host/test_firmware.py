@@ -238,7 +238,7 @@ def test_the_dsdt_gives_the_bus_its_windows(build: Build, name: str, generation:
     dsdt = walk(host)[b"DSDT"]
     assert dsdt[10:24] == (b"MSFTVMMSFTVM02" if generation == 1 else b"MSFTVMDSDT01\0\0")
     assert windows(dsdt) == [host.profile.memory.low_mmio, host.profile.memory.high_mmio]
-    assert dsdt.count(b"_HID\x0dVMBUS\0") == 1
+    assert dsdt.count(b"_HID\x0dVMBUS\0") == (2 if generation == 1 else 1), "generation 1 has one that is absent"
     assert (b"ACPI0004" in dsdt) == (generation == 2)
     assert (aml.eisa_id("PNP0A03") in dsdt) == (generation == 1)
     interrupts = host.arch.vmbus_interrupts
@@ -264,8 +264,8 @@ def test_iasl_takes_every_table_apart(
     again = subprocess.run([iasl, "DSDT.dsl"], cwd=tmp_path, capture_output=True, text=True, check=False)
     errors = [line for line in (again.stdout + again.stderr).splitlines() if line.startswith("Error")]
     # Hyper-V's _HID is five characters long, which the compiler minds and no system does.
-    assert len(errors) == 1
-    assert "_HID string must be exactly 7 or 8 characters (VMBUS)" in errors[0]
+    assert len(errors) == (2 if generation == 1 else 1), "generation 1 has one that is absent"
+    assert all("_HID string must be exactly 7 or 8 characters (VMBUS)" in error for error in errors)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import pytest
 from hvkernel.abi import guids
 from hvkernel.abi.vmbus import CHANNEL_MESSAGES, VmbusChannelState
 from hvkernel.abi.vmbus import VmbusChannelMessageType as Type
+from hvkernel.api.guest.sched import Work
 from hvkernel.hv.channel_mgmt import channel_message_table
 
 COUNT = int(Type.CHANNELMSG_COUNT)
@@ -41,16 +42,15 @@ def test_every_message_of_the_table_is_tried() -> None:
 
 
 @pytest.mark.parametrize("number", NUMBERS, ids=name)
-@pytest.mark.parametrize("fill", [0, 0xFF])
-def test_every_type_at_every_length(between: Callable[..., Any], number: int, fill: int) -> None:
+def test_every_type_at_every_length(between: Callable[..., Any], number: int) -> None:
     b = between().boot()
     entry = channel_message_table.get(number)
     minimum = entry.min_payload_len if entry is not None else 0
     start = len(b.lines)
     wanted: list[str] = []
-    body = bytes([fill]) * 232
+    bodies = [bytes([fill]) * 232 for fill in (0, 0xFF)]
     for size in (0, 1, 7, 8, max(minimum - 1, 0), 241, 255):
-        for _ in range(2):
+        for body in bodies:
             b.post_raw(size, struct.pack("<II", number, 0) + body)
         if number >= COUNT:
             line = f"unknown msgtype={signed(number)}"
@@ -66,7 +66,7 @@ def test_every_type_at_every_length(between: Callable[..., Any], number: int, fi
     devices = len(b.v.connection.chn_list)
     if number != OFFER:  # a whole offer makes a device, whatever it says
         for size in {minimum, 200, 240} - {0}:
-            for _ in range(2):
+            for body in (*bodies, *bodies):
                 b.post_raw(size, struct.pack("<II", number, 0) + body)
         assert len(b.v.connection.chn_list) == devices
         assert said(b, start) == wanted
@@ -222,3 +222,43 @@ def test_the_same_answer_twice_counts_once(between: Callable[..., Any]) -> None:
     assert opening.value == -11
     b.keep = lambda one: False
     assert b.open() == 0, "nothing of the second answer is left"
+
+
+def test_a_sub_channel_with_the_relid_of_another(between: Callable[..., Any]) -> None:
+    """sysfs has one directory per relid: the second is given up, and takes the first one's number with it."""
+    b = between().boot()
+    assert b.open() == 0
+    first = b.offer(99, index=1)
+    b.sent.clear()
+    assert b.offer(99, index=2) is None, "its mapping is undone"
+    assert b.channel.sc_list == [first]
+    assert b.released() == [99]
+    path = b.kernel.driver.dev_path(b.devices[-1])
+    assert b.lines[-2:] == [
+        f"sysfs: cannot create duplicate filename '/{path}/channels/99'",
+        "kobject_add_internal failed for 99 with -EEXIST, don't try to register things with the same name"
+        " in the same directory.",
+    ]
+
+
+def test_a_second_device_of_the_same_name(between: Callable[..., Any]) -> None:
+    """Another class, the same instance, and a sub-channel index that hides it: 6.1 ends in a BUG_ON."""
+    b = between().boot()
+    b.keep = lambda message: True
+    b.post(OFFER, raw=offer(b, 99, b.channel.offermsg.if_instance, kind=guids.HV_TS_GUID, index=1)[8:])
+    name = b.devices[0].name
+    at = b.lines.index("hv_vmbus: Unable to register child device")
+    assert b.lines[at - 1].startswith(f"kobject_add_internal failed for {name} with -EEXIST")
+    assert b.lines[at + 1] == "kernel BUG at drivers/hv/channel_mgmt.c:444!"
+
+
+def test_a_sub_channel_before_its_primary_has_a_device(between: Callable[..., Any]) -> None:
+    b = between().boot()
+    gate = b.kernel.sched.init_completion()
+    queue = b.v.connection.handle_primary_chan_wq
+    held = Work(lambda work: b.kernel.sched.wait_for_completion(gate))
+    b.call(b.kernel.workqueue.queue_work_on, 0, queue, held)
+    b.keep = lambda message: True
+    b.post(OFFER, raw=offer(b, 98, bytes(range(16)))[8:])
+    b.post(OFFER, raw=offer(b, 99, bytes(range(16)), index=1)[8:])
+    assert "BUG: unable to handle page fault for address: 0000000000000000" in b.lines

@@ -8,7 +8,8 @@ from typing import Any
 
 from hvkernel.abi import guids
 from hvkernel.abi.vmbus import CHANNEL_MESSAGES, VmbusChannelMessageType, VmbusDeviceType
-from hvkernel.hv.channel_mgmt import channel_message_table, hv_get_dev_type, init_vp_index
+from hvkernel.hv.channel_cpus import init_vp_index
+from hvkernel.hv.channel_mgmt import channel_message_table, hv_get_dev_type
 from hvkernel.hv.negotiate import vmbus_prep_negotiate_resp
 from hvkernel.hv.vmbus_devs import VMBUS_DEVS, device_type_of
 

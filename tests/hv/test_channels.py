@@ -25,7 +25,7 @@ from hvkernel.api.guest.hyperv import (
 from hvkernel.boot.session import Session
 from hvkernel.host.vmbus.devices import OfferedDevice
 from hvkernel.hv import channel as channel_c
-from hvkernel.hv import vmbus_drv
+from hvkernel.hv import vmbus_drv, vmbus_isr
 from hvkernel.hv.exports import VmbusExports
 from hvkernel.hv.hyperv_vmbus import HvVmbus
 
@@ -266,7 +266,7 @@ def test_gpa_direct_packets_on_the_wire(bench: Callable[..., Bench]) -> None:
 def test_performance_channels_are_spread_and_others_are_not(bench: Callable[..., Bench]) -> None:
     b = bench(cpus=4)
     by_cpu: dict[bool, list[int]] = {True: [], False: []}
-    from hvkernel.hv.channel_mgmt import hv_is_perf_channel
+    from hvkernel.hv.channel_cpus import hv_is_perf_channel
 
     for channel in b.v.connection.chn_list:
         by_cpu[hv_is_perf_channel(channel)].append(channel.target_cpu)
@@ -340,7 +340,7 @@ def test_event_flags_count_before_a_version_is_agreed(bench: Callable[..., Bench
 
     def interrupt() -> None:
         b.v.memory.sync_set_bit(page.gpa + 2 * 256, b.channel.offermsg.child_relid)
-        vmbus_drv.vmbus_isr(b.v)
+        vmbus_isr.vmbus_isr(b.v)
 
     b.session.call(interrupt)
     assert b.channel.interrupts == before + 1

@@ -24,7 +24,7 @@ import pytest
 
 from hvkernel.api.guest.hyperv import VMBUS_RQST_ADDR_ANY, HvMpbArray, VmbusChannel, VmbusOffer
 from hvkernel.api.guest.sched import Tasklet
-from hvkernel.host.vmbus.packets import build_packet, build_transfer_pages
+from hvkernel.host.vmbus.packets import build_packet, build_transfer_pages, parse_packet
 from hvkernel.host.vmbus.ring import IncomingRing, OutgoingRing, RingCorrupt
 from hvkernel.hv import channel_packets
 from hvkernel.hv import ring_buffer as rb
@@ -154,7 +154,9 @@ class KernelSide:
 
     def send(self, payload: bytes, requestid: int, kind: int, flags: int) -> tuple[int, int]:
         trans_id = U64(0)
-        status = self.lib.rig_send(self.rig, payload, len(payload), U64(requestid), ctypes.byref(trans_id), kind, flags)
+        status = self.lib.rig_send(
+            self.rig, payload, len(payload), U64(requestid), ctypes.byref(trans_id), ctypes.c_uint32(kind), flags
+        )
         return status, trans_id.value
 
     def send_mpb(self, array: HvMpbArray, desc_size: int, payload: bytes, requestid: int) -> int:
@@ -528,6 +530,23 @@ def test_a_lying_host_is_read_as_the_kernel_reads_it(pair: Callable[..., Pair], 
     assert 0 < ended < (100 if shift == 12 else 20)
 
 
+def test_lengths_beyond_the_descriptors_16_bits(pair: Callable[..., Pair]) -> None:
+    """A packet of more than 512 KiB, and a reader whose limit is above: both lengths wrap as the kernel's do."""
+    both = pair(16, (20, 20), 0x90000)
+    assert both("send", bytes(600_000), 1, INBAND, 0) == (0, 1)
+    assert both("debuginfo", False)["bytes_avail_toread"] == 600_000 + 24
+    both.poke(True, 0, struct.pack("<I", 0x98000))
+    (first, *_) = both("iterate", 1, False)
+    assert len(first) == (0x90000 >> 3 & 0xFFFF) << 3
+
+
+def test_type_and_flags_are_16_bits(pair: Callable[..., Pair]) -> None:
+    """Upper bits are lost on the way, and what is left of the flags decides about an id."""
+    both = pair(slots=4)
+    assert both("send", b"x", 9, 0x10006, 0x10000) == (0, 9)
+    assert both("send", b"x", 9, 0xFFFF_0006, 0x10001) == (0, 1)
+
+
 def test_a_host_that_writes_the_guests_own_index(pair: Callable[..., Pair]) -> None:
     """The kernel believes the write index in shared memory; inside the ring, that is what ours does too."""
     rng = random.Random(1)
@@ -537,6 +556,28 @@ def test_a_host_that_writes_the_guests_own_index(pair: Callable[..., Pair]) -> N
         if rng.random() < 0.3:
             both.poke(False, 4, struct.pack("<I", rng.randrange(2**32)))
         both("send", rng.randbytes(rng.randrange(200)), 9, INBAND, rng.randrange(2))
+
+
+@pytest.mark.parametrize("shift", PAGE_SHIFTS, ids=["4K", "16K", "64K"])
+def test_the_host_takes_apart_what_the_kernel_sends(pair: Callable[..., Pair], shift: int) -> None:
+    """GPA-direct packets of 1 to 32 pages and their ranges; a descriptor larger than needed; in-band ones between."""
+    rng = random.Random(9)
+    both = pair(shift, slots=8)
+    memory = both.ours.memory.host
+    for count in (1, 1, 2, 3, 31, 32):
+        offset = rng.randrange(4096)
+        length = max(count * 4096 - offset - rng.randrange(4096), (count - 1) * 4096 - offset + 1, 1)
+        pfns = tuple(rng.randrange(1 << 40) for _ in range(count))
+        body = rng.randbytes(rng.randrange(60))
+        assert both("send_mpb", HvMpbArray(length, offset, pfns), 32 + 8 * (count + rng.randrange(3)), body, 77) == 0
+        assert both("send", body, 78, INBAND, 0)[0] == 0
+        packet = parse_packet(both.host(both.incoming, "read"), memory)
+        assert (packet.kind, packet.flags, packet.payload) == (GPA_DIRECT, 1, body + bytes(-len(body) % 8))
+        assert packet.buffer is not None
+        assert packet.buffer.ranges == ((length, offset, pfns),)
+        assert both("match", packet.trans_id, VMBUS_RQST_ADDR_ANY) == 77
+        assert parse_packet(both.host(both.incoming, "read"), memory).trans_id == 78
+        both.host(both.incoming, "commit")
 
 
 def test_the_requestor_hands_out_and_takes_back_as_the_kernels(pair: Callable[..., Pair]) -> None:

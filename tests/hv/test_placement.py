@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from hvkernel.abi.vmbus import VmbusDeviceType as Dev
-from hvkernel.hv import channel_mgmt
+from hvkernel.hv import channel_cpus
 
 PRELUDE = r"""
 #include <stdbool.h>
@@ -163,7 +163,7 @@ class Ours:
             target_cpu=-1,
         )
         self.pool[ident] = channel
-        channel_mgmt.init_vp_index(self.v, channel)
+        channel_cpus.init_vp_index(self.v, channel)
         (self.v.connection.chn_list if primary < 0 else self.pool[primary].sc_list).append(channel)
         return int(channel.target_cpu)
 
@@ -171,14 +171,14 @@ class Ours:
         channel = self.pool.pop(ident)
         owner = channel.primary_channel
         (self.v.connection.chn_list if owner is None else owner.sc_list).remove(channel)
-        if channel_mgmt.hv_is_perf_channel(channel):
-            channel_mgmt.hv_clear_allocated_cpu(self.v, channel.target_cpu)
+        if channel_cpus.hv_is_perf_channel(channel):
+            channel_cpus.hv_clear_allocated_cpu(self.v, channel.target_cpu)
 
     def move(self, ident: int, cpu: int) -> None:
         channel = self.pool[ident]
         old, channel.target_cpu = channel.target_cpu, cpu
-        if channel_mgmt.hv_is_perf_channel(channel):
-            channel_mgmt.hv_update_allocated_cpus(self.v, old, cpu)
+        if channel_cpus.hv_is_perf_channel(channel):
+            channel_cpus.hv_update_allocated_cpus(self.v, old, cpu)
 
 
 SHAPES = ([0b1], [0b1111], [0b11, 0b1100], [0x0F, 0, 0xF0], [0x55, 0xAA], [0b1, 0xFFFE, 0x3 << 20], [(1 << 64) - 1])

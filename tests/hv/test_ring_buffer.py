@@ -9,7 +9,7 @@ import struct
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -423,6 +423,55 @@ def test_a_descriptor_is_clamped(
         assert (desc.offset8, desc.len8) == (expected_offset8, expected_len8)
         assert struct.unpack_from("<HH", desc.raw, 2) == (expected_offset8, expected_len8), "also in the copy"
         assert len(desc.raw) == expected_len8 * 8
+
+
+class Meddling:
+    """A mapping behind which the host acts right after the descriptor was looked at, and before it is copied."""
+
+    def __init__(self, mapping: Any, act: Callable[[], None]) -> None:
+        self._mapping, self._act = mapping, act
+
+    def load64(self, offset: int) -> int:
+        value: int = self._mapping.load64(offset)
+        self._act()
+        return value
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._mapping, name)
+
+
+@pytest.mark.parametrize(("offset8", "len8"), [(2, 0xFFFF), (0xFFFF, 2), (0, 0), (3, 5)])
+def test_what_was_checked_counts_when_the_host_changes_the_packet(side: Side, offset8: int, len8: int) -> None:
+    side.put(packet(b"01234567", tid=4))
+    side.put(packet(b"second", tid=5))
+    rbi = side.channel.inbound
+    mapping: Any = rbi.ring_buffer
+
+    def meddle() -> None:
+        side.memory.host.write(IN + 4096, struct.pack("<HHHHQ", 7, offset8, len8, 1, 99))
+
+    rbi.ring_buffer = cast(Any, Meddling(mapping, meddle))
+    desc = side.ring.hv_pkt_iter_first(side.channel)
+    rbi.ring_buffer = mapping
+    assert desc is not None
+    assert (desc.offset8, desc.len8) == (2, 3), "as checked"
+    assert (desc.type, desc.flags, desc.trans_id) == (7, 1, 99), "as copied: nobody checks these"
+    assert struct.unpack_from("<HH", desc.raw, 2) == (2, 3)
+    assert rb.hv_pkt_data(desc) == b"01234567"
+    following = side.ring.hv_pkt_iter_next(side.channel, desc)
+    assert following is not None
+    assert following.trans_id == 5
+
+
+def test_a_packet_is_a_copy(side: Side) -> None:
+    """What the host does to the ring while a driver works on a packet does not reach the driver."""
+    for tid in range(3):
+        side.put(packet(b"content!", tid=tid))
+    seen = []
+    for desc in side.ring.foreach_vmbus_pkt(side.channel):
+        side.memory.host.write(IN + 4096, bytes([0xFF]) * 16 + b"forgery!" + bytes(8))
+        seen.append((desc.trans_id, bytes(rb.hv_pkt_data(desc))))
+    assert seen == [(tid, b"content!") for tid in range(3)]
 
 
 def test_less_than_a_descriptor_is_no_packet(side: Side) -> None:

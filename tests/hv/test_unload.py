@@ -89,6 +89,27 @@ def test_a_crash_polls_the_messages_of_every_cpu(between: Callable[..., Any], cp
     assert b.lines[lines:] == []
 
 
+def test_a_crash_takes_out_what_waits_before_the_answer(between: Callable[..., Any]) -> None:
+    """The slot holds one message; the next comes when the guest says end-of-message."""
+    b = between(cpus=4).boot()
+    taken: list[int] = []
+
+    def crash() -> None:
+        flags = b.kernel.irq.local_irq_save()
+        for _ in range(3):
+            payload = struct.pack("<III", Type.CHANNELMSG_GPADL_TORNDOWN, 0, 77)
+            b.session.host.synic.post_message(b.machine.boot_vp.vp_index, 2, 1, 1, payload)
+        before = b.machine.clock.now
+        channel_mgmt.vmbus_initiate_unload(b.v, True)
+        taken.append((b.machine.clock.now - before) // 10_000)
+        b.kernel.irq.local_irq_restore(flags)
+
+    thread = b.start(crash)
+    b.run(500)
+    assert thread.done
+    assert 30 <= taken[0] <= 60, "one message every 10 ms"
+
+
 def test_a_crash_does_not_wait_for_ever(between: Callable[..., Any]) -> None:
     b = between().boot()
     b.keep_kinds(UNLOAD)
@@ -158,6 +179,7 @@ def test_module_exit_leaves_nothing(between: Callable[..., Any]) -> None:
     assert [relid for relid in b.released() if relid in relids] == relids
     assert b.v.connection.chn_list == []
     assert "vmbus" not in b.kernel.driver.buses
+    assert (b.v.hyperv_mmio, b.v.fb_mmio) == ([], None)
     vps = b.session.host.synic.vps
     assert [one.simp & 1 or one.siefp & 1 or one.scontrol & 1 for one in vps.values()] == [0] * 4
     assert [entry for entry in b.machine.ledger.entries() if entry.via.startswith(("gpadl", "monitor"))] == []

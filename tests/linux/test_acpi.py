@@ -166,7 +166,9 @@ def test_the_namespace_of_generation_2(make_guest: Any) -> None:
     k = guest.kernel
     assert guest.call(k.acpi.acpi_init) == 0
     devices = {d.name: d for d in k.acpi.devices()}
-    assert list(devices) == ["LNXSYSTM:00", "LNXSYBUS:00", "ACPI0004:00", "VMBUS:00"]
+    assert list(devices) == ["LNXSYSTM:00", "LNXSYBUS:00", "ACPI0004:00", "VMBUS:00", "NOT0001:00"]
+    drv = AcpiDriver("gone", ("NOT0001",), lambda device: pytest.fail("a device that is not present has no driver"))
+    assert guest.call(k.acpi.acpi_bus_register_driver, drv) == 0
     vmbus = devices["VMBUS:00"]
     assert (vmbus.path, vmbus.hid, vmbus.cca, vmbus.crs_irqs, vmbus.crs) == ("\\_SB.VMOD.VMBS", "VMBUS", 1, (18,), ())
     assert [(r.start, r.end) for r in vmbus.parent.crs] == [(0xF8000000, 0xFED3FFFF), (0xFE0000000, 0xFFFFFFFFF)]

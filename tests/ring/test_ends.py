@@ -141,6 +141,24 @@ def test_a_read_only_buffer_is_refused() -> None:
             attach(bytes(2 * PAGE))
 
 
+def test_a_buffer_with_gaps_or_at_an_odd_address_is_refused() -> None:
+    for attach in (RingWriter.attach, RingReader.attach, init_ring):
+        with pytest.raises(ValueError, match="buffer: not contiguous"):
+            attach(memoryview(bytearray(4 * PAGE))[::2])
+    for end in (RingWriter, RingReader):
+        with pytest.raises(ValueError, match=r"buffer: address 0x[0-9a-f]+ is not a multiple of 8"):
+            end.attach(memoryview(bytearray(2 * PAGE + 1))[1:])
+
+
+def test_a_mapping_cannot_be_closed_under_an_end() -> None:
+    memory = mmap.mmap(-1, 2 * PAGE)
+    init_ring(memory)
+    for attach in (RingWriter.attach, RingReader.attach):
+        with attach(memory), pytest.raises(BufferError):
+            memory.close()
+    memory.close()
+
+
 def test_what_is_no_buffer_is_a_type_error() -> None:
     with pytest.raises(TypeError):
         RingWriter.attach(7)

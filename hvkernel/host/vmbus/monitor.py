@@ -10,6 +10,7 @@ time stands still for nobody and a machine in which nothing happens is idle.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from hvkernel.abi.monitor import HvMonitorPage, HvMonitorTriggerGroup
@@ -30,13 +31,14 @@ _GROUP_BYTES: Final = HvMonitorTriggerGroup.SIZE
 class Monitor:
     """The monitor pages of the connection."""
 
-    __slots__ = ("_armed", "_bus", "_channels", "_pages")
+    __slots__ = ("_bus", "_channels", "_due", "_pages")
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
         self._pages = (0, 0)
         self._channels: dict[int, ServerChannel] = {}
-        self._armed = False
+        self._due: dict[int, bool] = {}
+        """Bits that were set and not yet looked at."""
 
     @property
     def usable(self) -> bool:
@@ -59,6 +61,7 @@ class Monitor:
                 self._bus.unshare("monitor", gpa)
         self._pages = (0, 0)
         self._channels.clear()
+        self._due.clear()
 
     def enable(self, channel: ServerChannel) -> None:
         """Tell the guest's page whom a channel's bit signals, and enable its group."""
@@ -78,34 +81,42 @@ class Monitor:
         """Forget a channel that closes."""
         if channel.monitor_id is not None and self._channels.pop(channel.monitor_id, None) is not None:
             page = self._pages[1]
+            self._due.pop(channel.monitor_id, None)
             self._bus.memory.write(page + _PARAMETER + 8 * channel.monitor_id, bytes(8))
             if not self._channels:
                 self._bus.unwatch(page >> 12)
 
     def _touched(self) -> None:
-        if self._armed or not self._channels:
-            return
-        self._armed = True
-        machine = self._bus.machine
-        latency = min(channel.offer.monitor_latency for channel in self._channels.values())
-        machine.clock.at(machine.clock.now + latency, self.look)
+        """Look at each bit that was set just now one latency of its channel later."""
+        clock = self._bus.machine.clock
+        for group, pending in enumerate(self._pending()):
+            while pending:
+                number = 32 * group + (pending & -pending).bit_length() - 1
+                pending &= pending - 1
+                if number not in self._due:
+                    self._due[number] = True
+                    channel = self._channels.get(number)
+                    latency = 0 if channel is None else channel.offer.monitor_latency
+                    clock.at(clock.now + latency, partial(self._look, number))
 
-    def look(self) -> None:
-        """Take the pending bits of the guest's page and signal their channels."""
-        self._armed = False
+    def _pending(self) -> tuple[int, ...]:
+        """The ``pending`` words of the four groups of the guest's page."""
+        groups = self._bus.memory.read(self._pages[1] + _TRIGGER_GROUP, 4 * _GROUP_BYTES)
+        return tuple(int.from_bytes(groups[at : at + 4], "little") for at in range(0, len(groups), _GROUP_BYTES))
+
+    def _look(self, number: int) -> None:
+        """Take one bit of the guest's page and signal its channel."""
         memory, page = self._bus.memory, self._pages[1]
-        if not page:
+        if self._due.pop(number, None) is None or not page:
             return
-        for group in range(4):
-            at = page + _TRIGGER_GROUP + _GROUP_BYTES * group
-            pending = int.from_bytes(memory.read(at, 4), "little")
-            if not pending:
-                continue
-            memory.write(at, bytes(4))
-            for bit in range(32):
-                if pending >> bit & 1:
-                    channel = self._channels.get(32 * group + bit)
-                    if channel is None:
-                        self._bus.record("ignored", f"monitor bit {32 * group + bit} belongs to no open channel")
-                    else:
-                        channel.kick()
+        at = page + _TRIGGER_GROUP + _GROUP_BYTES * (number // 32)
+        pending = int.from_bytes(memory.read(at, 4), "little")
+        bit = 1 << number % 32
+        if not pending & bit:
+            return
+        memory.write(at, (pending & ~bit).to_bytes(4, "little"))
+        channel = self._channels.get(number)
+        if channel is None:
+            self._bus.record("ignored", f"monitor bit {number} belongs to no open channel")
+        else:
+            channel.kick()

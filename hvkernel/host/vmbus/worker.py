@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from hvkernel.host.vmbus.packets import BadPacket, parse_packet
 from hvkernel.host.vmbus.ring import RingCorrupt
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from hvkernel.machine import Task
 
 __all__ = ["Worker"]
+
+TRAILER: Final = 8
+"""Bytes after each packet of a ring (include/linux/hyperv.h: VMBUS_PKT_TRAILER)."""
 
 
 class Worker:
@@ -27,6 +30,11 @@ class Worker:
         self._kicked = True
         self._stopped = False
         self._task: Task | None = None
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the task has yet to look at the rings."""
+        return self._kicked
 
     def start(self) -> None:
         """Make the task."""
@@ -61,7 +69,7 @@ class Worker:
                 channel.corrupt(error)
 
     def _drain(self) -> None:
-        channel = self._channel
+        machine, channel = self._bus.machine, self._channel
         rings = channel.rings
         if rings is None:
             return
@@ -81,7 +89,10 @@ class Worker:
             except BadPacket as error:
                 raise RingCorrupt(str(error)) from None
             # The bytes are copied out, so the guest may have their room before the device looks at them.
-            if incoming.commit():
+            signal = incoming.commit()
+            if machine.tracer is not None:
+                machine.tracer.taken(machine.clock.now, channel.relid, True, len(raw) + TRAILER)
+            if signal:
                 channel.signal_guest()
             if packet.buffer is None:
                 channel.device.packet(channel, packet)

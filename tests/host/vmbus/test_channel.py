@@ -8,6 +8,7 @@ import pytest
 from hvkernel.abi import vmbus as abi
 from hvkernel.abi.vmbus import VmbusChannelMessageType as Type
 from hvkernel.host.vmbus import DeviceTable, SlotSpec, VmbusServer
+from hvkernel.host.vmbus.channel import ServerChannel
 from hvkernel.host.vmbus.steps import RemoteProtocolError
 from hvkernel.host.vmbus.tables import CHANNEL, ChannelEvent, ChannelState
 
@@ -464,3 +465,59 @@ def test_monitored_signals_arrive_one_latency_later(raw: Any) -> None:
     memory.sync_set_bit(0x4008, 0)
     assert guest.machine.run() == "idle"
     assert memory.load32(0x4008) == 1, "nobody looks any more"
+
+
+def test_every_monitored_channel_has_its_own_latency(raw: Any) -> None:
+    latencies = [400, 5000]
+
+    def device(slot: Any) -> Any:
+        echo = raw.Echo(slot)
+        echo.offer_changes = {"monitored": True, "monitor_latency": latencies[len(made)]}
+        made.append(echo)
+        return echo
+
+    made: list[Any] = []
+    guest = raw(slots=2, device=device)
+    guest.connect()
+    rings = [guest.open(1), guest.open(2, first=0x200)]
+    memory, machine = guest.machine.memory.guest, guest.machine
+    for ring in rings:
+        ring.write(raw.inband(b"by monitor", 1, 1))
+    start = machine.clock.now
+    memory.sync_set_bit(0x4008, 1)
+    memory.sync_set_bit(0x4008, 0)
+    taken: list[int] = []
+    for echo in made:
+        echo.on = lambda channel, packet: taken.append(machine.clock.now - start)
+    machine.run(until=lambda: len(taken) == 1)
+    assert 400 <= taken[0] < 1000
+    assert memory.load32(0x4008) == 2, "the slow one has not been looked at"
+    machine.run(until=lambda: len(taken) == 2)
+    assert 5000 <= taken[1] < 6000
+    assert memory.load32(0x4008) == 0
+
+
+def test_a_bit_that_is_set_again_before_the_look_is_one_signal(raw: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def device(slot: Any) -> Any:
+        echo = raw.Echo(slot)
+        echo.offer_changes = {"monitored": True, "monitor_latency": 500}
+        return echo
+
+    guest = raw(slots=1, device=device)
+    guest.connect()
+    guest.open(1)
+    kicks: list[object] = []
+    monkeypatch.setattr(ServerChannel, "kick", lambda self: kicks.append(self))
+    memory = guest.machine.memory.guest
+    memory.sync_set_bit(0x4008, 0)
+    memory.sync_set_bit(0x4008, 0)
+    guest.run()
+    assert len(kicks) == 1
+    memory.sync_set_bit(0x4008, 0)
+    guest.run()
+    assert len(kicks) == 2
+    memory.sync_set_bit(0x4008, 0)
+    guest.post(close(raw, 1))
+    guest.run()
+    assert len(kicks) == 2
+    assert guest.findings() == [], "a signal on its way to a channel that closes is nobody's fault"

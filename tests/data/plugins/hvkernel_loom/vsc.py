@@ -477,7 +477,22 @@ class LoomDriver:
     # what the host sends
 
     def loom_on_channel(self, state: LoomChannel) -> None:
-        """Channel callback: a tasklet, or in ISR mode the interrupt itself."""
+        """Channel callback: a tasklet, or in ISR mode the interrupt itself.
+
+        Only batched mode looks again for what came in while the last packets were given back. In the others the driver
+        masks the ring and looks itself, as netvsc_poll() of drivers/net/hyperv/netvsc.c does.
+        """
+        channel, vmbus = state.channel, self.vmbus
+        masks = channel.callback_mode != HvCallbackMode.HV_CALL_BATCHED
+        if masks:
+            vmbus.hv_begin_read(channel)
+        self.loom_read(state)
+        while masks and vmbus.hv_end_read(channel):
+            vmbus.hv_begin_read(channel)
+            self.loom_read(state)
+
+    def loom_read(self, state: LoomChannel) -> None:
+        """Take all packets that are there."""
         for packet in self.vmbus.foreach_vmbus_pkt(state.channel):
             if packet.type == COMP:
                 self.loom_completed(state, packet)

@@ -1,0 +1,139 @@
+"""Edits of a ``.config`` that do what they promise: each is tried by evaluating the edited file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Final
+
+from hvkernel.kconfig import Build, ConfigFile, KconfigTrees, evaluate
+from hvkernel.kconfig.data import BASELINE, data_release
+
+__all__ = ["Configuration", "edit_line", "fragment", "smallest_edit"]
+
+_STEPS: Final = 16
+"""Most edits that one problem may take; the longest chain of parents in the data has six symbols."""
+_ORDER: Final = MappingProxyType({"n": 0, "m": 1, "y": 2})
+
+
+def edit_line(symbol: str, value: str) -> str:
+    """Return the line that sets a symbol, as ``make`` writes it."""
+    return f"# CONFIG_{symbol} is not set" if value == "n" else f"CONFIG_{symbol}={value}"
+
+
+def _parse(line: str) -> tuple[str, str]:
+    if line.startswith("#"):
+        return line.removeprefix("# CONFIG_").removesuffix(" is not set"), "n"
+    name, _, value = line.removeprefix("CONFIG_").partition("=")
+    return name, value
+
+
+class Configuration:
+    """A parsed ``.config`` that can be evaluated again with lines added at its end.
+
+    :param file: the file.
+    :param release: kernel release; ``None`` as the file's header says.
+    :param arch: architecture; ``None`` as the file says.
+    :param plugin_kconfigs: gives name to Kconfig text of each plugin, for a release such as ``6.1``.
+    """
+
+    def __init__(
+        self,
+        file: ConfigFile,
+        *,
+        release: str | None = None,
+        arch: str | None = None,
+        plugin_kconfigs: Callable[[str], Mapping[str, str]],
+        trees: KconfigTrees | None = None,
+    ) -> None:
+        self.file = file
+        self._release, self._arch = release, arch
+        self._texts = plugin_kconfigs
+        self._trees = trees or KconfigTrees()
+        self._data_release = data_release(release or file.header_version or BASELINE, file.name)
+        self.build = self.evaluate()
+        """The file as it is."""
+
+    def evaluate(self, edits: Sequence[str] = ()) -> Build:
+        """Evaluate the file with ``edits``, lines of a ``.config``, added at its end."""
+        file = self.file
+        if edits:
+            values, lines, last = dict(file.values), dict(file.lines), max(file.lines.values(), default=0)
+            for number, edit in enumerate(edits, last + 1):
+                symbol, value = _parse(edit)
+                values[symbol], lines[symbol] = value, number
+            file = replace(file, values=values, lines=lines)
+        return evaluate(
+            file,
+            arch=self._arch,
+            release=self._release,
+            plugin_kconfigs=self._texts(self._data_release),
+            trees=self._trees,
+        )
+
+
+def smallest_edit(
+    configuration: Configuration, symbol: str, kept: Callable[[Build], bool], *, on: bool = True, value: str = "y"
+) -> tuple[str, ...] | None:
+    """Return the fewest lines, along the symbol's explanation, after which ``kept`` holds; ``None``: there are none.
+
+    :param symbol: the symbol that the rule is about.
+    :param kept: whether a build keeps the rule; asked of every trial, so what is returned was seen to work.
+    :param on: whether the symbol must go on, or off.
+    :param value: what to set it to when nothing keeps it down.
+    """
+    edits: list[str] = []
+    build = configuration.build
+    for _ in range(_STEPS):
+        if kept(build):
+            return _without_needless(configuration, edits, kept)
+        step = _next_step(build, symbol, on, value, edits)
+        if step is None:
+            return None
+        edits.append(step)
+        build = configuration.evaluate(edits)
+    return None
+
+
+def _next_step(build: Build, symbol: str, on: bool, value: str, edits: Sequence[str]) -> str | None:
+    own = edit_line(symbol, value if on else "n")
+    if not on:
+        return None if own in edits else own
+    explanation = build.explain(symbol)
+    if explanation.parent is None and explanation.first_false_clause is None:
+        # Nothing but its own line is in the way, or it cannot be set at all.
+        return own if own not in edits and _settable(build, symbol) else None
+    step = explanation.root.edit
+    if step is None or step in edits:
+        return own if own not in edits else None
+    name, asked = _parse(step)
+    if name == "64BIT":
+        return None  # that would be another kernel
+    stronger = edit_line(name, "y") if asked == "m" and value == "y" else step
+    return stronger if stronger not in edits else None
+
+
+def _settable(build: Build, symbol: str) -> bool:
+    return symbol not in build.modelled or build.explain(symbol).edit is not None or build.enabled(symbol)
+
+
+def _without_needless(
+    configuration: Configuration, edits: Sequence[str], kept: Callable[[Build], bool]
+) -> tuple[str, ...]:
+    needed = list(edits)
+    for edit in edits:
+        rest = [one for one in needed if one != edit]
+        if len(rest) < len(needed) and kept(configuration.evaluate(rest)):
+            needed = rest
+    return tuple(needed)
+
+
+def fragment(edits: Sequence[str]) -> str:
+    """Return the edits as a fragment for ``merge_config.sh``: each symbol once, at its highest value."""
+    strongest: dict[str, str] = {}
+    for edit in edits:
+        symbol, value = _parse(edit)
+        if symbol not in strongest or _ORDER[value] > _ORDER[strongest[symbol]]:
+            strongest[symbol] = value
+    return "".join(f"{edit_line(symbol, value)}\n" for symbol, value in strongest.items())

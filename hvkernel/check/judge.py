@@ -1,0 +1,212 @@
+"""Judging a configuration by the rules of a target."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final, Literal
+
+from hvkernel.boot.initrd import Initrd
+from hvkernel.check.edits import Configuration, smallest_edit
+from hvkernel.config.targets import Rule, Target
+from hvkernel.kconfig import Build, Explanation
+from hvkernel.kconfig.data import version_key
+from hvkernel.kconfig.kbuild import objects
+
+__all__ = ["Problem", "TargetVerdict", "judge"]
+
+State = Literal["runs", "fails", "unfit"]
+NEEDS: Final = MappingProxyType({"hv_storvsc": ("hv_vmbus", "scsi_mod"), "sd_mod": ("scsi_mod",)})
+"""Modules on the way to the root, and those whose symbols they use."""
+
+_LEVEL: Final = MappingProxyType({"n": 0, "m": 1, "y": 2})
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One rule that a configuration breaks.
+
+    :ivar rule: the rule.
+    :ivar symbol: the symbol that breaks it; of a one-of rule, the preferred one.
+    :ivar wanted: what the rule asks for, in words.
+    :ivar got: the symbol's value.
+    :ivar line: line of the file that names the symbol, or None.
+    :ivar reason: why it is broken, where it is not the symbol's value alone: a module outside the initramfs.
+    :ivar explanation: the symbol's value, explained; None where it is not what is wrong.
+    :ivar edits: lines that mend it; empty when none were found.
+    :ivar verified: whether evaluating the file with the edits showed that they do. Of a symbol that the Kconfig data do
+        not have, nothing more is known than that it would be set.
+    """
+
+    rule: Rule
+    symbol: str
+    wanted: str
+    got: str
+    line: int | None
+    reason: str
+    explanation: Explanation | None
+    edits: tuple[str, ...]
+    verified: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TargetVerdict:
+    """What becomes of a configuration on a target.
+
+    :ivar state: ``runs``, ``fails``, or ``unfit``: no kernel of this architecture, word size or release goes there.
+    :ivar reason: why it is unfit.
+    :ivar problems: rules broken that keep it from running.
+    :ivar advice: rules broken that it runs without.
+    :ivar unknown: symbols that rules ask for and neither the file nor the Kconfig data say anything of.
+    """
+
+    target: Target
+    state: State
+    reason: str
+    problems: tuple[Problem, ...]
+    advice: tuple[Problem, ...]
+    unknown: tuple[str, ...]
+
+
+def judge(configuration: Configuration, target: Target, initrd: Initrd) -> TargetVerdict:
+    """Judge a configuration by a target's rules."""
+    build = configuration.build
+    unfit = _unfit(build, target)
+    if unfit:
+        return TargetVerdict(target, "unfit", unfit, (), (), ())
+    if target.initrd == "none":
+        initrd = Initrd((), exists=False)
+    judge_ = _Judge(configuration, initrd)
+    problems: list[Problem] = []
+    advice: list[Problem] = []
+    for rule in target.rules:
+        if _counts(rule, build):
+            (advice if rule.kind == "advice" else problems).extend(judge_.problems(rule))
+    broken = {problem.symbol for problem in problems}
+    advice = [one for one in advice if one.symbol not in broken]
+    state: State = "fails" if problems else "runs"
+    return TargetVerdict(target, state, "", tuple(problems), tuple(advice), tuple(judge_.unknown))
+
+
+def _unfit(build: Build, target: Target) -> str:
+    if build.arch not in target.arches:
+        return f"{target.name} runs {' and '.join(target.arches)} kernels, this one is {build.arch}"
+    if build.bits not in target.bits:
+        return f"{target.name} runs {' or '.join(map(str, target.bits))}-bit kernels, this one has {build.bits} bits"
+    if target.since is not None and version_key(build.release) < version_key(target.since):
+        return f"Linux has been able to since {target.since}, this is {build.release}"
+    return ""
+
+
+def _counts(rule: Rule, build: Build) -> bool:
+    key = version_key(build.release)
+    return (
+        rule.arch in (None, build.arch)
+        and (rule.since is None or version_key(rule.since) <= key)
+        and (rule.until is None or key <= version_key(rule.until))
+        and all(build.value(one.symbol) == one.value for one in rule.when)
+    )
+
+
+class _Judge:
+    def __init__(self, configuration: Configuration, initrd: Initrd) -> None:
+        self._configuration = configuration
+        self._build = configuration.build
+        self._initrd = initrd
+        self._modelled = frozenset(self._build.modelled)
+        self.unknown: list[str] = []
+
+    def problems(self, rule: Rule) -> Iterator[Problem]:
+        if rule.wants == "one-of":
+            if not any(self._on(rule, symbol, self._build) for symbol in rule.symbols):
+                yield self._one_of(rule)
+            return
+        for symbol in rule.symbols:
+            if rule.wants == "must-not":
+                if self._build.enabled(symbol):
+                    yield self._must_not(rule, symbol)
+            elif not self._on(rule, symbol, self._build) and self._known(rule, symbol):
+                yield self._must(rule, symbol)
+
+    def _on(self, rule: Rule, symbol: str, build: Build) -> bool:
+        """Whether a symbol is high enough, and, for the way to the root, at hand when it is needed."""
+        value = _LEVEL.get(build.value(symbol), 0)
+        if value < _LEVEL[rule.least]:
+            return False
+        return not (rule.boot and value == 1) or self._at_hand(rule, symbol, build)
+
+    def _at_hand(self, rule: Rule, symbol: str, build: Build) -> bool:
+        return build.enabled("BLK_DEV_INITRD") and self._holds(self._module(rule, symbol))
+
+    def _holds(self, module: str) -> bool:
+        initrd = self._initrd
+        if not initrd.exists or initrd.modules is None:
+            return initrd.exists
+        brought = () if initrd.exact else (one for name in initrd.modules for one in NEEDS.get(name, ()))
+        return module.replace("-", "_") in (*initrd.modules, *brought)
+
+    def _module(self, rule: Rule, symbol: str) -> str:
+        if rule.modules:
+            return rule.modules[rule.symbols.index(symbol)]
+        return next((o.name for o in objects(self._build.data_release) if o.symbol == symbol), symbol.lower())
+
+    def _known(self, rule: Rule, symbol: str) -> bool:
+        """Whether anything can be said of a symbol that is not on."""
+        named = self._build.wanted(symbol) is not None
+        if symbol in self._modelled or named:
+            return True
+        if rule.wants == "must-if-exists":
+            return False
+        if not self._build.whole:
+            self.unknown.append(symbol)
+            return False
+        return True
+
+    def _must(self, rule: Rule, symbol: str) -> Problem:
+        build = self._build
+        edits = smallest_edit(self._configuration, symbol, lambda trial: self._on(rule, symbol, trial))
+        wanted = "y" if rule.least == "y" else "y or m"
+        if rule.boot and build.m(symbol):
+            return self._problem(rule, symbol, wanted, self._absent_module(rule, symbol), None, edits)
+        return self._problem(rule, symbol, wanted, "", self._explained(symbol), edits)
+
+    def _absent_module(self, rule: Rule, symbol: str) -> str:
+        module = self._module(rule, symbol)
+        if not self._build.enabled("BLK_DEV_INITRD"):
+            return f"{module} is a module, and a kernel with BLK_DEV_INITRD=n reads no initramfs"
+        if not self._initrd.exists:
+            return f"{module} is a module, and there is no initramfs to load it from"
+        return f"{module} is a module that is not in the initramfs"
+
+    def _one_of(self, rule: Rule) -> Problem:
+        def kept(trial: Build) -> bool:
+            return any(self._on(rule, symbol, trial) for symbol in rule.symbols)
+
+        tried = [(symbol, smallest_edit(self._configuration, symbol, kept)) for symbol in rule.symbols]
+        found = [(symbol, edits) for symbol, edits in tried if edits]
+        symbol, edits = min(found, key=lambda one: len(one[1]), default=(rule.symbols[0], None))
+        return self._problem(rule, symbol, f"one of {', '.join(rule.symbols)}", "", self._explained(symbol), edits)
+
+    def _must_not(self, rule: Rule, symbol: str) -> Problem:
+        edits = smallest_edit(self._configuration, symbol, lambda trial: not trial.enabled(symbol), on=False)
+        because = f" with {' and '.join(map(str, rule.when))}" if rule.when else ""
+        return self._problem(rule, symbol, f"n{because}", "", self._explained(symbol), edits)
+
+    def _explained(self, symbol: str) -> Explanation | None:
+        known = symbol in self._modelled or self._build.wanted(symbol) is None
+        return self._build.explain(symbol) if known else None
+
+    def _problem(
+        self,
+        rule: Rule,
+        symbol: str,
+        wanted: str,
+        reason: str,
+        explanation: Explanation | None,
+        edits: tuple[str, ...] | None,
+    ) -> Problem:
+        line = self._configuration.file.lines.get(symbol)
+        edits = edits or ()
+        verified = symbol in self._modelled and bool(edits)
+        return Problem(rule, symbol, wanted, self._build.value(symbol), line, reason, explanation, edits, verified)

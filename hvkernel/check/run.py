@@ -1,0 +1,191 @@
+"""One check, from what was asked for to its report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from hvkernel.boot import plugins as plugin_loading
+from hvkernel.boot.initrd import read_initrd
+from hvkernel.check import upgrade as upgrades
+from hvkernel.check.edits import Configuration, fragment
+from hvkernel.check.judge import Problem, TargetVerdict, judge
+from hvkernel.check.upgrade import simulate
+from hvkernel.config.checkreport import Boot, Broken, Change, CheckReport, Kernel, TargetReport
+from hvkernel.config.errors import InputError
+from hvkernel.config.targets import Target, load_target, load_target_file, target_names
+from hvkernel.kconfig import Build, ConfigFile, KconfigTrees, parse_config, read_config_text
+
+if TYPE_CHECKING:
+    from hvkernel.boot.plugins import Plugins
+
+__all__ = ["ORDINARY", "CheckRequest", "Checked", "check"]
+
+ORDINARY: Final = ("hyperv-gen1", "hyperv-gen2", "azure")
+"""Targets that are judged when none is asked for, those of them that the kernel fits."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckRequest:
+    """One check, as asked for."""
+
+    config: Path
+    targets: tuple[str, ...] = ()
+    """Names; ``all`` for all; empty for those of :data:`ORDINARY` that fit."""
+    rules: Path | None = None
+    """A target file of the user's own, judged besides."""
+    release: str | None = None
+    arch: str | None = None
+    from_release: str | None = None
+    to_release: str | None = None
+    """Judge what ``olddefconfig`` of this release makes of the file."""
+    initrd: str | None = None
+    boot: bool = False
+    """Hold each verdict against a modelled boot."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """The outcome of a check."""
+
+    report: CheckReport
+    fragment: str
+    """Lines that mend every problem that can be mended."""
+    left: tuple[str, ...]
+    """Problems of the file with the fragment laid over it, a line each."""
+
+
+def check(request: CheckRequest, plugins: Plugins | None = None) -> Checked:
+    """Judge a configuration.
+
+    :raises InputError: an option or a target file is wrong.
+    :raises ConfigError: the ``.config`` is, or there are no Kconfig data for the release.
+    """
+    _consistent(request)
+    targets = _targets(request)
+    initrd = read_initrd(request.initrd)
+    plugins = (plugin_loading.load() if plugins is None else plugins).for_one_guest()
+    trees = KconfigTrees()
+    text = read_config_text(request.config)
+    file = parse_config(text, name=str(request.config))
+
+    def texts(release: str) -> Mapping[str, str]:
+        return {f"{info.name}/Kconfig": kconfig for info, kconfig in plugins.call("hv_kconfig", release=release)}
+
+    upgrade = None
+    release = request.release
+    if request.to_release is not None:
+        upgrade = simulate(
+            file,
+            request.from_release,
+            request.to_release,
+            arch=request.arch,
+            plugin_kconfigs=texts,
+            trees=trees,
+        )
+        file, release = upgrade.file, request.to_release
+    configuration = Configuration(file, release=release, arch=request.arch, plugin_kconfigs=texts, trees=trees)
+    verdicts = [judge(configuration, target, initrd) for target in targets]
+    if not request.targets:
+        verdicts = [one for one in verdicts if one.state != "unfit" or one.target.name not in ORDINARY]
+    edits = [edit for verdict in verdicts for problem in verdict.problems for edit in problem.edits]
+    mended = Configuration(_with(file, edits), release=release, arch=request.arch, plugin_kconfigs=texts, trees=trees)
+    left = [problem for verdict in verdicts for problem in judge(mended, verdict.target, initrd).problems]
+    boots: list[Boot | None] = [None] * len(verdicts)
+    if request.boot:
+        from hvkernel.check.confirm import confirm
+
+        source: Path | str = as_text(file, configuration.build) if upgrade is not None else request.config
+        boots = [confirm(one, source, configuration.build, initrd, plugins) for one in verdicts]
+    report = CheckReport(
+        kernel=_kernel(configuration.build),
+        targets=tuple(_report(verdict, booted) for verdict, booted in zip(verdicts, boots, strict=True)),
+        upgrade=None if upgrade is None else tuple(_change(one) for one in upgrade.changes),
+        notes=(*configuration.build.notes, *map(str, plugins.faults)),
+    )
+    return Checked(report, fragment(edits), tuple(dict.fromkeys(_line(problem) for problem in left)))
+
+
+def as_text(file: ConfigFile, build: Build) -> str:
+    """Return a configuration as the text of a ``.config``."""
+    head = f"# Linux/{build.arch} {build.release} Kernel Configuration\n"
+    lines = []
+    for name, value in file.values.items():
+        if value in ("y", "m") or value.lstrip("-").isdigit() or value.startswith("0x"):
+            lines.append(f"CONFIG_{name}={value}\n")
+        elif value == "n":
+            lines.append(f"# CONFIG_{name} is not set\n")
+    return head + "".join(lines)
+
+
+def _consistent(request: CheckRequest) -> None:
+    if request.from_release is not None and request.to_release is None:
+        raise InputError("--from-release", "release", request.from_release, "needs --to-release")
+    if request.to_release is not None and request.release is not None:
+        raise InputError("--release", "release", request.release, "says what --from-release and --to-release say")
+
+
+def _targets(request: CheckRequest) -> list[Target]:
+    names: Sequence[str] = target_names() if "all" in request.targets else request.targets
+    if not names and request.rules is None:
+        names = ORDINARY
+    found = [load_target(name) for name in dict.fromkeys(names)]
+    return found if request.rules is None else [*found, load_target_file(request.rules)]
+
+
+def _with(file: ConfigFile, edits: Sequence[str]) -> ConfigFile:
+    laid_over = parse_config(fragment(edits)) if edits else None
+    if laid_over is None:
+        return file
+    return replace(file, values={**file.values, **laid_over.values})
+
+
+def _kernel(build: Build) -> Kernel:
+    return Kernel(
+        file=build.source,
+        release=build.release,
+        kconfig=build.data_release,
+        arch=build.arch,
+        bits=64 if build.bits == 64 else 32,
+        page_size=build.page_size,
+    )
+
+
+def _report(verdict: TargetVerdict, booted: Boot | None) -> TargetReport:
+    return TargetReport(
+        target=verdict.target.name,
+        title=verdict.target.title,
+        verdict=verdict.state,
+        reason=verdict.reason,
+        problems=tuple(map(_broken, verdict.problems)),
+        advice=tuple(map(_broken, verdict.advice)),
+        unknown=verdict.unknown,
+        boot=booted,
+    )
+
+
+def _broken(problem: Problem) -> Broken:
+    chain = tuple(problem.explanation.lines()) if problem.explanation is not None else ()
+    return Broken(
+        kind=problem.rule.kind,
+        symbol=problem.symbol,
+        wanted=problem.wanted,
+        got=problem.got,
+        line=problem.line,
+        because=(*((problem.reason,) if problem.reason else ()), *chain),
+        edits=problem.edits,
+        verified=problem.verified,
+        why=problem.rule.why,
+        evidence=problem.rule.evidence,
+    )
+
+
+def _change(change: upgrades.Change) -> Change:
+    because = tuple(change.explanation.lines()) if change.explanation is not None else ()
+    return Change(symbol=change.symbol, kind=change.kind, before=change.before, after=change.after, because=because)
+
+
+def _line(problem: Problem) -> str:
+    return f"{problem.symbol} is {problem.got}, wanted {problem.wanted}"

@@ -1,0 +1,114 @@
+"""What ``make olddefconfig`` would do to a configuration in another release's tree, before anybody builds it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Final, Literal
+
+from hvkernel.kconfig import Build, ConfigFile, Explanation, KconfigTrees, evaluate
+from hvkernel.kconfig.data import BASELINE, data_release
+from hvkernel.kconfig.kbuild import OBJECTS
+
+__all__ = ["Change", "Upgrade", "simulate"]
+
+_LEVEL: Final = MappingProxyType({"n": 0, "m": 1, "y": 2})
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One symbol that comes out otherwise.
+
+    :ivar symbol: its name.
+    :ivar kind: ``lost``: it was on and is n; ``lowered``: y became m; ``raised``: it was off or m and is higher; and
+        of symbols that build Hyper-V code, of which the Kconfig data have all, ``gone``: the release has no such
+        symbol, and ``new``: the old release had no such symbol, and it is on.
+    :ivar before: value in the old release, or None where that has no such symbol.
+    :ivar after: value in the new one, or None likewise.
+    :ivar explanation: why it has its new value; None for one that is gone.
+    """
+
+    symbol: str
+    kind: Literal["lost", "lowered", "gone", "raised", "new"]
+    before: str | None
+    after: str | None
+    explanation: Explanation | None
+
+
+@dataclass(frozen=True, slots=True)
+class Upgrade:
+    """The outcome of :func:`simulate`.
+
+    :ivar before: the configuration in the old release.
+    :ivar after: the same file, completed by the new one.
+    :ivar changes: symbols with a prompt that changed, losses first.
+    :ivar notes: what the new release's reader says of the file.
+    :ivar file: what the new release's ``olddefconfig`` is given: a ``.config`` as the old one wrote it.
+    """
+
+    before: Build
+    after: Build
+    changes: tuple[Change, ...]
+    notes: tuple[str, ...]
+    file: ConfigFile
+
+
+def simulate(
+    file: ConfigFile,
+    from_release: str | None,
+    to_release: str,
+    *,
+    arch: str | None = None,
+    plugin_kconfigs: Callable[[str], Mapping[str, str]],
+    trees: KconfigTrees | None = None,
+) -> Upgrade:
+    """Complete a configuration by ``from_release``, then give the outcome to ``to_release``.
+
+    :param from_release: ``None`` as the file's header says, or the baseline.
+    :raises ConfigError: a release without data, or a bad file.
+    """
+    trees = trees or KconfigTrees()
+
+    def build(config: ConfigFile, release: str | None) -> Build:
+        texts = plugin_kconfigs(data_release(release or config.header_version or BASELINE, config.name))
+        return evaluate(config, arch=arch, release=release, plugin_kconfigs=texts, trees=trees)
+
+    before = build(file, from_release)
+    completed = {name: value for name, value in before.values.items() if value != ""}
+    given = replace(file, values={**file.values, **completed}, withdrawn={}, header_version=before.release, whole=True)
+    after = build(given, to_release)
+    ranks = ("lost", "gone", "lowered", "new", "raised")
+    changes = sorted(_changes(before, after), key=lambda change: ranks.index(change.kind))
+    return Upgrade(before, after, tuple(changes), after.notes, given)
+
+
+def _changes(before: Build, after: Build) -> list[Change]:
+    old, new = frozenset(before.modelled), frozenset(after.modelled)
+    found = []
+    for symbol in dict.fromkeys((*before.modelled, *after.modelled)):
+        was = before.values[symbol] if symbol in old else None
+        now = after.values[symbol] if symbol in new else None
+        change = _change(symbol, was, now, before, after)
+        if change is not None:
+            found.append(change)
+    return found
+
+
+def _is_hyperv(symbol: str) -> bool:
+    return symbol.startswith("HYPERV") or any(symbol == one.symbol for one in OBJECTS)
+
+
+def _change(symbol: str, was: str | None, now: str | None, before: Build, after: Build) -> Change | None:
+    if not {was, now} <= {"y", "m", "n", None}:
+        return None
+    if None in (was, now) and not _is_hyperv(symbol):
+        return None  # the data have what Hyper-V depends on in a release: to be without is not to be gone
+    level, then = _LEVEL.get(now or "n", 0), _LEVEL.get(was or "n", 0)
+    if level == then or not (after if now is not None else before).prompted(symbol):
+        return None
+    if now is None:
+        return Change(symbol, "gone", was, None, None)
+    if level < then:
+        return Change(symbol, "lowered" if level else "lost", was, now, after.explain(symbol))
+    return Change(symbol, "raised" if was is not None else "new", was, now, after.explain(symbol))

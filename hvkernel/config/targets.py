@@ -1,0 +1,195 @@
+"""Targets of ``hvkernel check``: the rules that a kernel's configuration must keep to run somewhere.
+
+A target is a TOML file under ``targets/`` (its stem is the target's name). ``include`` names files whose rules come
+first. Every rule says where it is from.
+
+.. code-block:: toml
+
+   title = "Generation 2 virtual machine"
+   include = ["guest"]
+   host = "ws2022/gen2"
+
+   [[rule]]
+   kind = "must"
+   symbols = ["EFI"]
+   least = "y"
+   why = "a generation 2 machine has UEFI firmware only"
+   evidence = "https://learn.microsoft.com/..."
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
+
+from hvkernel.config.errors import InputError
+from hvkernel.config.profile import Model
+from hvkernel.config.render import input_error
+
+__all__ = ["Condition", "Rule", "Target", "load_target", "load_target_file", "target_names"]
+
+Kind = Literal["must", "must-if-exists", "must-not", "one-of", "advice"]
+ArchName = Literal["x86", "arm64"]
+_SYMBOL: Final = re.compile(r"[A-Z0-9_]+")
+_RELEASE: Final = re.compile(r"\d+\.\d+")
+_CONDITION: Final = re.compile(r"([A-Z0-9_]+)=([ymn])")
+_PARTS: Final = ("guest", "azure-common")
+"""Files that are only included."""
+
+
+def _symbol(value: object) -> object:
+    if not isinstance(value, str) or _SYMBOL.fullmatch(value) is None:
+        raise ValueError("must be the name of a symbol, without CONFIG_")
+    return value
+
+
+def _release(value: object) -> object:
+    if not isinstance(value, str) or _RELEASE.fullmatch(value) is None:
+        raise ValueError("must be a kernel release, as 6.1")
+    return value
+
+
+Symbol = Annotated[str, BeforeValidator(_symbol)]
+Release = Annotated[str, BeforeValidator(_release)]
+
+
+class Condition(Model):
+    """``SYMBOL=VALUE``: the rule holds only where the symbol has the value."""
+
+    symbol: str
+    value: Literal["y", "m", "n"]
+
+    def __str__(self) -> str:
+        return f"{self.symbol}={self.value}"
+
+
+def _condition(value: object) -> object:
+    found = _CONDITION.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        raise ValueError("must be SYMBOL=y, SYMBOL=m or SYMBOL=n")
+    return {"symbol": found[1], "value": found[2]}
+
+
+class Rule(Model):
+    """One rule of a target."""
+
+    kind: Kind
+    """``must``: every symbol is on. ``must-if-exists``: those that the release has are. ``must-not``: none is.
+    ``one-of``: at least one is; the one that takes the fewest edits is proposed. ``advice``: as ``form``, but the
+    kernel runs without it."""
+    symbols: Annotated[tuple[Symbol, ...], Field(min_length=1)]
+    form: Literal["must", "must-if-exists", "must-not", "one-of"] = "must-if-exists"
+    """What an advice asks for; of no use in other rules."""
+    least: Literal["y", "m"] = "m"
+    """Least value: ``m`` allows a module."""
+    boot: Annotated[bool, Field(strict=True)] = False
+    """On the way to the root file system: without it the boot ends, and a module must be in the initramfs."""
+    modules: tuple[str, ...] = ()
+    """Module of each symbol, in their order; none where the table of Hyper-V objects knows it."""
+    arch: ArchName | None = None
+    since: Release | None = None
+    """First release that the rule is for."""
+    until: Release | None = None
+    """Last one."""
+    when: tuple[Annotated[Condition, BeforeValidator(_condition)], ...] = ()
+    """All must hold for the rule to count."""
+    why: Annotated[str, Field(min_length=1)]
+    """What goes wrong otherwise, as a clause."""
+    evidence: Annotated[str, Field(min_length=1)]
+    """Where that is written: a file of the kernel, a page, an issue."""
+
+    @model_validator(mode="after")
+    def _one_module_each(self) -> Self:
+        if self.modules and len(self.modules) != len(self.symbols):
+            raise ValueError(f"modules: {len(self.modules)} names for {len(self.symbols)} symbols")
+        return self
+
+    @property
+    def wants(self) -> str:
+        """What is asked for: ``form`` of an advice, else ``kind``."""
+        return self.form if self.kind == "advice" else self.kind
+
+
+class Target(Model):
+    """One target with all its rules, those of included files first."""
+
+    name: str
+    title: str
+    arches: tuple[ArchName, ...] = ("x86", "arm64")
+    bits: tuple[Literal[32, 64], ...] = (32, 64)
+    since: Release | None = None
+    """First release that can be such a kernel."""
+    host: str | None = None
+    """Host and generation on which the model boots such a kernel; ``None``: not modelled."""
+    arm64_host: str | None = None
+    """The same for arm64, where it is another."""
+    initrd: Literal["any", "none"] = "any"
+    """``none``: such a kernel is started without an initramfs."""
+    rules: tuple[Rule, ...]
+
+
+def target_names() -> tuple[str, ...]:
+    """Names of all targets, sorted."""
+    files = (resources.files("hvkernel.config") / "targets").iterdir()
+    return tuple(sorted(f.name[:-5] for f in files if f.name.endswith(".toml") and f.name[:-5] not in _PARTS))
+
+
+def load_target(name: str, *, where: str = "--target") -> Target:
+    """Return the target called ``name``.
+
+    :raises InputError: there is none of that name.
+    """
+    names = target_names()
+    if name not in names:
+        raise InputError(where, "target", name, f"must be one of {', '.join(names)}")
+    return _target(name, f"targets/{name}.toml", _own(name))
+
+
+def load_target_file(path: Path) -> Target:
+    """Read a target that a user wrote; it may include the files of ours.
+
+    :raises InputError: it cannot be read, is not TOML, or a key or value is wrong.
+    """
+    try:
+        text = path.read_text("utf-8")
+    except OSError as error:
+        raise InputError(str(path), limit=error.strerror or "cannot be read") from None
+    except UnicodeDecodeError:
+        raise InputError(str(path), limit="is not UTF-8 text") from None
+    return _target(path.stem, str(path), _parsed(text, str(path)))
+
+
+def _own(name: str) -> dict[str, Any]:
+    return _parsed((resources.files("hvkernel.config") / "targets" / f"{name}.toml").read_text("utf-8"), name)
+
+
+def _parsed(text: str, where: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(where, limit=f"is not TOML: {error}") from None
+
+
+def _target(name: str, where: str, data: dict[str, Any]) -> Target:
+    included = data.pop("include", [])
+    known = (*_PARTS, *target_names())
+    if not isinstance(included, list) or any(one not in known for one in included):
+        raise InputError(where, "include", included, f"must be a list of {', '.join(known)}")
+    own = data.pop("rule", [])
+    rules = [rule for one in included for rule in _rules_of(one)]
+    if not isinstance(own, list):
+        raise InputError(where, "rule", own, "must be tables, each under [[rule]]")
+    try:
+        return Target.model_validate({"name": name, **data, "rules": [*rules, *own]})
+    except ValidationError as error:
+        raise input_error(where, error) from None
+
+
+def _rules_of(name: str) -> list[Any]:
+    data = _own(name)
+    return [*(rule for one in data.get("include", []) for rule in _rules_of(one)), *data.get("rule", [])]

@@ -1,0 +1,94 @@
+"""What broke downstream within nine months of the split of HYPERV in 6.18: the line, and a fragment that boots.
+
+Each case is a real configuration with the lines that the report names. ``check`` must name the symbol, and the
+configuration with the fragment laid over it must come up in the model, where it did not before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hvkernel.check.run import Checked
+
+AMD64 = "debian12-6.1.192-amd64"
+SPLIT = {"to_release": "6.18"}
+
+CASES = [
+    # A distribution's old modules, carried over: HYPERV is a bool now, its m counts as not set, all of it vanishes.
+    pytest.param((), SPLIT, "azure", "HYPERV", ["CONFIG_HYPERV=y"], id="zabbly-linux-55"),
+    pytest.param((), SPLIT, "hyperv-gen2", "HYPERV", ["CONFIG_HYPERV=y"], id="void-packages-58165"),
+    # A list of options that says of the new symbol that it is not set.
+    pytest.param(
+        ("CONFIG_HYPERV=y", "# CONFIG_HYPERV_VMBUS is not set"),
+        {"release": "6.18"},
+        "hyperv-gen2",
+        "HYPERV_VMBUS",
+        ["CONFIG_HYPERV_VMBUS=y"],
+        id="openwrt-22846",
+    ),
+    pytest.param(
+        ("CONFIG_HYPERV=y", "# CONFIG_HYPERV_VMBUS is not set", "CONFIG_HYPERV_STORAGE=y"),
+        {"release": "6.18"},
+        "hyperv-gen1",
+        "HYPERV_VMBUS",
+        ["CONFIG_HYPERV_VMBUS=y"],
+        id="lede-14173",
+    ),
+]
+
+
+@pytest.mark.parametrize(("lines", "how", "target", "symbol", "fragment"), CASES)
+def test_the_line_is_named_and_the_fragment_boots(
+    lines: tuple[str, ...],
+    how: dict[str, Any],
+    target: str,
+    symbol: str,
+    fragment: list[str],
+    real: Callable[..., Path],
+    checked: Callable[..., Checked],
+) -> None:
+    found = checked(real(AMD64, *lines), target, boot=True, **how)
+    (report,) = found.report.targets
+    assert report.verdict == "fails"
+    assert report.problems[0].symbol == symbol
+    assert report.problems[0].verified
+    assert report.boot is not None
+    assert report.boot.outcome != "up"
+    assert found.fragment.splitlines() == fragment
+    assert found.left == ()
+    mended = checked(real(AMD64, *lines, *fragment), target, boot=True, **how)
+    (after,) = mended.report.targets
+    assert after.verdict == "runs"
+    assert after.boot is not None
+    assert (after.boot.outcome, after.boot.agrees) == ("up", True)
+
+
+def test_a_kernel_for_another_trust_level(real: Callable[..., Path], checked: Callable[..., Checked]) -> None:
+    """VyOS (vyos-build#1193, #1236, vyos-1x#5312): HYPERV_VTL_MODE=y looked like the way to get HYPERV built in."""
+    config = real("azurelinux3-x86_64", "CONFIG_HYPERV_VTL_MODE=y")
+    found = checked(config, "hyperv-gen2")
+    (report,) = found.report.targets
+    assert [(one.symbol, one.got, one.line) for one in report.problems] == [
+        ("HYPERV_VTL_MODE", "y", config.read_text().count("\n"))
+    ]
+    assert found.fragment == "# CONFIG_HYPERV_VTL_MODE is not set\n"
+    (other,) = checked(config, "vtl2").report.targets
+    assert other.verdict == "runs"
+
+
+def test_the_upgrade_says_what_is_lost(real: Callable[..., Path], checked: Callable[..., Checked]) -> None:
+    report = checked(real(AMD64), to_release="6.18").report
+    assert report.upgrade is not None
+    lost = {one.symbol: (one.before, one.after) for one in report.upgrade if one.kind == "lost"}
+    assert lost["HYPERV"] == ("m", "n")
+    assert lost["HYPERV_STORAGE"] == ("m", "n")
+    assert lost["HYPERV_IOMMU"] == ("y", "n")
+    assert any("symbol value 'm' invalid for HYPERV" in note for note in report.notes)
+    built_in = checked(real(AMD64, "CONFIG_HYPERV=y"), to_release="6.18").report
+    assert built_in.upgrade is not None
+    assert [one.symbol for one in built_in.upgrade if one.kind == "lost"] == []
+    assert ("HYPERV_VMBUS", "new", "y") in [(one.symbol, one.kind, one.after) for one in built_in.upgrade]

@@ -1,0 +1,61 @@
+"""Modules and the initramfs: a symbol that is m is worth what the initramfs holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hvkernel.check.run import Checked
+
+AMD64 = "debian12-6.1.192-amd64"
+ROOT_PATH = ("hv_vmbus", "hv_storvsc", "scsi_mod", "sd_mod")
+
+
+@pytest.mark.parametrize("missing", ROOT_PATH)
+def test_each_module_on_the_way_to_the_root_is_missed(
+    missing: str, tmp_path: Path, real: Callable[..., Path], checked: Callable[..., Checked]
+) -> None:
+    modules = tmp_path / "modules"
+    modules.write_text(
+        "Image: x\n" + "".join(f"usr/lib/modules/6.1/{name}.ko\n" for name in ROOT_PATH if name != missing)
+    )
+    (report,) = checked(real(AMD64), "hyperv-gen2", initrd=str(modules), boot=True).report.targets
+    (problem,) = report.problems
+    assert problem.because == (f"{missing} is a module that is not in the initramfs",)
+    assert problem.edits
+    assert report.boot is not None
+    assert (report.boot.outcome, report.boot.agrees) == ("hung", True)
+
+
+def test_modules_without_an_initramfs(real: Callable[..., Path], checked: Callable[..., Checked]) -> None:
+    found = checked(real(AMD64), "hyperv-gen2", initrd="none", boot=True)
+    (report,) = found.report.targets
+    assert [one.symbol for one in report.problems] == ["HYPERV", "HYPERV_STORAGE", "SCSI", "BLK_DEV_SD"]
+    assert report.problems[0].because == ("hv_vmbus is a module, and there is no initramfs to load it from",)
+    assert report.boot is not None
+    assert (report.boot.outcome, report.boot.agrees) == ("panic", True)
+    (after,) = checked(
+        real(AMD64, *found.fragment.splitlines()), "hyperv-gen2", initrd="none", boot=True
+    ).report.targets
+    assert after.boot is not None
+    assert (after.verdict, after.boot.outcome) == ("runs", "up")
+
+
+def test_a_kernel_that_reads_no_initramfs(real: Callable[..., Path], checked: Callable[..., Checked]) -> None:
+    (report,) = checked(real(AMD64, "# CONFIG_BLK_DEV_INITRD is not set"), "hyperv-gen2").report.targets
+    assert report.problems[0].because == (
+        "hv_vmbus is a module, and a kernel with BLK_DEV_INITRD=n reads no initramfs",
+    )
+
+
+def test_a_list_brings_what_its_modules_need(
+    tmp_path: Path, real: Callable[..., Path], checked: Callable[..., Checked]
+) -> None:
+    modules = tmp_path / "modules"
+    modules.write_text("hv_storvsc\nsd_mod\n")
+    (report,) = checked(real(AMD64), "hyperv-gen2", initrd=str(modules), boot=True).report.targets
+    assert report.verdict == "runs"
+    assert report.boot is not None
+    assert (report.boot.outcome, report.boot.agrees) == ("up", True)

@@ -1,0 +1,111 @@
+"""``hvkernel check``: text, JSON, fragment, exit status, and bad input."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hvkernel.config.checkreport import CheckReport
+
+DATA = Path(__file__).parents[1] / "data"
+CODE = "from hvkernel.cli import main; main()"
+
+
+def check(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", CODE, "check", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+@pytest.fixture
+def real(tmp_path: Path) -> Callable[[str], Path]:
+    def unpack(name: str) -> Path:
+        path = tmp_path / f"{name}.config"
+        path.write_bytes(gzip.decompress((DATA / "configs" / f"{name}.config.gz").read_bytes()))
+        return path
+
+    return unpack
+
+
+def test_a_kernel_that_runs(real: Callable[[str], Path]) -> None:
+    config = real("debian12-6.1.192-cloud-amd64")
+    done = check(config)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [
+        f"{config}: Linux 6.1.192 x86 64-bit, 4K pages",
+        "",
+        "hyperv-gen1: runs",
+        "",
+        "hyperv-gen2: runs",
+        "",
+        "azure: runs",
+    ]
+
+
+def test_a_kernel_that_does_not(real: Callable[[str], Path]) -> None:
+    done = check(real("debian12-6.1.192-cloud-amd64"), "--to-release", "6.18", "--target", "azure")
+    assert done.returncode == 1
+    lines = [line.strip() for line in done.stdout.splitlines()]
+    assert "azure: fails" in lines
+    assert "HYPERV=n: set to m, which a bool does not take; it counts as not set" in lines
+    assert lines.count("edit: CONFIG_HYPERV=y") == 2  # once for the problems, once for the advice
+    assert "lost    HYPERV_NET: m -> n (needs HYPERV_VMBUS, which is n)" in lines
+
+
+def test_the_fragment_alone(real: Callable[[str], Path]) -> None:
+    done = check(real("x86_64_defconfig_6.1"), "--target", "hyperv-gen2", "--fragment")
+    assert (done.returncode, done.stdout) == (0, "CONFIG_HYPERV=y\n")
+
+
+def test_json_reads_back(real: Callable[[str], Path]) -> None:
+    done = check(real("x86_64_defconfig_6.1"), "--target", "wsl2", "--json")
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["schema"] == 1
+    report = CheckReport.model_validate_json(done.stdout)
+    assert report.to_json() == done.stdout
+    (target,) = report.targets
+    assert {one.symbol: one.edits for one in target.problems}["VSOCKETS"] == ("CONFIG_VSOCKETS=y",)
+
+
+def test_rules_of_ones_own(real: Callable[[str], Path], tmp_path: Path) -> None:
+    rules = tmp_path / "ours.toml"
+    rules.write_text(
+        "title = 'Ours'\n[[rule]]\nkind = 'must-not'\nsymbols = ['HYPERV_UTILS']\nwhy = 'policy'\nevidence = 'ours'\n"
+    )
+    done = check(real("debian12-6.1.192-cloud-amd64"), "--rules", rules)
+    assert done.returncode == 1
+    assert "ours: fails" in done.stdout
+    assert "edit: # CONFIG_HYPERV_UTILS is not set" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--target", "aws"], "--target: target = 'aws': must be one of azure"),
+        (["--from-release", "6.1"], "--from-release: release = '6.1': needs --to-release"),
+        (["--release", "6.1", "--to-release", "6.18"], "says what --from-release and --to-release say"),
+        (["--to-release", "2.6"], "older than 5.15"),
+        (["--release", "x"], "'x' is not a kernel release"),
+        (["--arch", "riscv"], "architecture 'riscv' is not modelled"),
+        (["--initrd", "/nonexistent"], "/nonexistent: No such file"),
+        (["--rules", "/nonexistent"], "/nonexistent: No such file"),
+    ],
+)
+def test_bad_input(arguments: list[str], text: str, real: Callable[[str], Path]) -> None:
+    done = check(real("debian12-6.1.192-cloud-amd64"), *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert text in line
+
+
+def test_a_file_that_is_no_config(tmp_path: Path) -> None:
+    path = tmp_path / "x.config"
+    path.write_text("hello\n")
+    done = check(path)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"hvkernel: {path}:1: not a .config line")
