@@ -216,15 +216,17 @@ def test_cpu_numbers_are_the_guests_and_vp_indexes_the_hosts(tmp_path: Path, ask
         session.boot()
         names = {f"CPU {cpu.cpu} (VP {cpu.vp.vp_index})" for cpu in session.kernel.cpus.cpus}
         assert "CPU 0 (VP 2)" in names
-    problems, tracks, handled = ask(
+    problems, tracks, handled, interrupts = ask(
         file,
         PROBLEMS,
         "select t.name from track t join track p on p.id = t.parent_id where p.name = 'guest'",
         "select distinct t.name from slice s join track t on t.id = s.track_id where s.name = 'vmbus_on_msg_dpc'",
+        "select distinct name from slice where category = 'interrupt'",
     )
     assert problems == []
     assert {name for (name,) in tracks} == names
     assert handled == [["CPU 0 (VP 2)"]], "offers come to VMBUS_CONNECT_CPU"
+    assert ["Hypervisor callback interrupts 0xf3"] in interrupts
 
 
 @pytest.mark.parametrize("how", ["panic", "budget"])
