@@ -215,10 +215,12 @@ def test_a_trace_that_a_panic_or_the_budget_ends_loads(
         session.kernel.start()
         assert session.machine.run(steps=1500) == "limit"
     session.close()
-    problems, slices = ask(file, PROBLEMS, "select count(*), min(dur) from slice")
+    problems, slices = ask(
+        file, PROBLEMS, "select count(*), min(case when category = 'request' then 0 else dur end) from slice"
+    )
     assert problems == []
     assert slices[0][0] > 100
-    assert slices[0][1] >= 0
+    assert slices[0][1] >= 0, "only a request may be without an end: its completion did not come"
 
 
 def test_the_trace_processor_reads_our_ftrace_text_too(
