@@ -41,5 +41,12 @@ bench: $(STAMP)
 fuzz: $(STAMP)
 	$(BIN)/python tests/fuzz/decode.py
 
+# SEEDS=N runs N interleavings, FROM=SEED begins there; a failure prints what it did and how to replay it.
+SEEDS ?= 20000
+FROM ?= 0
+
+fuzz: $(STAMP)
+	$(BIN)/python tests/properties/fuzz.py --seeds $(SEEDS) --from $(FROM)
+
 clean:
 	rm -rf build dist $(VENV)
