@@ -161,7 +161,7 @@ MUTATIONS: dict[str, tuple[str, str, Change]] = {
     "a request id is not given back": (HV + "channel_packets", "vmbus_request_addr", keeps_slot),
     "MODIFYCHANNEL is not sent": (HV + "channel", "vmbus_send_modifychannel", returns(0)),
     "a CPU with channels goes offline": (HV + "hv", "hv_synic_cleanup", cleans_up_anyway),
-    "a CPU is not unmarked": (HV + "channel_mgmt", "hv_clear_allocated_cpu", returns(None)),
+    "a CPU is not unmarked": (HV + "channel_cpus", "hv_clear_allocated_cpu", returns(None)),
     "the guest loses a signal after it unmasked": (HV + "ring_buffer", "RingBuffer.hv_end_read", end_read_sees_nothing),
     "the guest makes room without a word": (HV + "ring_buffer", "RingBuffer.hv_pkt_iter_close", room_without_a_word),
     "the guest does not signal": (HV + "ring_buffer", "RingBuffer._hv_signal_on_write", returns(None)),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from hvkernel.abi.vmbus import VmbusChannelState as Guest
 from hvkernel.host.vmbus.tables import ChannelState as Host
-from hvkernel.hv import channel_mgmt
+from hvkernel.hv import channel_cpus
 
 if TYPE_CHECKING:
     from loom_guest import LoomGuest
@@ -47,22 +47,22 @@ class CpuBook:
     @contextmanager
     def kept(self) -> Iterator[None]:
         """Keep the book for the length of a ``with`` block."""
-        original = channel_mgmt.init_vp_index
+        original = channel_cpus.init_vp_index
 
         def init_vp_index(v: HvVmbus, channel: VmbusChannel) -> None:
             before = sum(v.hv_numa_map)
             original(v, channel)
             self.skipped |= sum(v.hv_numa_map) & ~before & ~(1 << channel.target_cpu)
 
-        channel_mgmt.init_vp_index = init_vp_index
+        channel_cpus.init_vp_index = init_vp_index
         try:
             yield
         finally:
-            channel_mgmt.init_vp_index = original
+            channel_cpus.init_vp_index = original
 
     def check(self, guest: LoomGuest) -> list[str]:
         """Return which CPUs are marked although no performance channel targets them."""
-        perf = [channel for channel in guest.channels if channel_mgmt.hv_is_perf_channel(channel)]
+        perf = [channel for channel in guest.channels if channel_cpus.hv_is_perf_channel(channel)]
         targets = sum({1 << channel.target_cpu for channel in perf})
         # A node's CPUs are bits of the whole machine's numbering, so the nodes' masks never overlap.
         stray = sum(guest.vmbus.hv_numa_map) & ~targets & ~self.skipped
