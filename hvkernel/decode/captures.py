@@ -25,13 +25,19 @@ def explain_capture(bus: Bus, data: bytes) -> tuple[list[Node], list[tuple[int, 
         raise Unrecognised(
             f"is a pcapng file without packets of hvkernel: link type {LINKTYPE} and its header; these have {kinds}"
         )
-    notes = [f"comment: {comment}" for comment in capture.comments[:10]]
+    notes = [f"comment: {_inert(comment)}" for comment in capture.comments[:10]]
     if len(ours) < len(capture.packets):
         notes.append(f"{len(capture.packets) - len(ours)} packets are of something else")
     if capture.total > len(capture.packets):
         notes.append(f"the first {len(capture.packets)} of {capture.total} packets are explained")
     records = [_packet(bus, data, number, packet) for number, packet in enumerate(ours, 1)]
     return records, list(capture.problems), notes
+
+
+def _inert(text: str) -> str:
+    """The beginning of a text that somebody else wrote, with control characters made visible."""
+    shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[:200])
+    return f"{shown} ..." if len(text) > 200 else shown
 
 
 def _is_ours(packet: CapturedPacket) -> bool:

@@ -102,9 +102,9 @@ class PerfettoSink(Sink):
         self._last = 0
         self._describe(GUEST, "guest", more=_BY_RANK)
         self._describe(HOST, "host")
-        self._describe(VMBUS, "VMBus")
-        for track, direction in zip(MESSAGES, _DIRECTION, strict=True):
-            self._describe(track, f"messages {direction}", VMBUS)
+        self._describe(VMBUS, "VMBus", more=_BY_RANK)
+        for rank, direction in enumerate(_DIRECTION):
+            self._describe(MESSAGES[rank], f"messages {direction}", VMBUS, number(_RANK, rank))
         about = (
             ("kernel", f"Linux {info.release} {info.arch} {info.bits}-bit, {info.page_size // 1024}K pages"),
             ("host", f"{info.host}/gen{info.generation}"),
@@ -208,7 +208,7 @@ class PerfettoSink(Sink):
         base = CHANNEL_BASE + channel.number * CHANNEL_SPAN
         if channel.number not in self._described:
             self._described[channel.number] = 0
-            self._describe(base, channel.name, VMBUS)
+            self._describe(base, channel.name, VMBUS, number(_RANK, len(MESSAGES) + channel.number))
             for to_host, direction in enumerate(_DIRECTION):
                 self._describe(base + PACKETS + to_host, f"packets {direction}", base)
                 self._describe(base + FILLED + to_host, f"bytes {direction}", base, _BYTES_COUNTER)

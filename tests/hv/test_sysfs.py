@@ -192,6 +192,7 @@ def test_every_file_reads_as_its_format_says(sys: Callable[..., Sys]) -> None:
     patterns["vmbus:%*phN"] = "vmbus:[0-9a-f]{32}"
     patterns["%u:%u"] = r"\d+:\d+(\n\d+:\d+)*"
     patterns |= {"0x%08llx": "0x[0-9a-f]{8}", "acpi:%s:": "acpi:([A-Z0-9]+:)+"}
+    patterns["%i"] = patterns["%d"]
     patterns["%s=%s (a line each)"] = r"([A-Z]+=[^\n]+\n)*([A-Z]+=[^\n]+)"
     seen = set()
 
@@ -422,6 +423,26 @@ def test_events_that_user_space_makes_up(sys: Callable[..., Sys]) -> None:
     assert s.write("bus/vmbus/uevent", "add") == 0
     assert s.write(f"{DRIVERS}/hv_storvsc/uevent", "nothing") == INVALID
     assert len(heard) == 2
+
+
+def test_module_parameters(sys: Callable[..., Sys], kernel_source: Path) -> None:
+    s = sys()
+    declared = re.findall(
+        r"module_param\((\w+), (\w+), (\w+)\)", (kernel_source / "drivers/hv/connection.c").read_text()
+    )
+    assert declared == [("max_version", "uint", "S_IRUGO")]
+    assert s.names("module/hv_vmbus/parameters") == ["max_version"]
+    assert s.read("module/hv_vmbus/parameters/max_version") == f"{0x0005_0003}\n"
+    assert s.write("module/hv_vmbus/parameters/max_version", "1") == ACCESS
+    assert s.kernel.sysfs.readlink(f"{DRIVERS}/hv_storvsc/module") == "../../../../module/hv_storvsc"
+    assert s.names("module/hv_storvsc") == ["drivers", "parameters", "uevent"], "built in"
+    level = "module/hv_storvsc/parameters/logging_level"
+    old = s.read(level)
+    for text, error in (("2147483648", -34), ("x", INVALID), ("", INVALID)):
+        assert s.write(level, text) == error
+    assert s.read(level) == old
+    assert s.write(level, "-0x10\n") == 0
+    assert s.read(level) == "-16\n"
 
 
 # debugfs -------------------------------------------------------------------------------------------------------

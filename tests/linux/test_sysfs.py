@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from hvkernel.api.guest.device import BusType, Device, DeviceDriver
-from hvkernel.api.guest.kernel import Export, Import, KernelObject
+from hvkernel.api.guest.kernel import Export, Import, KernelObject, ModuleParam
 from hvkernel.api.guest.sysfs import Attribute, AttributeGroup, Dentry, Kobject
 from hvkernel.linux.debugfs import Debugfs
+from hvkernel.linux.params import param_attribute
 from hvkernel.linux.sysfs import Directory, File, Link, relative
 from hvkernel.linux.sysfs_files import synthetic_uevent, written_name
 
@@ -180,6 +181,38 @@ def test_modules_are_there_while_they_are_loaded(make_guest: Any) -> None:
     assert guest.call(kernel.module.delete_module, "up") == 0
     assert kernel.sysfs.listdir("module") == ["low"]
     assert guest.call(kernel.sysfs.read, "module/low/refcnt") == b"0\n"
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "value"),
+    [
+        ("int", b"-1\n", -1),
+        ("int", b"+017", 15),
+        ("int", b"0", 0),
+        ("uint", b"0xffffffff\n", 0xFFFF_FFFF),
+        ("int", b"0x80000000", -34),
+        ("int", b"-2147483649", -34),
+        ("uint", b"4294967296", -34),
+        ("uint", b"-1", -EINVAL),
+        ("int", b"1 ", -EINVAL),
+        ("int", b"1\n\n", -EINVAL),
+        ("int", b"08", -EINVAL),
+    ],
+)
+def test_parameters_take_numbers(kind: str, text: bytes, value: int) -> None:
+    """Source: kernel/params.c:param_set_int, param_set_uint; lib/kstrtox.c."""
+    values = [5]
+    attr = param_attribute(ModuleParam("p", kind, 0o644, lambda: values[-1], values.append))
+    assert attr.store is not None
+    assert attr.show is not None
+    if value in (-34, -EINVAL):
+        assert attr.store(None, text) == value
+        assert values == [5]
+    else:
+        assert attr.store(None, text) == 0
+        assert attr.show(None) == f"{value}\n"
+    fixed = param_attribute(ModuleParam("p", kind, 0o444, lambda: 1))
+    assert fixed.mode == 0o444
 
 
 def test_debugfs_directories_and_files(make_guest: Any) -> None:

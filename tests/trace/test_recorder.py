@@ -87,6 +87,14 @@ def test_an_unknown_suffix_is_refused(name: str, tmp_path: Path) -> None:
     )
 
 
+def test_a_vm_that_cannot_run_leaves_no_trace(tmp_path: Path) -> None:
+    file = tmp_path / "a.txt"
+    done = cli("--host", "ws2022/gen2", "--bits", "32", "--trace", file)
+    assert done.returncode == 1, done.stderr
+    assert "unsupported" in done.stdout
+    assert not file.exists()
+
+
 def test_a_file_is_named_once(tmp_path: Path) -> None:
     file = tmp_path / "a.txt"
     with pytest.raises(InputError, match=r"^--trace: file = '.*a\.txt': is named twice$"):

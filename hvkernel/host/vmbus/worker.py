@@ -78,6 +78,8 @@ class Worker:
         while not self._stopped:
             raw = incoming.read()
             if raw is None:
+                # The guest may write before it sees that signals are wanted again.
+                self._bus.machine.preempt()
                 if incoming.unmask():
                     incoming.mask()
                     continue
