@@ -225,7 +225,7 @@ class _Tree:
             for attr in group.attrs:
                 mode = attr.mode if group.is_visible is None else group.is_visible(obj, attr)
                 if mode:
-                    files[attr.name] = File(attr, obj, mode, self._limit)
+                    files[attr.name] = File(attr.bound(*group.arguments), obj, mode, self._limit)
             if group.name:
                 found[group.name] = _fixed(files)
             else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -309,6 +310,26 @@ def test_what_is_deleted_comes_back_with_the_next_change(live: Live) -> None:
     live.poll()
     live.write("bus/scsi/drivers_autoprobe", "0")
     assert live.read("bus/scsi/drivers_autoprobe") == "0\n"
+
+
+def test_who_is_not_root_can_read_what_was_written(booted: Callable[..., Session]) -> None:
+    """``bind`` and its like are for writing only, and their owner is not above that."""
+    session = booted()
+    user = os.geteuid()
+    with tempfile.TemporaryDirectory() as base:
+        os.chmod(base, 0o777)
+        if user == 0:
+            os.seteuid(65534)
+        try:
+            with LiveTree(session, Path(base) / "sys") as tree:
+                driver = tree.place / "bus/vmbus/drivers/hv_storvsc"
+                device = next(path.name for path in driver.iterdir() if path.name.startswith("f8b3781a"))
+                (driver / "unbind").write_text(device)
+                assert [one.result for one in tree.poll()] == [0]
+                assert stat.S_IMODE((driver / "unbind").stat().st_mode) == 0o200
+                assert not (driver / device).exists()
+        finally:
+            os.seteuid(user)
 
 
 def test_a_live_directory_has_one_guest(live: Live) -> None:
