@@ -105,3 +105,23 @@ def test_the_dissector_takes_the_tables_of_a_strangers_plugin(
         if kind == VmbusPacketType.VM_PKT_DATA_USING_XFER_PAGES:
             assert int(row[names[-1]], 0) == struct.unpack_from("<I", data, 20)[0]
     assert sum(bool(row["vmbus.loom_message.op"]) for row in packets) > 60
+
+
+def test_what_waited_for_room_is_recorded_when_it_is_written(loom: Any) -> None:
+    guest = loom(looms=[{"subchannels": 0}])
+    (one,) = guest.looms
+    (server,) = [found for found in guest.session.server.by_relid.values() if found.device.name == "loom0"]
+    waiting: list[int] = []
+
+    class Watch(Told):
+        def packet(self, t: int, vp: int, relid: int, to_host: bool, data: bytes) -> None:
+            waiting.append(len(server.queue))
+            super().packet(t, vp, relid, to_host, data)
+
+    told = guest.session.machine.tracer = Watch()
+    assert not guest.call(guest.driver.loom_tick, one, one.channels[0], 1500)
+    assert max(waiting) > 0, "the ring was never full"
+    ticks = [data for _, to_host, data in told.packets if not to_host and data[0] == VmbusPacketType.VM_PKT_DATA_INBAND]
+    assert len(ticks) == 1500
+    ids = [struct.unpack_from("<Q", data, 8)[0] for data in ticks]
+    assert ids == sorted(set(ids))
