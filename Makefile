@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 # numba keeps its compiled kernels beside the sources unless told otherwise; one cache serves all test workers.
 export NUMBA_CACHE_DIR := $(CURDIR)/build/numba
 
-.PHONY: run test lint docs bench clean venv
+.PHONY: run test lint docs bench fuzz clean venv
 
 venv: $(STAMP)
 
@@ -36,6 +36,17 @@ docs: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/hvkernel bench
 	$(BIN)/python tests/bench/channels.py
+
+# A million inputs for hvkernel decode: some ten minutes.
+fuzz: $(STAMP)
+	$(BIN)/python tests/fuzz/decode.py
+
+# SEEDS=N runs N interleavings, FROM=SEED begins there; a failure prints what it did and how to replay it.
+SEEDS ?= 20000
+FROM ?= 0
+
+fuzz: $(STAMP)
+	$(BIN)/python tests/properties/fuzz.py --seeds $(SEEDS) --from $(FROM)
 
 clean:
 	rm -rf build dist $(VENV)

@@ -86,6 +86,9 @@ class ArchPlugin:
 def hv_abi() -> Sequence[ModuleType]:
     """Return the plugin's wire modules, so that ``hvkernel abi`` shows and checks them too.
 
+    What ``hvkernel decode`` and the Wireshark dissector make of the plugin's packets, the modules say themselves: see
+    :mod:`hvkernel.abi.meaning`.
+
     Called only when the ABI is printed or tested, never on a boot. An exception drops this plugin's items only.
     """
     raise NotImplementedError

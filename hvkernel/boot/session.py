@@ -227,7 +227,7 @@ def _compose_on(
     slots = list(slots_of(devices, parameters(vm, profile, generation, devices, disks, request.where)))
     if vm.offer_order == "random":
         machine.rng("order of the offers").shuffle(slots)
-    server = VmbusServer(host, profile.vmbus, slots, table)
+    server = VmbusServer(host, profile.vmbus, slots, table, throttle=profile.throttle)
     server.start()
     kernel = Kernel(
         machine,

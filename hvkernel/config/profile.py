@@ -154,14 +154,18 @@ class Vmbus(Model):
 
 
 class Throttle(Model):
-    """How much a guest may signal before the host holds back. *unspecified* throughout; recorded, never enforced."""
+    """How many unnecessary signals a host puts up with before it stops the guest for a while.
+
+    A host may suspend a guest "for a few seconds" for sending an excessive number of unnecessary interrupts
+    (Documentation/virt/hyperv/vmbus.rst). No source gives numbers: all three are *unspecified*.
+    """
 
     budget: Annotated[int, Field(gt=0)] = 1000
-    """Signals or messages within one interval."""
+    """Unnecessary signals within one interval, over all channels."""
     interval: Annotated[int, Field(gt=0)] = 10_000_000
     """Length of the interval, in 100 ns units."""
-    pause: Annotated[int, Field(gt=0)] = 100_000
-    """How long the host would look away, in 100 ns units."""
+    pause: Annotated[int, Field(gt=0)] = 30_000_000
+    """How long the guest stands still, in 100 ns units."""
 
 
 class Storage(Model):

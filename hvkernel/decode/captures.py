@@ -18,20 +18,26 @@ def explain_capture(bus: Bus, data: bytes) -> tuple[list[Node], list[tuple[int, 
 
     :raises Unrecognised: the file has packets, and none of them is hvkernel's.
     """
-    capture = read_pcapng(data)
+    capture = read_pcapng(data, bus.limit)
     ours = [packet for packet in capture.packets if _is_ours(packet)]
     if capture.packets and not ours:
         kinds = ", ".join(sorted({str(packet.interface.linktype) for packet in capture.packets}))
         raise Unrecognised(
             f"is a pcapng file without packets of hvkernel: link type {LINKTYPE} and its header; these have {kinds}"
         )
-    notes = [f"comment: {comment}" for comment in capture.comments[:10]]
+    notes = [f"comment: {_inert(comment)}" for comment in capture.comments[:10]]
     if len(ours) < len(capture.packets):
         notes.append(f"{len(capture.packets) - len(ours)} packets are of something else")
-    if len(ours) > bus.limit:
-        notes.append(f"the first {bus.limit} of {len(ours)} packets are explained")
-    records = [_packet(bus, data, number, packet) for number, packet in enumerate(ours[: bus.limit], 1)]
-    return records, list(capture.problems[: bus.limit]), notes
+    if capture.total > len(capture.packets):
+        notes.append(f"the first {len(capture.packets)} of {capture.total} packets are explained")
+    records = [_packet(bus, data, number, packet) for number, packet in enumerate(ours, 1)]
+    return records, list(capture.problems), notes
+
+
+def _inert(text: str) -> str:
+    """The beginning of a text that somebody else wrote, with control characters made visible."""
+    shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[:200])
+    return f"{shown} ..." if len(text) > 200 else shown
 
 
 def _is_ours(packet: CapturedPacket) -> bool:

@@ -20,12 +20,13 @@ _PAGE: Final = 4096
 _BODY_PAGES: Final = (_MOST - vmbus.VmbusChannelGpadlBody.SIZE) // 8
 
 
-def looks_like_messages(data: bytes) -> bool:
-    """Whether the first bytes can be a channel message's: a known number, and a padding of zero."""
-    if len(data) < _HEADER or unsigned(data, 4, 4):
+def looks_like_messages(data: bytes, at: int = 0) -> bool:
+    """Whether the bytes at an offset can be a channel message's: a known number, and a padding of zero."""
+    there = len(data) - at
+    if there < _HEADER or unsigned(data, at + 4, 4):
         return False
-    row = vmbus.channel_message(unsigned(data, 0, 4))
-    return row is not None and (len(data) >= row.struct.SIZE or len(data) < _MOST)
+    row = vmbus.channel_message(unsigned(data, at, 4))
+    return row is not None and (there >= row.struct.SIZE or there < _MOST)
 
 
 def page_count(byte_offset: int, byte_count: int) -> int:
@@ -40,19 +41,18 @@ def explain_messages(bus: Bus, data: bytes) -> tuple[list[Node], list[tuple[int,
     notes: list[str] = []
     stride = 0
     blocks = range(0, len(data), _MOST)
-    if len(data) % _MOST == 0 and all(looks_like_messages(data[at : at + _MOST]) for at in blocks):
+    if len(data) % _MOST == 0 and all(looks_like_messages(data, at) for at in blocks):
         stride = _MOST
     at = 0
     while at < len(data):
         if len(records) >= bus.limit:
             notes.append(f"the first {bus.limit} messages are explained; {len(data) - at} bytes are left")
             break
-        rest = data[at:]
-        if records and not stride and not looks_like_messages(rest):
-            if any(rest):
-                problems.append((at, f"{len(rest)} bytes that are no channel message"))
+        if records and not stride and not looks_like_messages(data, at):
+            if any(data[at:]):
+                problems.append((at, f"{len(data) - at} bytes that are no channel message"))
             else:
-                notes.append(f"{len(rest)} bytes of zero follow")
+                notes.append(f"{len(data) - at} bytes of zero follow")
             break
         node, used = explain_message(bus, data, at, at + stride if stride else len(data), alone=bool(stride))
         records.append(node)

@@ -42,6 +42,8 @@ _TESTS: Final[MappingProxyType[str, Callable[[bytes], bool]]] = MappingProxyType
 KINDS: Final = (*_EXPLAINERS, "hex")
 """What ``--as`` takes: a capture, SynIC message slots, a ring image, channel messages, ring packets, or a hex dump of
 any of them."""
+MAX_TEXT: Final = 16 << 20
+"""Bytes of a hex dump."""
 _PCAP: Final = (bytes.fromhex("d4c3b2a1"), bytes.fromhex("a1b2c3d4"), bytes.fromhex("4d3cb2a1"))
 
 
@@ -58,6 +60,8 @@ def explain(
     if not data:
         raise Unrecognised("is empty")
     if kind == "hex" or (not data.startswith(MAGIC) and is_text(data)):
+        if len(data) > MAX_TEXT:
+            raise Unrecognised(f"has {len(data)} bytes of text; a hex dump may have {MAX_TEXT}")
         dumps = [dump for dump in read_dump(data.decode("latin-1")) if dump.data]
         if dumps:
             inner = None if kind == "hex" else kind

@@ -13,6 +13,8 @@ __all__ = ["explain_ring", "looks_like_ring"]
 
 CONTROL: Final = ring.HvRingBuffer.SIZE
 TRAILER: Final = ring.VMBUS_PKT_TRAILER
+_LONGEST: Final = 0xFFFF * 8 + TRAILER
+"""Bytes that a packet with its trailer can have: len8 has 16 bits."""
 
 
 def looks_like_ring(data: bytes) -> bool:
@@ -67,7 +69,7 @@ def _walk(bus: Bus, records: list[Node], body: bytes, read: int, waiting: int) -
         if len(records) > bus.limit:
             records[-1].notes.append(f"{waiting} more waiting bytes are not explained")
             return
-        window = _around(body, at, waiting)
+        window = _around(body, at, min(waiting, _LONGEST))
         node = explain_packet(bus, window, 0, len(window), exact=False)
         length = unsigned(window, 4, 2) * 8 if len(window) >= 16 else 0
         total = length + TRAILER

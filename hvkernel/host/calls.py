@@ -240,14 +240,12 @@ def post_message(host: Host, vp: int, data: bytes) -> Result:
     connection, _, message_type, size = _POST.unpack_from(data)
     if not message_type or message_type >> 31 or size > HV_MESSAGE_PAYLOAD_BYTE_COUNT:
         return HvStatus.INVALID_PARAMETER, b""
-    host.throttle(vp, "message")
     return host.ports.post(vp, connection, message_type, data[16 : 16 + size]), b""
 
 
 def signal_event(host: Host, vp: int, data: bytes) -> Result:
     """HvCallSignalEvent."""
     connection, flag, _ = _SIGNAL.unpack(data)
-    host.throttle(vp, "event")
     return host.ports.signal(connection, flag), b""
 
 

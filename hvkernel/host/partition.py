@@ -82,8 +82,6 @@ class Host:
         """``(reference time, "reset" | "off")`` of what the guest asked for."""
         self.on_power: list[Callable[[str], None]] = []
         """Called with ``"reset"`` or ``"off"`` after it was noted."""
-        self._limits = profile.throttle
-        self._budgets: dict[tuple[int, str], list[int]] = {}
         arch.prepare(profile.cpu.vendor)
         features = arch.features(self.words)
         crash = HV_CRASH_CTL_CRASH_NOTIFY
@@ -108,23 +106,6 @@ class Host:
             ``guest-crash`` or ``power``.
         """
         self.machine.report(kind, "host", text)
-
-    def throttle(self, vp: int, what: str) -> None:
-        """Count a message or an event against the VP's budget; a finding says when a host would have held back."""
-        now = self.machine.clock.now
-        budget = self._budgets.get((vp, what))
-        if budget is None:
-            budget = self._budgets[vp, what] = [now, 0]
-        limits = self._limits
-        if now - budget[0] >= limits.interval:
-            budget[0], budget[1] = now, 0
-        budget[1] += 1
-        if budget[1] == limits.budget + 1:
-            self.record(
-                "throttled",
-                f"VP {vp}: more than {limits.budget} {what}s in {limits.interval // 10_000} ms; "
-                f"a host would pause for {limits.pause // 10} us",
-            )
 
     # the partition, as the architecture's half sees it
 

@@ -113,7 +113,7 @@ def vmbus_sendpacket_getid(
     """Send one packet: (0 or a negative errno, transaction id). The trailing pad to 8 bytes is zero."""
     packetlen = DESC.size + len(buffer)
     aligned = (packetlen + 7) & ~7
-    desc = DESC.pack(type, DESC.size >> 3, aligned >> 3 & 0xFFFF, flags, VMBUS_RQST_ERROR)
+    desc = DESC.pack(type & 0xFFFF, DESC.size >> 3, aligned >> 3 & 0xFFFF, flags & 0xFFFF, VMBUS_RQST_ERROR)
     parts: tuple[Buffer, ...] = (desc,)
     if buffer:
         parts = (desc, buffer, bytes(aligned - packetlen)) if aligned != packetlen else (desc, buffer)

@@ -155,9 +155,9 @@ def _connect(v: HvVmbus) -> int:
     else:
         return -EDOM
     if v.arch.hv_is_isolation_supported() and version < VERSION_WIN10_V5_2:
-        wanted = f"{VERSION_WIN10_V5_2 >> 16}.{VERSION_WIN10_V5_2 & 0xFFFF}"
+        least = VERSION_WIN10_V5_2
         v.pr.pr_err(
-            f"Invalid VMBus version {version >> 16}.{version & 0xFFFF} (expected >= {wanted})"
+            f"Invalid VMBus version {version >> 16}.{version & 0xFFFF} (expected >= {least >> 16}.{least & 0xFFFF})"
             " from the host supporting isolation"
         )
         return -EINVAL

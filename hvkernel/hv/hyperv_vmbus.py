@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
 
 from hvkernel.abi.vmbus import MAX_CHANNEL_RELIDS, VERSION_WIN10_V5_3, VmbusConnectState
-from hvkernel.api.guest.arch import CommandLine
+from hvkernel.api.guest.arch import CommandLine, Power
 from hvkernel.api.guest.hyperv import HvCommon, HvTimer, VmbusChannel
 from hvkernel.api.guest.kernel import Kernel, Printk, Reboot
 from hvkernel.api.guest.mm import Page
@@ -161,13 +161,6 @@ class GuestCommandLine(CommandLine, Protocol):
     def integer(self, name: str, default: int) -> int: ...
 
 
-class GuestPower(Protocol):
-    """``kernel.power``: what hibernation calls last and first."""
-
-    def register_syscore_ops(self, suspend: Callable[[], int], resume: Callable[[], None]) -> Any: ...
-    def unregister_syscore_ops(self, ops: Any) -> None: ...
-
-
 class GuestKernel(Kernel, Protocol):
     """The kernel as built-in code sees it: with the machine it runs on."""
 
@@ -176,7 +169,7 @@ class GuestKernel(Kernel, Protocol):
     @property
     def cmdline(self) -> GuestCommandLine: ...
     @property
-    def power(self) -> GuestPower: ...
+    def power(self) -> Power: ...
     @property
     def printk(self) -> KernelLog: ...
     @property

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hvkernel.api.guest.hyperv import HvCommon, HvTimer, Vmbus
-from hvkernel.api.guest.kernel import Export, Import, KernelObject
+from hvkernel.api.guest.kernel import Export, Import, KernelObject, ModuleParam
 from hvkernel.hv import vmbus_drv
 from hvkernel.hv.exports import VmbusExports
 from hvkernel.hv.hv_common import HvCommonObject
@@ -84,5 +84,6 @@ def register(kernel: GuestKernel, *, jit: bool = False) -> None:
             ),
             aliases=tuple(f"acpi*:{hid}:*" for hid in vmbus_drv.VMBUS_ACPI_IDS),
             function="hv_acpi_init",
+            parameters=(ModuleParam("max_version", "uint", 0o444, lambda: guest["hv_vmbus"].max_version),),
         )
     )

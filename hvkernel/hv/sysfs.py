@@ -458,25 +458,25 @@ def vmbus_chan_attr_is_visible(channel: VmbusChannel, attr: Attribute) -> int:
 
 def bus_groups(v: HvVmbus) -> tuple[AttributeGroup, ...]:
     """``vmbus_bus_groups``."""
-    return (AttributeGroup(tuple(attr.bound(v) for attr in BUS_ATTRS)),)
+    return (AttributeGroup(BUS_ATTRS, arguments=(v,)),)
 
 
 def driver_groups(v: HvVmbus) -> tuple[AttributeGroup, ...]:
     """``vmbus_drv_groups``."""
-    return (AttributeGroup(tuple(attr.bound(v) for attr in DRIVER_ATTRS)),)
+    return (AttributeGroup(DRIVER_ATTRS, arguments=(v,)),)
 
 
 def device_groups(v: HvVmbus) -> tuple[AttributeGroup, ...]:
     """``vmbus_dev_groups``."""
     numa = v.kernel.config.y("NUMA")
-    attrs = tuple(attr.bound(v) for attr in DEVICE_ATTRS if numa or attr.name != "numa_node")
-    return (AttributeGroup(attrs, vmbus_dev_attr_is_visible),)
+    attrs = DEVICE_ATTRS if numa else tuple(attr for attr in DEVICE_ATTRS if attr.name != "numa_node")
+    return (AttributeGroup(attrs, vmbus_dev_attr_is_visible, arguments=(v,)),)
 
 
 def device_kobjects(v: HvVmbus, dev: HvDevice) -> Sequence[Kobject]:
     """The directory ``channels`` of a device, with one directory per channel that has one now."""
     if dev.channels_kset is None:
         return ()
-    groups = (AttributeGroup(tuple(attr.bound(v) for attr in CHANNEL_ATTRS), vmbus_chan_attr_is_visible),)
+    groups = (AttributeGroup(CHANNEL_ATTRS, vmbus_chan_attr_is_visible, arguments=(v,)),)
     channels = [Kobject(str(one.offermsg.child_relid), one, groups) for one in dev.channels_kset]
     return (Kobject("channels", children=channels),)

@@ -9,6 +9,7 @@ from hvkernel.abi import acpi as abi
 from hvkernel.api.guest.device import AcpiDevice as AcpiDeviceProto
 from hvkernel.api.guest.device import AcpiDriver, BusType, Device, DeviceDriver, Resource
 from hvkernel.linux import aml
+from hvkernel.linux.acpi_files import ACPI_GROUPS
 from hvkernel.linux.errno import EBUSY, ENODEV
 from hvkernel.machine import Fault
 
@@ -40,6 +41,12 @@ class AcpiDevice(Device):
         """As ``\\_SB.VMOD.VMBS``."""
         return self.node_object.path if self.node_object is not None else "\\"
 
+    @property
+    def present(self) -> bool:
+        """Present or functional, as _STA says. Source: scan.c:acpi_device_is_present."""
+        sta = self.node_object.objects.get("_STA", 0xF) if self.node_object is not None else 0xF
+        return not isinstance(sta, int) or bool(sta & 0x9)
+
 
 class _Driver(DeviceDriver):
     def __init__(self, drv: AcpiDriver, bus: BusType) -> None:
@@ -57,7 +64,14 @@ class Acpi:
         self._devices: list[AcpiDevice] = []
         self._drivers: dict[str, _Driver] = {}
         self._root: AcpiDevice | None = None
-        self.bus = BusType("acpi", match=self._match, probe=self._probe, remove=self._remove, uevent=self._uevent)
+        self.bus = BusType(
+            "acpi",
+            match=self._match,
+            probe=self._probe,
+            remove=self._remove,
+            uevent=self._uevent,
+            dev_groups=ACPI_GROUPS,
+        )
         self.available = False
         self.fadt: abi.AcpiTableFadt | None = None
 
@@ -292,9 +306,8 @@ class Acpi:
 
     @staticmethod
     def _match(dev: AcpiDevice, drv: _Driver) -> bool:
-        """No driver fits a device that is neither present nor functional. Source: scan.c:acpi_bus_attach."""
-        sta = dev.node_object.objects.get("_STA", 0xF) if dev.node_object is not None else 0xF
-        if isinstance(sta, int) and not sta & 0x9:
+        """No driver fits a device that is not present. Source: scan.c:acpi_bus_attach."""
+        if not dev.present:
             return False
         ids = (dev.hid, *dev.cids)
         return any(i in ids for i in drv.acpi.ids)
@@ -314,7 +327,7 @@ class Acpi:
     def _uevent(dev: AcpiDevice, env: dict[str, str]) -> int:
         ids = [i for i in (dev.hid, *dev.cids) if i]
         if ids:
-            env["MODALIAS"] = "acpi:" + "".join(f"{i}:" for i in ids)
+            env["MODALIAS"] = "acpi:" + "".join(f"{i}:" for i in ids) if dev.present else ""
         return 0
 
 

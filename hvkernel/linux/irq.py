@@ -49,6 +49,11 @@ class Irq:
         self.counts: dict[tuple[int, int], int] = {}
         """(vector, CPU) to number of interrupts."""
         self.spurious = 0
+        self._machine.irq_name = self._name
+
+    def _name(self, vector: int) -> str:
+        """The handler's name, as /proc/interrupts has it, and the vector."""
+        return f"{self._names.get(vector, 'vector')} {vector:#x}"
 
     def attach(self, cpu: Cpu) -> None:
         """Let the processor of ``cpu`` enter the kernel on interrupts."""

@@ -1,7 +1,8 @@
 """kernel/power/hibernate.c, drivers/base/power/main.c, syscore.c: what hibernation asks of devices.
 
 Modelled is the part in which Hyper-V has a say: the noirq callbacks of devices, taking the other processors down, and
-the syscore callbacks of the last one. Freezing of tasks, the earlier phases, and the image itself are not.
+the syscore callbacks of the last one. Freezing of tasks, the earlier phases, suspended clocks, and the image itself
+are not.
 """
 
 from __future__ import annotations

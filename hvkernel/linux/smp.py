@@ -267,6 +267,9 @@ class Cpus:
     def secondary_entry(self, vp: VirtualProcessor) -> None:
         """The function that the machine runs on a started processor."""
         cpu: Cpu = vp.guest
+        task = self._machine.current
+        assert task is not None
+        task.locals["idle"] = True  # the kernel brings a CPU up on its idle task
         self._kernel.guard(self.secondary_start, cpu.cpu)
 
     def secondary_start(self, cpu: int) -> None:

@@ -17,8 +17,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from hvkernel.api.guest.device import BusType, Device, DeviceDriver
+from hvkernel.api.guest.kernel import KernelObject
 from hvkernel.api.guest.sysfs import Attribute, AttributeGroup, Dentry, Kobject
 from hvkernel.linux.errno import EACCES, EINVAL, EIO, ENOENT
+from hvkernel.linux.params import param_attribute
 from hvkernel.linux.sysfs_files import BUS_FILES, DEVICE_FILES, DRIVER_FILES, MODULE_FILES, device_entry
 
 if TYPE_CHECKING:
@@ -209,11 +211,7 @@ class _Tree:
             "bus": Directory(lambda: {_name(bus.name): self._bus(bus) for bus in kernel.driver.buses.values()}),
             "devices": Directory(lambda: self._devices("devices")),
             "kernel": Directory(self._kernel_dir),
-            "module": Directory(
-                lambda: {
-                    mod.name: self._module(mod) for mod in kernel.module.modules.values() if mod.state != "unloaded"
-                }
-            ),
+            "module": Directory(self._modules),
         }
         return Directory(lambda: top)
 
@@ -227,7 +225,7 @@ class _Tree:
             for attr in group.attrs:
                 mode = attr.mode if group.is_visible is None else group.is_visible(obj, attr)
                 if mode:
-                    files[attr.name] = File(attr, obj, mode, self._limit)
+                    files[attr.name] = File(attr.bound(*group.arguments), obj, mode, self._limit)
             if group.name:
                 found[group.name] = _fixed(files)
             else:
@@ -254,7 +252,7 @@ class _Tree:
         def entries() -> dict[str, Node]:
             found = {**self._files(DRIVER_FILES, drv), **self._groups(bus.drv_groups, drv)}
             found.update({device_entry(dev): Link(self._kernel.driver.dev_path(dev)) for dev in drv.devices})
-            if self._module_of(drv) is not None:
+            if drv.owner is not None and drv.owner in self._owners():
                 found["module"] = Link(f"module/{drv.owner}")
             return found
 
@@ -294,29 +292,51 @@ class _Tree:
 
     # /sys/module -----------------------------------------------------------------------------------------------
 
-    def _module_of(self, drv: DeviceDriver) -> Module | None:
-        module = self._kernel.module.modules.get(drv.owner) if drv.owner is not None else None
-        return module if module is not None and module.state != "unloaded" else None
+    def _owners(self) -> dict[str, Module | KernelObject]:
+        """What has a directory: loaded modules, and built-in code with parameters.
 
-    def _module(self, module: Module) -> Directory:
+        Source: kernel/params.c:param_sysfs_builtin. (Built-in code with a version has one too; none here has.)
+        """
+        found: dict[str, Module | KernelObject] = {
+            name: module for name, module in self._kernel.module.modules.items() if module.state != "unloaded"
+        }
+        for obj in self._kernel.objects:
+            if obj.name in self._kernel.module.builtin and any(param.mode for param in obj.parameters):
+                found[obj.name] = obj
+        return found
+
+    def _modules(self) -> dict[str, Node]:
+        return {
+            name: Directory(lambda owner=owner: self._module(owner))  # type: ignore[misc]  # binds the loop's value
+            for name, owner in self._owners().items()
+        }
+
+    def _module(self, owner: Module | KernelObject) -> dict[str, Node]:
         kernel = self._kernel
-
-        def entries() -> dict[str, Node]:
-            found = self._files(MODULE_FILES, module)
+        obj = owner if isinstance(owner, KernelObject) else owner.obj
+        found = self._files(MODULE_FILES, owner)
+        if isinstance(owner, KernelObject):
+            del found["initstate"], found["refcnt"]
+        else:
             if not kernel.config.y("MODULE_UNLOAD"):
                 del found["refcnt"]
-            found["holders"] = _fixed({name: Link(f"module/{name}") for name in module.refs})
-            drivers: dict[str, Node] = {
-                f"{_name(bus.name)}:{_name(drv.name)}": Link(f"bus/{_name(bus.name)}/drivers/{_name(drv.name)}")
-                for bus in kernel.driver.buses.values()
-                for drv in bus.drivers
-                if self._module_of(drv) is module
-            }
-            if drivers:
-                found["drivers"] = _fixed(drivers)
-            return found
-
-        return Directory(entries)
+            found["holders"] = _fixed({name: Link(f"module/{name}") for name in owner.refs})
+        params = {
+            param.name: File(param_attribute(param), owner, param.mode, self._limit)
+            for param in obj.parameters
+            if param.mode
+        }
+        if params:
+            found["parameters"] = _fixed(dict(params))
+        drivers: dict[str, Node] = {
+            f"{_name(bus.name)}:{_name(drv.name)}": Link(f"bus/{_name(bus.name)}/drivers/{_name(drv.name)}")
+            for bus in kernel.driver.buses.values()
+            for drv in bus.drivers
+            if drv.owner == owner.name
+        }
+        if drivers:
+            found["drivers"] = _fixed(drivers)
+        return found
 
     # /sys/kernel -----------------------------------------------------------------------------------------------
 

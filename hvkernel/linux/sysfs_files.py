@@ -4,7 +4,7 @@ Source: drivers/base/bus.c, core.c, kernel/module/main.c, kernel/params.c and li
 take the kernel first, then the object whose file it is; a show returns text or a negative errno, a store 0 or one.
 
 Not here: ``power/``, ``waiting_for_supplier``, links between suppliers and consumers; of a module, what is only known
-of a compiled one (``coresize``, ``sections/``, ``notes/``, ``srcversion``, ``taint``) and ``parameters/``.
+of a compiled one (``coresize``, ``sections/``, ``notes/``, ``srcversion``, ``taint``).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from hvkernel.api.guest.sysfs import Attribute
 from hvkernel.linux.errno import EINVAL, ENODEV
 
 if TYPE_CHECKING:
+    from hvkernel.api.guest.kernel import KernelObject
     from hvkernel.linux.kernel import Kernel
     from hvkernel.linux.module import Module
 
@@ -164,7 +165,7 @@ def uevent_store(kernel: Kernel, dev: Device, buf: bytes) -> int:
 # modules -------------------------------------------------------------------------------------------------------
 
 
-def module_uevent_store(kernel: Kernel, module: Module, buf: bytes) -> int:
+def module_uevent_store(kernel: Kernel, module: Module | KernelObject, buf: bytes) -> int:
     """Send an event of the module."""
     return _silent_uevent(kernel, f"module/{module.name}", buf)
 
@@ -217,4 +218,4 @@ MODULE_FILES: Final = (
     Attribute("initstate", 0o444, initstate_show, None, "%s", "kernel/module/main.c:show_initstate"),
     Attribute("refcnt", 0o444, refcnt_show, None, "%i", "kernel/module/main.c:show_refcnt"),
 )
-"""/sys/module/<module>/ of a loaded module."""
+"""/sys/module/<module>/ of a loaded module; of built-in code with parameters the first alone."""

@@ -90,13 +90,14 @@ class Tracing:
                 flags |= TRACE_FLAG_SOFTIRQ
             if (count & SOFTIRQ_MASK) >= 2 * SOFTIRQ_OFFSET:
                 flags |= TRACE_FLAG_BH_OFF
+        pid = 0 if "idle" in task.locals else task.number
         return Where(
             now,
             now * NS_PER_UNIT - self._clock_start,
             cpu.cpu,
             vp.vp_index,
-            task.number,
-            task.name[: TASK_COMM_LEN - 1] if task.number else f"swapper/{cpu.cpu}",
+            pid,
+            task.name[: TASK_COMM_LEN - 1] if pid else f"swapper/{cpu.cpu}",
             flags,
             min(count & PREEMPT_MASK, 15),
         )

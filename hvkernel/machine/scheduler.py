@@ -46,6 +46,8 @@ class Scheduler:
         self._handler: TrapHandler | None = None
         self._secondary: Callable[[VirtualProcessor], object] | None = None
         self._irq_key: Callable[[int], int] | None = None
+        self.irq_name: Callable[[int], str] = "vector {:#x}".format
+        """What a trace calls a vector; the guest sets it."""
         self._closing = False
         self._hub: Any = None
         self._reaper: Any = None

@@ -208,7 +208,7 @@ class VirtualProcessor:
             self._clock.now += COST_INTERRUPT
             tracer = machine.tracer
             if tracer is not None:
-                tracer.begin(self._clock.now, self.vp_index, "interrupt", f"vector {vector:#x}")
+                tracer.begin(self._clock.now, self.vp_index, "interrupt", machine.irq_name(vector))
             try:
                 self._entry(vector)
             finally:

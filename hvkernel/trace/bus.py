@@ -139,7 +139,7 @@ class Channels:
 
     def packet(self, channel: Channel, to_host: bool, data: bytes) -> Packet:
         """Follow a packet that was written to a channel's ring."""
-        kind, _, _, flags, trans_id = _DESCRIPTOR.unpack_from(data)
+        kind, _, _, flags, trans_id = _DESCRIPTOR.unpack_from(data.ljust(_DESCRIPTOR.size, b"\0"))
         size = len(data) + TRAILER
         request = dropped = None
         completes = kind == VmbusPacketType.VM_PKT_COMP

@@ -78,6 +78,9 @@ PACKETS: Final = 1
 FILLED: Final = 3
 REQUESTS: Final = 16
 
+MAX_NAMES: Final = 4096
+"""Names that are kept as they are written; a host that invents messages has no end of them."""
+
 _DIRECTION: Final = ("to guest", "to host")
 
 
@@ -93,12 +96,15 @@ class PerfettoSink(Sink):
         """VP indexes that have a track."""
         self._depth: dict[int, int] = {}
         """Track to its open slices."""
+        self._tracks: dict[int, bytes] = {}
+        self._names: dict[tuple[str, str], bytes] = {}
+        """Tracks and names as they are written."""
         self._last = 0
         self._describe(GUEST, "guest", more=_BY_RANK)
         self._describe(HOST, "host")
-        self._describe(VMBUS, "VMBus")
-        for track, direction in zip(MESSAGES, _DIRECTION, strict=True):
-            self._describe(track, f"messages {direction}", VMBUS)
+        self._describe(VMBUS, "VMBus", more=_BY_RANK)
+        for rank, direction in enumerate(_DIRECTION):
+            self._describe(MESSAGES[rank], f"messages {direction}", VMBUS, number(_RANK, rank))
         about = (
             ("kernel", f"Linux {info.release} {info.arch} {info.bits}-bit, {info.page_size // 1024}K pages"),
             ("host", f"{info.host}/gen{info.generation}"),
@@ -202,7 +208,7 @@ class PerfettoSink(Sink):
         base = CHANNEL_BASE + channel.number * CHANNEL_SPAN
         if channel.number not in self._described:
             self._described[channel.number] = 0
-            self._describe(base, channel.name, VMBUS)
+            self._describe(base, channel.name, VMBUS, number(_RANK, len(MESSAGES) + channel.number))
             for to_host, direction in enumerate(_DIRECTION):
                 self._describe(base + PACKETS + to_host, f"packets {direction}", base)
                 self._describe(base + FILLED + to_host, f"bytes {direction}", base, _BYTES_COUNTER)
@@ -225,9 +231,17 @@ class PerfettoSink(Sink):
         self.output.write(block(_PACKET, _SEQUENCE + block(_TRACK_DESCRIPTOR, descriptor)))
 
     def _event(self, t: int, track: int, kind: bytes, name: str = "", category: str = "", rest: bytes = b"") -> None:
-        event = kind + number(_TRACK, track) + rest
+        on = self._tracks.get(track)
+        if on is None:
+            on = self._tracks[track] = number(_TRACK, track)
+        event = kind + on + rest
         if name:
-            event += text(_CATEGORY, category) + text(_NAME, name)
+            named = self._names.get((category, name))
+            if named is None:
+                if len(self._names) >= MAX_NAMES:
+                    self._names.clear()
+                named = self._names[category, name] = text(_CATEGORY, category) + text(_NAME, name)
+            event += named
         self._last = t
         self.output.write(block(_PACKET, number(_TIMESTAMP, t * NS_PER_UNIT) + _SEQUENCE + block(_TRACK_EVENT, event)))
 

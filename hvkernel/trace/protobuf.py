@@ -15,11 +15,16 @@ _FIXED64: Final = struct.Struct("<Q")
 _U64: Final = 0xFFFF_FFFF_FFFF_FFFF
 
 
+_SHORT: Final = tuple(bytes((value,)) for value in range(0x80))
+
+
 def varint(value: int) -> bytes:
     """Encode a number below 2**64; a negative one as its two's complement, as int64 fields do."""
+    if 0 <= value < 0x80:
+        return _SHORT[value]
+    if 0 <= value < 0x4000:
+        return bytes((value & 0x7F | 0x80, value >> 7))
     value &= _U64
-    if value < 0x80:
-        return bytes((value,))
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)
@@ -28,9 +33,14 @@ def varint(value: int) -> bytes:
     return bytes(out)
 
 
+_NUMBER: Final = tuple(varint(field << 3) for field in range(256))
+_BLOCK: Final = tuple(varint(field << 3 | 2) for field in range(256))
+"""Keys of fields, by their numbers."""
+
+
 def number(field: int, value: int) -> bytes:
     """A field of type int64, uint64, int32, uint32, bool or enum."""
-    return varint(field << 3) + varint(value)
+    return _NUMBER[field] + varint(value)
 
 
 def fixed64(field: int, value: int) -> bytes:
@@ -40,7 +50,8 @@ def fixed64(field: int, value: int) -> bytes:
 
 def block(field: int, data: bytes) -> bytes:
     """A field of type bytes, or a message."""
-    return varint(field << 3 | 2) + varint(len(data)) + data
+    length = len(data)
+    return _BLOCK[field] + (_SHORT[length] if length < 0x80 else varint(length)) + data
 
 
 def text(field: int, value: str) -> bytes:

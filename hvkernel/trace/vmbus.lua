@@ -558,10 +558,10 @@ for tag, struct in pairs(STRUCTS) do
     if field.kind == "int" then
       field.proto = number_field(abbr, label, field, field.size)
     elseif field.kind == "bits" then
-      field.mask = (2 ^ field.bits - 1) * 2 ^ field.shift
+      field.mask = math.floor((2 ^ field.bits - 1) * 2 ^ field.shift)
       field.proto = number_field(abbr, label, field, field.size, field.mask)
     elseif field.kind == "ints" then
-      field.proto = number_field(abbr, label, field, field.size / field.count)
+      field.proto = number_field(abbr, label, field, math.floor(field.size / field.count))
     elseif field.kind == "guid" then
       field.proto = ProtoField.guid(abbr, label)
     elseif field.kind == "bytes" then
@@ -729,7 +729,7 @@ local function add_field(tree, tvb, at, field, context, hidden)
   if field.kind == "int" or field.kind == "bits" then
     item = add_number(tree, field, range, context)
   elseif field.kind == "ints" then
-    local size = field.size / field.count
+    local size = math.floor(field.size / field.count)
     for i = 0, field.count - 1 do
       tree:add_le(field.proto, tvb(at + i * size, size))
     end
@@ -744,7 +744,7 @@ local function add_field(tree, tvb, at, field, context, hidden)
   elseif field.kind == "wire" then
     add_struct(tree:add(field.proto, range), tvb, at, at + field.size, field.struct, context, hidden)
   elseif field.kind == "wires" then
-    local size = field.size / field.count
+    local size = math.floor(field.size / field.count)
     for i = 0, field.count - 1 do
       local element = tree:add(field.proto, tvb(at + i * size, size))
       add_struct(element, tvb, at + i * size, at + (i + 1) * size, field.struct, context)

@@ -27,7 +27,7 @@ from hvkernel.api.guest.hyperv import (
     hv_get_drvdata,
     hv_set_drvdata,
 )
-from hvkernel.api.guest.kernel import Import, Kernel, KernelObject
+from hvkernel.api.guest.kernel import Import, Kernel, KernelObject, ModuleParam
 from hvkernel.api.guest.sched import Completion, Work
 from hvkernel.api.guest.scsi import (
     BLIST_REPORTLUN2,
@@ -179,7 +179,22 @@ class Storvsc:
             ),
             aliases=tuple(f"vmbus:{guid.hex()}" for guid in (HV_SCSI_GUID, HV_IDE_GUID, HV_SYNTHFC_GUID)),
             function="storvsc_drv_init",
+            parameters=(
+                ModuleParam("logging_level", "int", 0o644, lambda: self.logging_level, self._set_logging_level),
+                ModuleParam("storvsc_ringbuffer_size", "int", 0o444, lambda: self.storvsc_ringbuffer_size),
+                ModuleParam(
+                    "storvsc_max_hw_queues", "uint", 0o644, lambda: self.storvsc_max_hw_queues, self._set_max_hw_queues
+                ),
+                ModuleParam("storvsc_vcpus_per_sub_channel", "int", 0o444, lambda: self.storvsc_vcpus_per_sub_channel),
+                ModuleParam("ring_avail_percent_lowater", "int", 0o444, lambda: self.ring_avail_percent_lowater),
+            ),
         )
+
+    def _set_logging_level(self, value: int) -> None:
+        self.logging_level = value
+
+    def _set_max_hw_queues(self, value: int) -> None:
+        self.storvsc_max_hw_queues = value
 
     def _link(self, kernel: Kernel) -> None:
         self.kernel = kernel

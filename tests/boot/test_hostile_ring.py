@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from hvkernel.abi.ring import VmbusPacketType
+from hvkernel.host.vmbus.channel import ServerChannel
 
 CLOUD = "debian12-6.1.192-cloud-amd64"
 SECOND = 10_000_000
@@ -173,8 +174,7 @@ def test_a_channel_that_was_stopped_can_be_closed_and_opened_again(loom: Any) ->
     guest = loom()
     (one,) = guest.looms
     driver, machine = guest.driver, guest.session.machine
-    server = guest.session.server
-    channel = next(device for device in server.devices if device.name == "loom0").channels[0]
+    channel = loom_channels(guest)[0]
     before = len(machine.findings)
     channel.rings.outgoing._map.store32(0, 0xFFFFFFF8)
     channel.signal_guest()
@@ -192,3 +192,84 @@ def test_a_channel_that_was_stopped_can_be_closed_and_opened_again(loom: Any) ->
     guest.call(driver.loom_reopen, one)
     guest.settle()
     assert [guest.call(driver.loom_sum, one, each, b"new") for each in one.channels] == [0] * 4
+
+
+def loom_channels(guest: Any) -> Any:
+    """The host's channels of the loom: batched, direct, in the interrupt, batched again."""
+    return next(device for device in guest.session.server.devices if device.name == "loom0").channels
+
+
+@pytest.mark.parametrize("index", [0, 1, 2], ids=["batched", "direct", "isr"])
+@pytest.mark.parametrize("write_index", [8, 0x1008, 0xFFFFFFF8])
+def test_a_lying_write_index_in_every_callback_mode(loom: Any, index: int, write_index: int) -> None:
+    """The callback ends, and the device's other channels work on."""
+    guest = loom()
+    (one,) = guest.looms
+    machine = guest.session.machine
+    channel = loom_channels(guest)[index]
+    at = channel.rings.outgoing._map.load32(0)
+    channel.rings.outgoing._map.store32(0, (at + 8) % 8192 if write_index == 8 else write_index)
+    channel.signal_guest()
+    before = len(machine.findings)
+    assert machine.run(limit=SECOND, steps=STEPS) in ("idle", "limit")
+    kinds = {finding.kind for finding in machine.findings[before:]}
+    assert kinds
+    assert kinds <= {"ring-length", "ring-loop", "ring-stuck"}
+    others = [each for each in one.channels if each.offermsg.child_relid != channel.relid]
+    assert len(others) == 3
+    assert [guest.call(guest.driver.loom_sum, one, each, b"still") for each in others] == [0] * 3
+
+
+@pytest.mark.parametrize("index", [0, 1, 2], ids=["batched", "direct", "isr"])
+@pytest.mark.parametrize("trans_id", [0, 1, 32, 33, 2**32 + 1, 2**64 - 1])
+def test_completions_for_nothing(loom: Any, index: int, trans_id: int) -> None:
+    """No id is in use: whatever the host completes, the requestor has nothing for it, and its slots stay whole."""
+    guest = loom()
+    (one,) = guest.looms
+    mine = one.channels[index]
+    lines = len(guest.session.kernel.printk.log)
+    channel = loom_channels(guest)[index]
+    for _ in range(2):
+        channel.send_packet(VmbusPacketType.VM_PKT_COMP, bytes(32), trans_id)
+    assert guest.session.machine.run(limit=SECOND, steps=STEPS) in ("idle", "limit")
+    said = [line.render() for line in guest.session.kernel.printk.log[lines:]]
+    assert len([line for line in said if f"Incorrect transaction id 0x{trans_id:x}" in line]) == 2
+    assert guest.findings == []
+    free, at = [], mine.requestor.next_request_id
+    while at < mine.requestor.size:
+        free.append(at)
+        at = mine.requestor.req_arr[at]
+    assert sorted(free) == list(range(mine.requestor.size))
+    assert guest.call(guest.driver.loom_sum, one, mine, b"goes on") == 0
+
+
+def test_an_answer_twice(loom: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second completion of a request finds its slot free."""
+    guest = loom()
+    (one,) = guest.looms
+    mine = one.channels[0]
+    complete = ServerChannel.complete
+
+    def twice(self: ServerChannel, *arguments: Any) -> None:
+        complete(self, *arguments)
+        complete(self, *arguments)
+
+    monkeypatch.setattr(ServerChannel, "complete", twice)
+    assert guest.call(guest.driver.loom_sum, one, mine, b"once") == 0
+    guest.settle()
+    monkeypatch.undo()
+    assert mine.per_channel_state.bad == 1
+    assert guest.call(guest.driver.loom_sum, one, mine, b"more") == 0
+    assert mine.per_channel_state.bad == 1
+
+
+@pytest.mark.parametrize("kind", [0, 8, 10, 12, 0xFFFF])
+def test_types_that_no_driver_expects_reach_the_driver(loom: Any, kind: int) -> None:
+    """The ring does not look at the type; the driver counts it as bad, and goes on."""
+    guest = loom()
+    (one,) = guest.looms
+    for channel in loom_channels(guest):
+        channel.send_packet(kind, bytes(40), 3)
+    guest.settle()
+    assert [each.per_channel_state.bad for each in one.channels] == [1] * 4
+    assert [guest.call(guest.driver.loom_sum, one, each, b"goes on") for each in one.channels] == [0] * 4

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,24 @@ def test_looking_changes_nothing(booted: Callable[..., Session]) -> None:
     session = booted()
     assert snapshot(session) == snapshot(session)
     assert session.machine.findings == []
+
+
+def test_a_trace_does_not_see_the_look(booted: Callable[..., Session], monkeypatch: pytest.MonkeyPatch) -> None:
+    session = booted()
+    tracer: Any = object()
+    session.machine.tracer = tracer
+    seen: list[Any] = []
+    walk = session.kernel.sysfs.walk
+
+    def watched() -> Any:
+        seen.append(session.machine.tracer)
+        return walk()
+
+    monkeypatch.setattr(session.kernel.sysfs, "walk", watched)
+    assert snapshot(session)
+    assert seen == [None]
+    assert session.machine.tracer is tracer
+    session.machine.tracer = None
 
 
 def test_nothing_an_empty_directory_and_ones_own_are_replaced(tmp_path: Path) -> None:
@@ -291,6 +310,26 @@ def test_what_is_deleted_comes_back_with_the_next_change(live: Live) -> None:
     live.poll()
     live.write("bus/scsi/drivers_autoprobe", "0")
     assert live.read("bus/scsi/drivers_autoprobe") == "0\n"
+
+
+def test_who_is_not_root_can_read_what_was_written(booted: Callable[..., Session]) -> None:
+    """``bind`` and its like are for writing only, and their owner is not above that."""
+    session = booted()
+    user = os.geteuid()
+    with tempfile.TemporaryDirectory() as base:
+        os.chmod(base, 0o777)
+        if user == 0:
+            os.seteuid(65534)
+        try:
+            with LiveTree(session, Path(base) / "sys") as tree:
+                driver = tree.place / "bus/vmbus/drivers/hv_storvsc"
+                device = next(path.name for path in driver.iterdir() if path.name.startswith("f8b3781a"))
+                (driver / "unbind").write_text(device)
+                assert [one.result for one in tree.poll()] == [0]
+                assert stat.S_IMODE((driver / "unbind").stat().st_mode) == 0o200
+                assert not (driver / device).exists()
+        finally:
+            os.seteuid(user)
 
 
 def test_a_live_directory_has_one_guest(live: Live) -> None:

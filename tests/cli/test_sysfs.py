@@ -14,11 +14,14 @@ from typing import IO
 
 import pytest
 
-from hvkernel.boot.request import default_config
+from hvkernel.boot.request import default_config, read_request
+from hvkernel.boot.session import Session, compose
+from hvkernel.boot.sysfs_live import LiveTree
 
 DATA = Path(__file__).parents[1] / "data"
 CODE = "from hvkernel.cli import main; main()"
 Run = subprocess.CompletedProcess[str]
+TESTING = "CONFIG_DEBUG_FS=y\nCONFIG_HYPERV_TESTING=y\n"
 BOUND = 'mount --bind "$1" /sys && shift && exec "$@"'
 """Runs a command for which a directory is /sys; the tree has relative links, so the whole is bound."""
 
@@ -123,7 +126,7 @@ class Guest:
 
     def __init__(self, tmp_path: Path) -> None:
         config = tmp_path / "testing.config"
-        config.write_text(default_config() + "CONFIG_DEBUG_FS=y\nCONFIG_HYPERV_TESTING=y\n")
+        config.write_text(default_config() + TESTING)
         self.place = tmp_path / "sys"
         self.errors = tmp_path / "errors"
         self._stderr: IO[bytes] = self.errors.open("wb")
@@ -201,6 +204,36 @@ def test_vmbus_testing_sets_and_reads_its_delays(tool: Tool, live: Guest) -> Non
     assert status == 0
     assert out.splitlines()[-1].startswith("up (")
     assert live.errors.read_text() == ""
+
+
+def test_delays_that_vmbus_testing_sets_take_effect(tool: Tool, tmp_path: Path) -> None:
+    config = tmp_path / "testing.config"
+    config.write_text(default_config() + TESTING)
+    session = compose(read_request(config=config))
+    assert isinstance(session, Session)
+    with session:
+        session.boot()
+        (disk, *_) = session.kernel.block.disks
+        (driver,) = session.kernel.driver.buses["vmbus"].drivers
+
+        def read() -> int:
+            """Virtual time of one read of the disk, microseconds."""
+            before = session.machine.clock.now
+            session.kernel.block.read(disk, 0, 8)
+            return (session.machine.clock.now - before) // 10
+
+        with LiveTree(session, tmp_path / "sys") as tree:
+            plain = session.call(read)
+            for device in [device.name for device in driver.devices]:
+                path = f"/sys/kernel/debug/hyperv/{device}"
+                tool("vmbus_testing", tree.place, "delay", "-e", "-t", "900", "40", "-p", path)
+            stored = tree.poll()
+            assert [one.result for one in stored] == [0] * 3 * len(driver.devices)
+            # The interrupt waits 900 us, and each look at the ring 40: one look at least, four at most.
+            assert 930 <= session.call(read) - plain <= 900 + 5 * 40
+            tool("vmbus_testing", tree.place, "disable_all")
+            tree.poll()
+            assert session.call(read) < plain + 40
 
 
 def test_the_directory_stays_when_the_guest_is_ended(live: Guest) -> None:

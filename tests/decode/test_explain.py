@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ from hvkernel.abi.guids import HV_SCSI_GUID
 from hvkernel.abi.meaning import Dictionary
 from hvkernel.abi.vmbus import CHANNEL_MESSAGES, VmbusChannelMessageType, VmbusChannelOpenChannel
 from hvkernel.abi.wire import Field, Wire
+from hvkernel.boot.request import read_request
+from hvkernel.boot.session import boot
 from hvkernel.decode.node import Explained, Node, Unrecognised
 from hvkernel.decode.recognise import explain
 from hvkernel.decode.render import to_text
@@ -83,6 +86,17 @@ def test_a_completion_is_read_as_its_request(booted: Any, words: Dictionary) -> 
     assert versions
     assert all(member(record, "major_minor").text == "6.2 (0x602)" for record in versions)
     assert all(member(record, "operation").text.startswith("VSTOR_OPERATION_COMPLETE_IO") for record in answers)
+
+
+@pytest.mark.parametrize("host", ["ws2008r2", "ws2012/gen1", "ws2016/gen2", "ws2022/gen1", "wsl2"])
+def test_nothing_is_wrong_with_the_boots_of_old_and_new_hosts(host: str, words: Dictionary, tmp_path: Path) -> None:
+    file = tmp_path / "boot.pcapng"
+    report = boot(read_request(host=host, cpus=2, trace=[file]))
+    found = one(file.read_bytes(), words, limit=100_000)
+    assert problems(found) == []
+    last = found.records[-1]
+    version = member(last, "vmbus_version").text.split()[0]
+    assert version == (report.vmbus.version or "0.0")
 
 
 def test_a_damaged_capture_says_where(booted: Any, words: Dictionary) -> None:

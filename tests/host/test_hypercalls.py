@@ -428,21 +428,6 @@ def test_signal_event_in_both_forms(rig: Any) -> None:
     assert flags == [5, 7]
 
 
-def test_more_events_than_the_budget_are_a_finding(rig: Any) -> None:
-    rig.host.ports.connect_event(9, lambda flag: None)
-    budget = rig.profile.throttle.budget
-
-    def storm(vp: Any) -> None:
-        for _ in range(budget + 50):
-            vp.hypercall(rig.opcode, (SIGNAL | FAST, 9, 0))
-
-    rig.run(storm)
-    assert len(rig.findings("throttled")) == 1
-    rig.idle(rig.machine.clock.now + rig.profile.throttle.interval)
-    assert rig.fast(SIGNAL, 9) == 0
-    assert len(rig.findings("throttled")) == 1
-
-
 def test_retarget_reaches_the_device_it_names(rig: Any) -> None:
     seen: list[bytes] = []
 

@@ -420,7 +420,7 @@ def test_sysfs_attributes_of_a_device(bench: Callable[..., Bench]) -> None:
     def show(name: str) -> str | int:
         function = files[name].show
         assert function is not None
-        value: str | int = b.session.call(function, b.device)
+        value: str | int = b.session.call(function, b.v, b.device)
         return value
 
     offer = b.channel.offermsg

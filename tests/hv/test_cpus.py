@@ -192,6 +192,9 @@ def free_cpu(b: Any) -> int:
 
 
 def test_the_connect_cpu_stays(b: Any) -> None:
+    """Even when no channel targets it: it gets the channel messages."""
+    for channel in b.v.connection.chn_list:
+        channel.target_cpu = 1
     assert b.call(hv_c.hv_synic_cleanup, b.v, 0) == EBUSY
     assert b.call(b.kernel.cpuhp.cpu_down, 0) == EBUSY
 

@@ -154,7 +154,9 @@ class KernelSide:
 
     def send(self, payload: bytes, requestid: int, kind: int, flags: int) -> tuple[int, int]:
         trans_id = U64(0)
-        status = self.lib.rig_send(self.rig, payload, len(payload), U64(requestid), ctypes.byref(trans_id), kind, flags)
+        status = self.lib.rig_send(
+            self.rig, payload, len(payload), U64(requestid), ctypes.byref(trans_id), ctypes.c_uint32(kind), flags
+        )
         return status, trans_id.value
 
     def send_mpb(self, array: HvMpbArray, desc_size: int, payload: bytes, requestid: int) -> int:
@@ -536,6 +538,13 @@ def test_lengths_beyond_the_descriptors_16_bits(pair: Callable[..., Pair]) -> No
     both.poke(True, 0, struct.pack("<I", 0x98000))
     (first, *_) = both("iterate", 1, False)
     assert len(first) == (0x90000 >> 3 & 0xFFFF) << 3
+
+
+def test_type_and_flags_are_16_bits(pair: Callable[..., Pair]) -> None:
+    """Upper bits are lost on the way, and what is left of the flags decides about an id."""
+    both = pair(slots=4)
+    assert both("send", b"x", 9, 0x10006, 0x10000) == (0, 9)
+    assert both("send", b"x", 9, 0xFFFF_0006, 0x10001) == (0, 1)
 
 
 def test_a_host_that_writes_the_guests_own_index(pair: Callable[..., Pair]) -> None:

@@ -89,6 +89,27 @@ def test_a_crash_polls_the_messages_of_every_cpu(between: Callable[..., Any], cp
     assert b.lines[lines:] == []
 
 
+def test_a_crash_takes_out_what_waits_before_the_answer(between: Callable[..., Any]) -> None:
+    """The slot holds one message; the next comes when the guest says end-of-message."""
+    b = between(cpus=4).boot()
+    taken: list[int] = []
+
+    def crash() -> None:
+        flags = b.kernel.irq.local_irq_save()
+        for _ in range(3):
+            payload = struct.pack("<III", Type.CHANNELMSG_GPADL_TORNDOWN, 0, 77)
+            b.session.host.synic.post_message(b.machine.boot_vp.vp_index, 2, 1, 1, payload)
+        before = b.machine.clock.now
+        channel_mgmt.vmbus_initiate_unload(b.v, True)
+        taken.append((b.machine.clock.now - before) // 10_000)
+        b.kernel.irq.local_irq_restore(flags)
+
+    thread = b.start(crash)
+    b.run(500)
+    assert thread.done
+    assert 30 <= taken[0] <= 60, "one message every 10 ms"
+
+
 def test_a_crash_does_not_wait_for_ever(between: Callable[..., Any]) -> None:
     b = between().boot()
     b.keep_kinds(UNLOAD)

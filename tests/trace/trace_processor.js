@@ -123,11 +123,12 @@ function reply(data) {
       }
       if (field !== 203) continue;
       open ??= { columns: [], rows: [], row: [], error: null };
-      for (const [inner, part] of fields(value)) {
+      const parts = [...fields(value)];
+      for (const [inner, part] of parts) {
         if (inner === 1) open.columns.push(Buffer.from(part).toString("utf8"));
         else if (inner === 2) open.error = Buffer.from(part).toString("utf8");
-        else if (inner === 3) batch(part);
       }
+      for (const [inner, part] of parts) if (inner === 3) batch(part);
     }
   }
 }

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from hvkernel.api.guest.kernel import Kernel, Reboot
 from hvkernel.api.guest.mshyperv import MsHypervInfo
@@ -24,7 +24,7 @@ from hvkernel.api.guest.mshyperv import MsHypervInfo
 if TYPE_CHECKING:
     from hvkernel.api.guest.kernel import Build
 
-__all__ = ["Arch", "ArchBug", "ArchKernel", "ArchReboot", "CommandLine", "HvRegisters", "IpiKind", "TlbFlush"]
+__all__ = ["Arch", "ArchBug", "ArchKernel", "ArchReboot", "CommandLine", "HvRegisters", "IpiKind", "Power", "TlbFlush"]
 
 
 class ArchBug(Exception):
@@ -52,6 +52,16 @@ class CommandLine(Protocol):
         ...
 
 
+class Power(Protocol):
+    """``kernel.power``: what hibernation calls last and first, on one processor with interrupts off."""
+
+    def register_syscore_ops(self, suspend: Callable[[], int], resume: Callable[[], None]) -> Any:
+        """Have ``suspend`` (0 or a negative errno) called, the last registered first; ``resume`` the other way."""
+        ...
+
+    def unregister_syscore_ops(self, ops: Any) -> None: ...
+
+
 class ArchReboot(Reboot, Protocol):
     """``kernel.reboot`` with what only architecture code asks."""
 
@@ -66,6 +76,8 @@ class ArchKernel(Kernel, Protocol):
 
     @property
     def cmdline(self) -> CommandLine: ...
+    @property
+    def power(self) -> Power: ...
     @property
     def reboot(self) -> ArchReboot: ...
     @property

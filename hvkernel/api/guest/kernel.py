@@ -67,6 +67,19 @@ class Import:
 
 
 @dataclass(frozen=True, slots=True)
+class ModuleParam:
+    """module_param(): a variable of a module that user space sees below ``/sys/module/<module>/parameters``."""
+
+    name: str
+    kind: str
+    """``int`` or ``uint``."""
+    mode: int
+    """Permission bits, as 0o444; with 0 there is no file."""
+    get: Callable[[], int]
+    set: Callable[[int], None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class KernelObject:
     """One separately built object: a module when its symbol is ``m``, linked in when ``y``, absent when ``n``."""
 
@@ -93,6 +106,7 @@ class KernelObject:
     """Names of modules to load before it (MODULE_SOFTDEP pre:)."""
     function: str = ""
     """C name of the init function; shown when it fails."""
+    parameters: tuple[ModuleParam, ...] = ()
 
 
 class Printk(Protocol):
@@ -224,6 +238,7 @@ __all__ = [
     "Import",
     "Kernel",
     "KernelObject",
+    "ModuleParam",
     "Modules",
     "Printk",
     "Reboot",

@@ -51,6 +51,8 @@ class AttributeGroup:
     is_visible: Callable[[Any, Attribute], int] | None = None
     """Mode of an attribute for an object; 0 hides it."""
     name: str = ""
+    arguments: tuple[Any, ...] = ()
+    """What the attributes' functions take before the object."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,6 +65,7 @@ class ServerChannel:
     """
 
     __slots__ = (
+        "_marked",
         "_message",
         "_open_events",
         "_polling",
@@ -82,8 +83,10 @@ class ServerChannel:
         "opens",
         "queue",
         "relid",
+        "signals",
         "state",
         "target_vp",
+        "unnecessary",
     )
 
     def __init__(self, server: VmbusServer, device: OfferedDevice, offer: Offer, primary: ServerChannel | None) -> None:
@@ -100,6 +103,12 @@ class ServerChannel:
         self.target_vp = 0
         self.opens = 0
         """How often the guest opened it, for the report."""
+        self.signals = 0
+        """Signals of the guest, over all opens."""
+        self.unnecessary = 0
+        """Those of them that came with nothing new in the ring, and no room that the host waited for."""
+        self._marked = 0
+        """The guest's write index at its last signal."""
         self.lost = False
         self.queue: deque[bytes] = deque()
         """Packets that wait for room in the ring."""
@@ -299,8 +308,20 @@ class ServerChannel:
         """The rings while the channel is open or opening."""
         return self._rings
 
+    def signalled(self) -> None:
+        """Take a signal of the guest; one that tells the host nothing new is counted."""
+        self.signals += 1
+        rings, worker = self._rings, self._worker
+        if rings is not None and worker is not None and not self.queue:
+            write = rings.incoming.write_index
+            if write == rings.incoming.position or (worker.is_due and write == self._marked):
+                self.unnecessary += 1
+                self._server.throttle.unnecessary(str(self))
+            self._marked = write
+        self.kick()
+
     def kick(self) -> None:
-        """Note that the guest signalled the channel."""
+        """Let the host look at the rings."""
         if self._worker is not None:
             self._worker.wake()
 

@@ -1,11 +1,13 @@
 """GPADLs: guest memory that the guest describes in a header and body messages and the host then may reach.
 
 The guest says the length of its list in a 16-bit field (range_buflen), which wraps at 8191 pages: the host believes the
-field, as OpenVMM does (channels.rs: Gpadl::append), so that such a list is refused and its bodies belong to nothing.
+field, as OpenVMM does (channels.rs: Gpadl::append), so that such a list is refused. Its bodies are on their way already
+(drivers/hv/channel.c: __vmbus_establish_gpadl posts them all before it waits); they are dropped without a further word.
 """
 
 from __future__ import annotations
 
+import struct
 from array import array
 from typing import TYPE_CHECKING, Final
 
@@ -25,6 +27,11 @@ __all__ = ["Gpadl", "GpadlTable"]
 
 _HEADER_BYTES: Final = abi.VmbusChannelGpadlHeader.SIZE
 _BODY_BYTES: Final = abi.VmbusChannelGpadlBody.SIZE
+_MOST_LIST: Final = 0xFFFF
+"""Bytes of ranges that range_buflen, a u16, can announce."""
+_RANGE: Final = struct.Struct("<II")
+_MOST_REFUSED: Final = 256
+"""Handles of refused lists that are remembered."""
 
 
 class Gpadl:
@@ -152,10 +159,29 @@ def refusal(relid: int, handle: int) -> bytes:
     ).pack()
 
 
+def too_long(announced: int, data: bytes) -> str:
+    """Say what is wrong with a first range that takes a longer list than range_buflen can announce, else ``""``.
+
+    :param announced: range_buflen.
+    :param data: the beginning of the list.
+    """
+    if len(data) < _RANGE.size:
+        return ""
+    byte_count, byte_offset = _RANGE.unpack_from(data)
+    pages = byte_offset + byte_count + 0xFFF >> 12
+    needs = _RANGE.size + 8 * pages
+    if needs <= _MOST_LIST:
+        return ""
+    return (
+        f"{pages} pages take a list of {needs} bytes, and range_buflen has 16 bits: it says {announced}, "
+        f"{_MOST_LIST} is the most ({(_MOST_LIST - _RANGE.size) // 8} pages in one range)"
+    )
+
+
 class GpadlTable:
     """All GPADLs of a connection."""
 
-    __slots__ = ("_assembling", "_bus", "_limit", "_table", "_total")
+    __slots__ = ("_assembling", "_bus", "_limit", "_refused", "_table", "_total")
 
     def __init__(self, bus: Bus, limit: int) -> None:
         """:param limit: bytes that all GPADLs of the guest together may hold (Documentation/virt/hyperv/vmbus.rst)."""
@@ -164,6 +190,8 @@ class GpadlTable:
         self._total = 0
         self._table: dict[tuple[int, int], Gpadl] = {}
         self._assembling: dict[int, Gpadl] = {}
+        self._refused: dict[int, bool] = {}
+        """Handles whose header was refused; their bodies may still come."""
 
     def __len__(self) -> int:
         return len(self._table)
@@ -184,19 +212,24 @@ class GpadlTable:
             the rescind, but nobody touches the memory (channels.rs: gpadl_completed).
         """
         relid, handle = message.child_relid, message.gpadl
+        self._refused.pop(handle, None)
+        why = "" if message.rangecount else "rangecount is 0"
         if (relid, handle) in self._table:
-            self._refuse(relid, handle, "the channel has a GPADL of that handle")
-            return
-        if handle in self._assembling:
-            self._refuse(relid, handle, "a GPADL of that handle is still waiting for its GPADL_BODY")
-            return
-        if not message.rangecount:
-            self._refuse(relid, handle, "rangecount is 0")
+            why = "the channel has a GPADL of that handle"
+        elif handle in self._assembling:
+            why = "a GPADL of that handle is still waiting for its GPADL_BODY"
+        if why:
+            self._bus.record("refused", f"GPADL {handle:#x} of relid {relid}: {why}")
+            self.refuse(message, payload)
             return
         gpadl = Gpadl(self._bus, relid, handle, message.range_buflen & ~7, message.rangecount, vp)
         gpadl.used = used
         self._table[relid, handle] = gpadl
-        if gpadl.take(payload[_HEADER_BYTES:]):
+        why = too_long(message.range_buflen, payload[_HEADER_BYTES:])
+        if why:
+            self._drop(gpadl, why)
+            self._expect_bodies(handle)
+        elif gpadl.take(payload[_HEADER_BYTES:]):
             self._complete(gpadl)
         else:
             self._assembling[handle] = gpadl
@@ -205,6 +238,8 @@ class GpadlTable:
         """Add the page numbers of a GPADL_BODY."""
         gpadl = self._assembling.get(message.gpadl)
         if gpadl is None:
+            if message.gpadl in self._refused:
+                return
             # The message names no channel, so nobody can be told (channels.rs: handle_gpadl_body).
             self._bus.record("ignored", f"GPADL_BODY for {message.gpadl:#x}, which waits for none")
             return
@@ -223,6 +258,8 @@ class GpadlTable:
             gpadl.decode()
         except BadRange as error:
             self._drop(gpadl, str(error))
+            # Several ranges may have wrapped the field together; then more is on its way.
+            self._expect_bodies(gpadl.handle)
             return
         if self._total + gpadl.byte_count > self._limit:
             self._drop(
@@ -239,9 +276,16 @@ class GpadlTable:
         del self._table[gpadl.relid, gpadl.handle]
         gpadl.step(GpadlEvent.REFUSE)
 
-    def _refuse(self, relid: int, handle: int, why: str) -> None:
-        self._bus.record("refused", f"GPADL {handle:#x} of relid {relid}: {why}")
-        self._bus.post(refusal(relid, handle))
+    def refuse(self, message: abi.VmbusChannelGpadlHeader, payload: bytes) -> None:
+        """Answer a header that makes no GPADL. The bodies that it announces are no mistake of their own."""
+        self._bus.post(refusal(message.child_relid, message.gpadl))
+        if len(payload) - _HEADER_BYTES < message.range_buflen and message.gpadl not in self._assembling:
+            self._expect_bodies(message.gpadl)
+
+    def _expect_bodies(self, handle: int) -> None:
+        self._refused[handle] = True
+        while len(self._refused) > _MOST_REFUSED:
+            del self._refused[next(iter(self._refused))]
 
     def teardown(self, relid: int, handle: int) -> None:
         """Handle GPADL_TEARDOWN.
@@ -282,6 +326,10 @@ class GpadlTable:
         for key, gpadl in self._table.items():
             if key[0] == relid:
                 gpadl.let_go()
+
+    def forget_refused(self) -> None:
+        """The connection has ended, and with it what was still on its way."""
+        self._refused.clear()
 
     def _forget_if_gone(self, gpadl: Gpadl) -> None:
         if gpadl.state is GpadlState.GONE:

@@ -15,7 +15,6 @@ from hvkernel.abi import vmbus as abi
 from hvkernel.abi.vmbus import VmbusChannelMessageType as Type
 from hvkernel.api.host import STATUS_UNSUCCESSFUL
 from hvkernel.host.vmbus.contact import Feature
-from hvkernel.host.vmbus.gpadl import refusal
 from hvkernel.host.vmbus.messages import BadMessage, header
 from hvkernel.host.vmbus.offers import EventTarget
 from hvkernel.host.vmbus.steps import RemoteProtocolError
@@ -75,7 +74,7 @@ class Handlers:
     def on_gpadl_header(self, message: abi.VmbusChannelGpadlHeader, payload: bytes, vp: int) -> None:
         """GPADL_HEADER: GPADL_CREATED once the last page number is there."""
         if message.child_relid not in self._server.by_relid:
-            self._server.bus.post(refusal(message.child_relid, message.gpadl))
+            self._server.gpadls.refuse(message, payload)
         channel = self._channel(message.child_relid, "GPADL_HEADER")
         self._server.gpadls.header(message, payload, vp, used=not channel.is_rescinded)
 

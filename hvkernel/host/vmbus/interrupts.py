@@ -58,8 +58,9 @@ class InterruptPage:
         memory, base = self._server.bus.memory, self._gpa + _SEND_HALF
         bits = int.from_bytes(memory.read(base, _SEND_HALF), "little")
         if not bits:
+            self._server.throttle.unnecessary("no channel")
             return
         memory.write(base, bytes(_SEND_HALF))
         for relid in list(self._server.by_relid):
             if bits >> relid & 1:
-                self._server.by_relid[relid].kick()
+                self._server.by_relid[relid].signalled()

@@ -81,6 +81,16 @@ class IncomingRing(_Ring):
         self._write = self._index(_WRITE_INDEX, "write_index")
         self.mask()
 
+    @property
+    def write_index(self) -> int:
+        """The guest's index as it stands in the ring now, unchecked."""
+        return self._map.load32(_WRITE_INDEX)
+
+    @property
+    def position(self) -> int:
+        """Where the host reads next."""
+        return self._next
+
     def mask(self) -> None:
         """Tell the guest that the host is looking anyway."""
         self._map.store32(_INTERRUPT_MASK, 1)
@@ -106,8 +116,9 @@ class IncomingRing(_Ring):
         available = write - start if write > start else size - start + write
         if available < _MIN_PACKET + _FOOTER_BYTES:
             raise RingCorrupt(f"{available} bytes at {start:#x} are less than the smallest packet and its trailer")
-        if size - start >= 8:
-            _, offset8, len8, _ = _U16x4.unpack(self._map.read(CONTROL_BYTES + start, 8))
+        # What is checked here is what the packet's reader gets: its first bytes are read once only.
+        head = self._map.read(CONTROL_BYTES + start, 8)
+        _, offset8, len8, _ = _U16x4.unpack(head)
         length = len8 * 8
         if offset8 < 2 or len8 < offset8 or length + _FOOTER_BYTES > available:
             raise RingCorrupt(
@@ -115,14 +126,14 @@ class IncomingRing(_Ring):
                 f"{length} + 8 bytes must fit the {available} available"
             )
         end = start + length
-        packet = self._map.read(CONTROL_BYTES + start, length) if end <= size else self._copy_out(start, length)
+        rest = self._map.read(CONTROL_BYTES + start + 8, length - 8) if end <= size else self._copy_out(start + 8, end)
         end += _FOOTER_BYTES
         self._next = end - size if end >= size else end
-        return packet
+        return head + rest
 
-    def _copy_out(self, start: int, length: int) -> bytes:
-        first = self.size - start
-        return self._map.read(CONTROL_BYTES + start, first) + self._map.read(CONTROL_BYTES, length - first)
+    def _copy_out(self, start: int, end: int) -> bytes:
+        size = self.size
+        return self._map.read(CONTROL_BYTES + start, size - start) + self._map.read(CONTROL_BYTES, end - size)
 
     def commit(self) -> bool:
         """Give the room of the packets read so far back; true when a guest that waits for it must be signalled."""

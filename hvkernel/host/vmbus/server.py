@@ -36,9 +36,11 @@ from hvkernel.host.vmbus.offers import (
 )
 from hvkernel.host.vmbus.steps import RemoteProtocolError, next_row
 from hvkernel.host.vmbus.tables import CONNECTION, ChannelEvent, ChannelState, ConnectionEvent, ConnectionState
+from hvkernel.host.vmbus.throttle import Throttle
 
 if TYPE_CHECKING:
     from hvkernel.host.vmbus.hypervisor import Accepts, Hypervisor
+    from hvkernel.host.vmbus.throttle import Limits
     from hvkernel.machine import Task
 
 __all__ = ["VmbusServer"]
@@ -59,6 +61,7 @@ class VmbusServer:
     :param message_buffers: how many of the guest's messages may wait; more get HV_STATUS_INSUFFICIENT_BUFFERS, which
         the kernel retries (drivers/hv/connection.c: vmbus_post_msg). The hypervisor has sixteen for
         each port (TLFS, "Guest Message Buffers"); both message connections lead to one queue here.
+    :param throttle: how many unnecessary signals the host puts up with; ``None`` for any number.
     """
 
     __slots__ = (
@@ -85,6 +88,7 @@ class VmbusServer:
         "numbers",
         "requests",
         "state",
+        "throttle",
     )
 
     def __init__(
@@ -95,6 +99,7 @@ class VmbusServer:
         table: DeviceTable,
         *,
         message_buffers: int = MESSAGE_BUFFERS,
+        throttle: Limits | None = None,
     ) -> None:
         self.bus = Bus(host)
         self._accepts = accepts
@@ -109,6 +114,7 @@ class VmbusServer:
         self.gpadls = GpadlTable(self.bus, accepts.gpadl_total_mb * MIB)
         self.monitor = Monitor(self.bus)
         self.interrupts = InterruptPage(self)
+        self.throttle = Throttle(self.bus, throttle)
         self.requests: list[int] = []
         """Versions that the guest asked for, in order."""
         self._ignored: tuple[Type, ...] = ()
@@ -264,6 +270,7 @@ class VmbusServer:
             for channel in device.channels:
                 channel.step(ChannelEvent.DISCONNECT)
             self.drop_removed(device)
+        self.gpadls.forget_refused()
         self.monitor.disconnect()
         self.interrupts.disconnect()
         self.bus.version = None
@@ -313,7 +320,7 @@ class VmbusServer:
 
         :raises ValueError: the connection is taken, or no connection id.
         """
-        self.bus.host.ports.connect_event(connection, lambda flag: channel.kick())
+        self.bus.host.ports.connect_event(connection, lambda flag: channel.signalled())
 
     def disconnect_event(self, connection: int) -> None:
         """End that."""
@@ -412,11 +419,14 @@ class VmbusServer:
 
     def _offer_if_due(self, device: OfferedDevice) -> None:
         channel = device.channels[0]
-        if self.state is ConnectionState.OFFERED and channel.can(ChannelEvent.OFFER) and self._is_due(device):
-            channel.step(ChannelEvent.OFFER)
-
-    def _is_due(self, device: OfferedDevice) -> bool:
-        return device.spec.offered_at <= self.bus.machine.clock.now
+        if self.state is not ConnectionState.OFFERED or not channel.can(ChannelEvent.OFFER):
+            return
+        if device.spec.offered_at > self.bus.machine.clock.now:
+            return
+        if not self.numbers.room:
+            self.bus.record("refused", f"{device.name} is not offered: all {MAX_CHANNELS} relids are in use")
+            return
+        channel.step(ChannelEvent.OFFER)
 
     def _repeat_offer(self, device: OfferedDevice) -> None:
         for channel in device.channels:

@@ -31,6 +31,11 @@ class Worker:
         self._stopped = False
         self._task: Task | None = None
 
+    @property
+    def is_due(self) -> bool:
+        """Whether the task has yet to look at the rings."""
+        return self._kicked
+
     def start(self) -> None:
         """Make the task."""
         self._task = self._bus.machine.spawn(
@@ -73,6 +78,8 @@ class Worker:
         while not self._stopped:
             raw = incoming.read()
             if raw is None:
+                # The guest may write before it sees that signals are wanted again.
+                self._bus.machine.preempt()
                 if incoming.unmask():
                     incoming.mask()
                     continue

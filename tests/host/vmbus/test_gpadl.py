@@ -4,6 +4,8 @@ import struct
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from hvkernel.abi import vmbus as abi
 from hvkernel.abi.vmbus import VmbusChannelMessageType as Type
@@ -92,17 +94,129 @@ def test_ranges_that_are_no_memory(raw: Any, ranges: Any, why: str) -> None:
     assert guest.got() == [created(raw, 1, 7)]
 
 
-def test_range_buflen_is_16_bits_and_wraps(raw: Any) -> None:
-    """8191 pages: 8 + 8 * 8191 is 65536, stored as 0. The host believes the field, and the bodies belong to nothing."""
+@pytest.mark.parametrize(("pages", "says"), [(8191, 0), (8192, 8), (9000, 72008 - 65536), (16000, 128008 - 65536)])
+def test_range_buflen_is_16_bits_and_wraps(raw: Any, pages: int, says: int) -> None:
+    """8 + 8 * 8191 is 65536, stored as 0. The guest posts all bodies all the same; one finding names the limit."""
     guest = raw()
     guest.connect()
-    guest.post_gpadl(1, 7, [(8191 * 4096, 0, range(8191))])
+    guest.post_gpadl(1, 7, [(pages * 4096, 0, range(pages))])
     assert guest.got() == [created(raw, 1, 7, ok=False)]
-    findings = guest.findings()
-    assert findings[0] == "refused: vmbus: GPADL 0x7 of relid 1: range 0 of 1: 0 bytes left, its header needs 8"
-    assert findings[1:] == ["ignored: vmbus: GPADL_BODY for 0x7, which waits for none"] * 292
-    guest.post_gpadl(1, 8, [(8190 * 4096, 0, range(8190))])
-    assert guest.got() == [created(raw, 1, 8)]
+    assert guest.findings() == [
+        f"refused: vmbus: GPADL 0x7 of relid 1: {pages} pages take a list of {8 + 8 * pages} bytes, and range_buflen "
+        f"has 16 bits: it says {says}, 65535 is the most (8190 pages in one range)"
+    ]
+    assert len(guest.server.gpadls) == 0
+    guest.post_gpadl(1, 7, [(8190 * 4096, 0, range(8190))])
+    assert guest.got() == [created(raw, 1, 7)]
+    assert guest.findings() == []
+
+
+def test_several_ranges_wrap_together(raw: Any) -> None:
+    guest = raw()
+    guest.connect()
+    guest.post_gpadl(1, 7, [(5000 * 4096, 0, range(5000)), (4000 * 4096, 0, range(4000))])
+    assert guest.got() == [created(raw, 1, 7, ok=False)]
+    assert guest.findings() == [
+        "refused: vmbus: GPADL 0x7 of relid 1: range 0 of 2: 0x1388000 bytes need 5000 page numbers, 809 follow"
+    ]
+
+
+def test_bodies_of_a_refused_header_are_no_mistake_of_their_own(raw: Any) -> None:
+    guest = raw()
+    guest.connect()
+    guest.post_gpadl(9, 7, [(100 * 4096, 0, range(100))])
+    assert guest.got() == [created(raw, 9, 7, ok=False)]
+    assert guest.findings() == ["ignored: vmbus: GPADL_HEADER for relid 9, which is not offered"]
+    guest.post(raw.head(Type.CHANNELMSG_UNLOAD))
+    guest.got()
+    guest.connect()
+    body = abi.VmbusChannelGpadlBody(raw.head(Type.CHANNELMSG_GPADL_BODY), 0, 7)
+    guest.post(body.pack() + bytes(16))
+    assert guest.findings() == ["ignored: vmbus: GPADL_BODY for 0x7, which waits for none"]
+
+
+@given(
+    ranges=st.lists(
+        st.tuples(st.integers(0, 4095), st.integers(1, 60)).flatmap(
+            lambda shape: st.tuples(
+                st.just(shape[0]),
+                st.integers((shape[1] - 1) * 4096 - shape[0] + 1, shape[1] * 4096 - shape[0]).filter(lambda n: n > 0),
+                st.lists(st.integers(0, 0x3FFF), min_size=shape[1], max_size=shape[1]),
+            )
+        ),
+        min_size=1,
+        max_size=4,
+    ),
+    cuts=st.lists(st.integers(0, 26), min_size=1, max_size=40),
+    extra=st.integers(0, 7),
+)
+@settings(max_examples=60, deadline=None)
+def test_any_split_of_any_ranges(raw_guest: Any, ranges: Any, cuts: list[int], extra: int) -> None:
+    """However the list is cut into messages, half page numbers at their ends included, it is one GPADL."""
+    raw = raw_guest
+    guest = raw()
+    try:
+        guest.connect()
+        data = b"".join(struct.pack(f"<II{len(pfns)}Q", size, offset, *pfns) for offset, size, pfns in ranges)
+        head = abi.VmbusChannelGpadlHeader(raw.head(Type.CHANNELMSG_GPADL_HEADER), 1, 7, len(data), len(ranges))
+        body = abi.VmbusChannelGpadlBody(raw.head(Type.CHANNELMSG_GPADL_BODY), 0, 7)
+        at = min(cuts[0], 26) * 8
+        guest.post(head.pack() + data[:at] + b"\xee" * (extra if at < len(data) else 0))
+        turn = 1
+        while at < len(data):
+            step = 8 * (1 + cuts[turn % len(cuts)])
+            turn += 1
+            piece = data[at : at + step]
+            at += step
+            assert guest.got() == [], "not before the last page number"
+            guest.post(body.pack() + piece + b"\xee" * (extra if at < len(data) else 0))
+        assert guest.got() == [created(raw, 1, 7)]
+        assert guest.server.gpadls.get(1, 7).ranges == tuple(
+            (size, offset, tuple(pfns)) for offset, size, pfns in ranges
+        )
+        assert guest.findings() == []
+        guest.post(teardown(raw, 1, 7))
+        assert guest.got() == [torndown(raw, 7)]
+        assert guest.shared() == [(3, 1, "monitor"), (4, 1, "monitor")]
+    finally:
+        guest.machine.close()
+        raw.guests.remove(guest)
+
+
+def test_a_gpadl_belongs_to_one_channel(raw: Any) -> None:
+    guest = raw(slots=2)
+    guest.connect()
+    handle = guest.lend(1, 0x100, 8)
+    guest.post(guest.open_message(2, handle, 4))
+    assert guest.got()[0].status == 0xC000_0001
+    guest.post(teardown(raw, 2, handle))
+    assert guest.got() == []
+    assert guest.findings() == [
+        f"refused: vmbus: OPENCHANNEL of relid 2 (echo1): ringbuffer_gpadlhandle {handle:#x}, which the channel does "
+        "not have",
+        f"ignored: vmbus: GPADL_TEARDOWN for {handle:#x}, which relid 2 does not have",
+    ]
+
+
+def test_a_gpadl_that_crosses_a_rescind_is_accepted_and_not_used(raw: Any) -> None:
+    """Whole or begun before it: the guest hears that it exists, and the host does not touch the memory."""
+    guest = raw()
+    guest.connect()
+    header = abi.VmbusChannelGpadlHeader(raw.head(Type.CHANNELMSG_GPADL_HEADER), 1, 8, 16 + 8 * 40, 1)
+    guest.post(header.pack() + struct.pack("<II26Q", 41 * 4096, 0, *range(26)))
+    guest.server.rescind("echo0")
+    guest.run()
+    guest.got()
+    body = abi.VmbusChannelGpadlBody(raw.head(Type.CHANNELMSG_GPADL_BODY), 0, 8)
+    guest.post(body.pack() + struct.pack("<15Q", *range(15)))
+    guest.post_gpadl(1, 9, [(4096, 0, (5,))])
+    assert guest.got() == [created(raw, 1, 8), created(raw, 1, 9)]
+    assert guest.shared() == [(3, 1, "monitor"), (4, 1, "monitor")]
+    guest.post(teardown(raw, 1, 9))
+    assert guest.got() == [torndown(raw, 9)]
+    guest.post(abi.VmbusChannelRelidReleased(raw.head(Type.CHANNELMSG_RELID_RELEASED), 1))
+    assert (len(guest.server.gpadls), guest.server.gpadls.total) == (0, 0)
+    assert guest.findings() == []
 
 
 def test_buflen_beyond_what_the_ranges_need_is_fine(raw: Any) -> None:

@@ -173,6 +173,25 @@ def test_packets_whose_lengths_do_not_fit(offset8: int, len8: int) -> None:
         incoming.read()
 
 
+@pytest.mark.parametrize("start", [0, 64, 4096 - 8, 4096 - 16])
+def test_a_guest_that_changes_the_packet_under_the_host(start: int) -> None:
+    """What was checked is what the device gets, whatever the guest writes between the check and the copy."""
+    memory, outgoing, incoming = pair(start=start)
+    packet = build_packet(6, b"content!", 7, 1)
+    outgoing.write(packet)
+    read = memory.read
+
+    def meddling(offset: int, size: int) -> bytes:
+        taken = read(offset, size)
+        memory.data[4096 + start : 4096 + start + 8] = b"\xff" * 8
+        return taken
+
+    memory.read = meddling  # type: ignore[method-assign]  # the guest, at the worst moment
+    assert incoming.read() == packet
+    memory.read = read  # type: ignore[method-assign]  # as above
+    assert incoming.read() is None
+
+
 def test_the_hosts_own_indices_are_the_hosts() -> None:
     memory, outgoing, incoming = pair()
     outgoing.write(build_packet(6, b"", 0, 0))

@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any, Final
 from hvkernel.abi.vmbus import VmbusChannelState
 
 if TYPE_CHECKING:
-    from hvkernel.machine import Task
+    from hvkernel.machine import Finding, Task
     from interleavings.watch import Watch
 
 Stack = Mapping[str, FrameType]
 """The functions in which a parked task stands, the innermost of each name."""
+
+
+TARGET_CHANGE_OF_A_REMOVED_CHANNEL: Final = "target change of a channel that is removed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +31,9 @@ class Known:
     waits: Callable[[Stack, Watch], bool] | None = None
     """Whether a task that is blocked for ever is blocked in it."""
     finding: str | None = None
-    """Pattern of the finding that tells of it."""
+    """Pattern of the finding that tells of it, ..."""
+    function: str = ""
+    """... and a function of the guest that was active."""
 
 
 def frames(task: Task) -> dict[str, FrameType]:
@@ -72,6 +77,10 @@ def _answer_went_to_another(stack: Stack, watch: Watch) -> bool:
     return modify is not None and not watch.modifying[modify.f_locals["channel"].offermsg.child_relid]
 
 
+def _target_change_outlives_the_connection(stack: Stack, watch: Watch) -> bool:
+    return watch.unloaded and "vmbus_send_modifychannel" in stack
+
+
 KNOWN: Final = (
     Known(
         "close waits for an unopened sub-channel",
@@ -99,11 +108,27 @@ KNOWN: Final = (
         waits=_answer_went_to_another,
     ),
     Known(
+        "unload while a target change waits",
+        "drivers/hv/vmbus_drv.c: target_cpu_store, hv_kexec_handler; channel.c: send_modifychannel_with_ack",
+        "A host that was told UNLOAD answers no MODIFYCHANNEL any more. Who waits for that answer keeps CPUs from "
+        "going offline; a CPU that wants to waits for him, and the kexec handler, which takes the SynIC's callbacks "
+        "out, waits for the CPU.",
+        waits=_target_change_outlives_the_connection,
+    ),
+    Known(
+        TARGET_CHANGE_OF_A_REMOVED_CHANNEL,
+        "drivers/hv/vmbus_drv.c: target_cpu_store, vmbus_remove_channel_attr_group; channel_mgmt.c: free_channel",
+        "A rescind that removes the channel while a target change waits for its answer has the mutex and waits, in "
+        "sysfs, for the store to leave; the store waits for the mutex. Without sysfs between them, as in these runs, "
+        "the store goes on with a removed channel and marks a CPU for it.",
+    ),
+    Known(
         "a sub-channel is removed twice",
         "drivers/hv/channel.c: vmbus_disconnect_ring; channel_mgmt.c: vmbus_onoffer_rescind",
         "A close that has the mutex sees the rescind flag and removes the sub-channel; the rescind set the flag before "
         "it waited for the mutex, finds the state CHANNEL_OPEN_STATE after it, and removes the freed channel again.",
         finding=r"use-after-free: BUG: channel of relid \d+ removed twice",
+        function="vmbus_onoffer_rescind",
     ),
 )
 
@@ -114,6 +139,14 @@ def explain_wait(task: Task, watch: Watch) -> str | None:
     return next((known.name for known in KNOWN if known.waits is not None and known.waits(stack, watch)), None)
 
 
-def explain_finding(text: str) -> str | None:
+def explain_finding(found: Finding) -> str | None:
     """Return the name of the known place that a finding tells of."""
-    return next((known.name for known in KNOWN if known.finding and re.fullmatch(known.finding, text)), None)
+    text, where = f"{found.kind}: {found.text}", [line.partition(" ")[0] for line in found.where]
+    return next(
+        (
+            known.name
+            for known in KNOWN
+            if known.finding and re.fullmatch(known.finding, text) and known.function in where
+        ),
+        None,
+    )

@@ -36,6 +36,8 @@ class Operations:
         self.guest = guest
         self.plan = plan
         self._wrong = wrong
+        self.marked = 0
+        """CPUs that a target change marked for a channel that was removed meanwhile, as a bit mask."""
         self._offered: dict[int, int] = {}
         self.dead = False
         """The guest is going down: what its tasks find then is nobody's business."""
@@ -82,8 +84,8 @@ class Operations:
             lambda: driver.loom_note(loom, channel),
             lambda: driver.loom_gather(loom, channel, DATA * (1 + kind % 9)),
             lambda: driver.loom_scatter(loom, channel, 1 + 190 * kind, kind),
-            lambda: driver.loom_tick(loom, channel, 1 + kind),
-            lambda: driver.loom_deliver(loom, channel, 1 + kind % 30, 1 + 60 * kind),
+            lambda: driver.loom_tick(loom, channel, 1 + 3 * kind),
+            lambda: driver.loom_deliver(loom, channel, 1 + 2 * kind, 1 + 60 * kind),
         )
         for send in (kinds[kind % len(kinds)], kinds[which % len(kinds)]):
             # A buffer is delivered into only once the driver has shared it.
@@ -116,8 +118,11 @@ class Operations:
         loom = self.loom(number)
         channel = self.pick(loom, which) if loom is not None else None
         if channel is not None:
-            ret = vmbus_drv.target_cpu_store(self.guest.vmbus, channel, cpu % self.plan.vm["cpus"])
+            cpu %= self.plan.vm["cpus"]
+            ret = vmbus_drv.target_cpu_store(self.guest.vmbus, channel, cpu)
             self.check("modify", ret, -EIO, -EINVAL)
+            if ret == 0 and channel not in self.guest.channels:
+                self.marked |= 1 << cpu
 
     def offline(self, number: int, which: int, kind: int) -> None:
         if self.passing_cpus:

@@ -37,6 +37,18 @@ OPERATIONS: Final[tuple[tuple[str, int], ...]] = (
 )
 """Names (methods of :class:`interleavings.operations.Operations`) and how often they are drawn."""
 
+CLASHES: Final = (
+    ("reopen", "rescind"),
+    ("rescind", "reopen"),
+    ("reopen", "modify"),
+    ("modify", "rescind"),
+    ("subchannels", "reopen"),
+    ("unbind", "rescind"),
+    ("reoffer", "unbind"),
+    ("traffic", "reopen"),
+)
+"""Operations of which the second shall come into the middle of the first."""
+
 ENDINGS: Final[tuple[tuple[str, int], ...]] = (("rescind", 6), ("unbind", 3), ("kexec", 2), ("panic", 1))
 """How a run ends: the devices go, the driver goes, the guest goes."""
 
@@ -66,13 +78,15 @@ class Plan:
     """Parameters of the looms that there can be; the first operations offer them."""
     steps: tuple[Step, ...]
     ending: str
+    starving: bool
+    """From the first operation on, the policy of :mod:`interleavings.policy` instead of ``random:SEED``."""
 
     def __str__(self) -> str:
         lines = [
             f"seed {self.seed}: {self.config} on {dict(self.vm)}",
             *(f"loom{number}: {dict(parameters)}" for number, parameters in enumerate(self.looms)),
             *map(str, self.steps),
-            f"ending: {self.ending}",
+            f"ending: {self.ending}{', starving' if self.starving else ''}",
         ]
         return "\n".join(lines)
 
@@ -97,12 +111,18 @@ def make_plan(seed: int) -> Plan:
     looms = tuple(_loom(rng) for _ in range(rng.choice((1, 2, 2, 3))))
     steps = [Step(0, "offer", (number, 0, 0)) for number in range(len(looms))]
     at = 0
-    for _ in range(rng.randint(6, 16)):
+    for _ in range(rng.randint(5, 12)):
         at += int(rng.random() * rng.choice(GAPS))
         (name,) = rng.choices([name for name, _ in OPERATIONS], [often for _, often in OPERATIONS])
-        steps.append(Step(at, name, (rng.randrange(len(looms)), rng.randrange(64), rng.randrange(64))))
+        number = rng.randrange(len(looms))
+        steps.append(Step(at, name, (number, rng.randrange(64), rng.randrange(64))))
+        if rng.random() < 0.3:
+            # Something else of the same device, at about the same time.
+            for other in rng.choice(CLASHES):
+                at += int(rng.random() * 30 * US)
+                steps.append(Step(at, other, (number, rng.randrange(64), rng.randrange(64))))
     (ending,) = rng.choices([name for name, _ in ENDINGS], [often for _, often in ENDINGS])
-    return Plan(seed, config, vm, looms, tuple(steps), ending)
+    return Plan(seed, config, vm, looms, tuple(steps), ending, rng.random() < 0.5)
 
 
 def _loom(rng: Random) -> dict[str, Any]:
@@ -111,6 +131,8 @@ def _loom(rng: Random) -> dict[str, Any]:
         given.update(monitored=True, monitor_latency=rng.choice((1, 100, 5000)))
     if rng.random() < 0.3:
         given["answer_latency"] = rng.choice((10, 1000, 20_000))
+    if rng.random() < 0.3:
+        given["chatter"] = rng.choice((30, 300, 3000))
     if rng.random() < 0.1:
         given["refused_opens"] = rng.randint(1, 3)
     return given

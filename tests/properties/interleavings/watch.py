@@ -13,6 +13,7 @@ RESCIND = int(Type.CHANNELMSG_RESCIND_CHANNELOFFER)
 RELEASED = int(Type.CHANNELMSG_RELID_RELEASED)
 MODIFY = int(Type.CHANNELMSG_MODIFYCHANNEL)
 MODIFIED = int(Type.CHANNELMSG_MODIFYCHANNEL_RESPONSE)
+UNLOAD = int(Type.CHANNELMSG_UNLOAD)
 RELID_OF_OFFER = 0xB8
 """Offset of child_relid in struct vmbus_channel_offer_channel."""
 
@@ -26,11 +27,13 @@ class Watch(NullTracer):
         """Relids that the guest has been told of and has not released: "offered" or "rescinded"."""
         self.modifying: Counter[int] = Counter()
         """By relid: MODIFYCHANNELs that have no answer yet."""
+        self.unloaded = False
         self._digest = sha256()
 
     def message(self, t: int, vp: int, to_host: bool, data: bytes) -> None:
         self._digest.update(f"{t} {vp} {to_host} ".encode() + data)
         kind = int.from_bytes(data[:4], "little")
+        self.unloaded |= kind == UNLOAD
         if kind == OFFER and not to_host:
             relid = int.from_bytes(data[RELID_OF_OFFER : RELID_OF_OFFER + 4], "little")
             if relid in self.offered:

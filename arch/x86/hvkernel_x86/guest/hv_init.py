@@ -174,10 +174,30 @@ def hyperv_init(a: X86State) -> None:
     a.setup_percpu_clockev = lambda: hv_stimer_setup_percpu_clockev(a)
     if a.bits == 64:
         hv_apic_init(a)
+    kernel.power.register_syscore_ops(lambda: hv_suspend(a), lambda: hv_resume(a))
     a.hyperv_init_cpuhp = cpuhp
     if a.ms_hyperv.priv_high & HV_ACCESS_PARTITION_ID:
         hv_get_partition_id(a)
     a.hv_common.hv_query_ext_cap(0)
+
+
+def hv_suspend(a: X86State) -> int:
+    """Syscore callback before hibernation's image is made: the hypercall page goes, and the boot CPU's pages; 0."""
+    a.hv_hypercall_pg_saved, a.hv_hypercall_pg = a.hv_hypercall_pg, None
+    a.wrmsr(tlfs.HV_X64_MSR_HYPERCALL, a.rdmsr(tlfs.HV_X64_MSR_HYPERCALL) & ~ENABLE)
+    return hv_cpu_die(a, 0)
+
+
+def hv_resume(a: X86State) -> None:
+    """Syscore callback after it: undo :func:`hv_suspend`. hv_cpu_die() switched reenlightenment off."""
+    hv_cpu_init(a, 0)
+    page = a.hv_hypercall_pg_saved
+    assert page is not None, "hv_suspend() did not run"
+    value = a.rdmsr(tlfs.HV_X64_MSR_HYPERCALL) & LOW_BITS
+    a.wrmsr(tlfs.HV_X64_MSR_HYPERCALL, value | ENABLE | page.gpa)
+    a.hv_hypercall_pg, a.hv_hypercall_pg_saved = page, None
+    if a.hv_reenlightenment_cb is not None:
+        set_hv_tscchange_cb(a, a.hv_reenlightenment_cb)
 
 
 def hyperv_cleanup(a: X86State) -> None:

@@ -57,6 +57,7 @@ class X86State:
         # hv_init.c
         self.hyperv_init_cpuhp = 0
         self.hv_hypercall_pg: Page | None = None
+        self.hv_hypercall_pg_saved: Page | None = None
         self.hv_vp_assist_page: list[Page | None] | None = None
         self.hv_current_partition_id = 0xFFFF_FFFF_FFFF_FFFF
         self.hv_reenlightenment_cb: Callable[[], None] | None = None

@@ -2,18 +2,24 @@
 
 Its parameters (``DeviceSlot.parameters``): ``subchannels`` (how many it has, default 3), ``monitored`` (whether the
 guest signals through the monitor page, default no), ``monitor_latency`` and ``answer_latency`` (100 ns units; the
-second is the longest that an answer takes, drawn per request, so answers come out of order; default none), and
+second is the longest that an answer takes, drawn per request, so answers come out of order; default none), ``chatter``
+(longest time from one unasked event to the next while a channel is open, 100 ns units; default none), and
 ``refused_opens`` (how many opens are refused before one is granted, default none).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Final
 from zlib import crc32
 
 from hvkernel.abi.ring import VMBUS_DATA_PACKET_FLAG_COMPLETION_REQUESTED, VmbusPacketType
 from hvkernel.api.host import STATUS_SUCCESS, STATUS_UNSUCCESSFUL, Channel, DeviceSlot, GuestBuffer, Offer, Packet
 from hvkernel_loom.wire import PAGESET, STATUS_BAD, LoomMessage, LoomOp, pattern
+
+CHATTER: Final = 60
+"""Most unasked events of one open channel."""
+EVENT: Final = LoomMessage(op=LoomOp.TICK, status=0, count=0, length=0, checksum=0, handle=0, cookie=0)
 
 
 @dataclass(slots=True)
@@ -58,7 +64,8 @@ class LoomDevice:
         if self.refuse:
             self.refuse -= 1
             return STATUS_UNSUCCESSFUL
-        self.open[channel.relid] = OpenChannel()
+        state = self.open[channel.relid] = OpenChannel()
+        self.chat(channel, state, CHATTER)
         return STATUS_SUCCESS
 
     def on_close(self, channel: Channel) -> None:
@@ -66,6 +73,19 @@ class LoomDevice:
         if channel.primary is channel:
             self.protocol = None
             self.shared = None
+
+    def chat(self, channel: Channel, state: OpenChannel, left: int) -> None:
+        """Send an event that nobody asked for every now and then."""
+        longest = self.slot.parameters.get("chatter", 0)
+        if not longest or not left:
+            return
+
+        def event() -> None:
+            if self.open.get(channel.relid) is state and channel.is_open:
+                channel.send_packet(VmbusPacketType.VM_PKT_DATA_INBAND, EVENT.pack())
+                self.chat(channel, state, left - 1)
+
+        self.slot.services.after(self.slot.services.rng.randrange(longest) + 1, event)
 
     def on_packet(self, channel: Channel, packet: Packet) -> None:
         state = self.open[channel.relid]

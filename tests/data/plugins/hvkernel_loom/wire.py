@@ -7,9 +7,11 @@ answers with a completion that carries the same message, filled in.
 from __future__ import annotations
 
 from enum import IntEnum
+from types import MappingProxyType
 from typing import Final
 
 from hvkernel.abi.guids import HV_ND_GUID
+from hvkernel.abi.meaning import Form, Meaning, Payload, names
 from hvkernel.abi.wire import Wire, u32, u64, wire
 
 CLASS: Final = HV_ND_GUID
@@ -70,6 +72,12 @@ class LoomMessage(Wire):
     """A GPADL."""
     cookie: u64
     """Chosen by who sends the request, and repeated."""
+
+
+MEANINGS: Final[MappingProxyType[str, Meaning]] = MappingProxyType(
+    {"loom_message.op": names(LoomOp), "loom_message.count": Form.DECIMAL, "loom_message.length": Form.DECIMAL}
+)
+PAYLOADS: Final = (Payload("loom", (CLASS,), LoomMessage, selector="op"),)
 
 
 def pattern(cookie: int, length: int) -> bytes:
