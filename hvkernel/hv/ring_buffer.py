@@ -190,6 +190,7 @@ class RingBuffer:
         ring_info.priv_read_index = 0
         ring_info.walk = None
         ring_info.told = frozenset()
+        ring_info.came_back_for = None
         if max_pkt_size:
             ring_info.pkt_buffer_size = max_pkt_size
         if self._bulk is not None:
@@ -481,7 +482,7 @@ class RingBuffer:
         rbi.mapped().store32(INTERRUPT_MASK, 0)
         self._preempt()
         left = hv_get_bytes_to_read(rbi)
-        if left and rbi.walk is not None and comes_back_for_nothing(rbi, left, self._finding):
+        if left and comes_back_for_nothing(rbi, left, self._finding):
             return 0
         return left
 

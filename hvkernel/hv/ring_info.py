@@ -186,6 +186,7 @@ class HvRingBufferInfo:
 
     __slots__ = (
         "bulk",
+        "came_back_for",
         "data_offset",
         "pkt_buffer_size",
         "priv_read_index",
@@ -212,6 +213,8 @@ class HvRingBufferInfo:
         self.pkt_buffer_size = 0
         self.walk: RingWalk | None = None
         """How an inbound ring is read that cannot be in order; None while it can (:mod:`hvkernel.hv.ring_walk`)."""
+        self.came_back_for: tuple[int, int] | None = None
+        """Private and write index when hv_end_read() last said that there is more, and there was nothing to take."""
         self.told: frozenset[str] = frozenset()
         """Kinds of findings about this ring that were made; each is made once."""
 

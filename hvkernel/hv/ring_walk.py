@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from hvkernel.hv.ring_info import WRITE_INDEX
+from hvkernel.hv.ring_info import DESC_SIZE, WRITE_INDEX, hv_pkt_iter_avail
 
 if TYPE_CHECKING:
     from hvkernel.hv.ring_info import HvRingBufferInfo
@@ -120,15 +120,26 @@ def refused(rbi: HvRingBufferInfo) -> None:
 
 
 def comes_back_for_nothing(rbi: HvRingBufferInfo, left: int, finding: Finding) -> bool:
-    """Whether whoever looks at the ring again for the *left* bytes finds what was there the last time."""
+    """Whether whoever looks at the ring again for the *left* bytes finds what was there the last time.
+
+    The kernel counts those bytes from the read index in shared memory and reads from its private one. Where the host
+    wrote the former, the count never comes to 0.
+    """
+    walk, index = rbi.walk, rbi.priv_read_index
+    nothing_to_take = hv_pkt_iter_avail(rbi) < DESC_SIZE
+    if walk is None and not nothing_to_take:
+        return False
     write_loc = rbi.mapped().load32(WRITE_INDEX)
-    if rbi.walk is None or not rbi.walk.stands_still(rbi.priv_read_index, write_loc):
+    stands_still = walk is not None and walk.stands_still(index, write_loc)
+    if not stands_still and (not nothing_to_take or rbi.came_back_for != (index, write_loc)):
+        rbi.came_back_for = (index, write_loc)
         return False
     tell(
         rbi,
         finding,
         "ring-stuck",
-        f"{left} bytes stay in the host's ring at {rbi.priv_read_index:#x}, its write_index is {write_loc:#x}, and no "
-        "driver takes them. Linux 6.1 would run the channel's callback for ever; this guest waits for the next write",
+        f"the indices say that {left} bytes are in the host's ring; the guest stands at {index:#x}, the host's "
+        f"write_index is {write_loc:#x}, and no driver takes them. Linux 6.1 would run the channel's callback for "
+        "ever; this guest waits for the next write",
     )
     return True

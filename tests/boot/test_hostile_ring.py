@@ -120,7 +120,7 @@ def test_bytes_that_are_no_packet(hostile: Hostile) -> None:
     hostile.put(b"", publish=8)
     assert hostile.run() == ["ring-stuck"]
     text = hostile.session.machine.findings[-1].text
-    assert text.startswith("8 bytes stay in the host's ring")
+    assert text.startswith("the indices say that 8 bytes are in the host's ring")
 
 
 @pytest.mark.parametrize("index", [0xFFFFFFFF, 0x80000000, 0xFFFFF])
@@ -153,6 +153,15 @@ def test_a_read_index_of_the_guest_that_the_host_overwrote(hostile: Hostile) -> 
     hostile.put(descriptor(2, 10, 5) + bytes(64))
     assert hostile.run() == []
     assert hostile.ring.load32(4) == hostile.at
+    assert still_reads(hostile)
+
+
+def test_a_read_index_of_the_guest_that_the_host_overwrote_while_nothing_came(hostile: Hostile) -> None:
+    """hv_end_read() believes the shared index, the iterator its own: 6.1 would come back for ever."""
+    hostile.ring.store32(4, (hostile.at - 64) % hostile.outgoing.size)
+    assert hostile.run() == ["ring-stuck"]
+    assert "say that 64 bytes are" in hostile.session.machine.findings[-1].text
+    hostile.ring.store32(4, hostile.at)  # else the host takes the ring for one that needs no signal
     assert still_reads(hostile)
 
 

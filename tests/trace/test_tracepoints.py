@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import platform
 import re
+import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -193,6 +195,41 @@ def test_a_format_file() -> None:
     flush = HYPERV_TRACE[0]
     assert "\tfield:struct mm_struct * mm;\toffset:16;\tsize:8;\tsigned:0;\n" in format_file(flush, 1, 64)
     assert "\tfield:struct mm_struct * mm;\toffset:12;\tsize:4;\tsigned:0;\n" in format_file(flush, 1, 32)
+
+
+FIELD = re.compile(r"\tfield:(.+?) (\w+)(\[\d+\])?;\toffset:(\d+);\tsize:(\d+);\tsigned:([01]);")
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the compiler of another architecture has no -m32 and -m64")
+@pytest.mark.parametrize(("bits", "signed_char"), [(64, True), (64, False), (32, True)])
+def test_the_compiler_lays_the_fields_out_so(
+    bits: int, signed_char: bool, kernels: dict[str, Declared], program: Callable[[str, str], str], tmp_path: Path
+) -> None:
+    """struct trace_event_raw_EVENT as include/trace/stages makes it of the kernel's header, and what is said of it."""
+    source = [
+        "typedef unsigned char u8; typedef unsigned short u16;",
+        "typedef unsigned int u32; typedef unsigned long long u64;",
+        "struct mm_struct;",
+        "#define SIGNED(type) (__builtin_types_compatible_p(type, struct mm_struct *) ? 0 : (type)-1 < (type)1)",
+    ]
+    for name, row in kernels.items():
+        members = "".join(f"{kind} {field}{f'[{count}]' if count else ''}; " for kind, field, count in row.fields)
+        common = "unsigned short common_type; unsigned char common_flags, common_preempt_count; int common_pid;"
+        source.append(f"struct {name} {{ {common} {members}}};")
+        event = next(one for one in ALL if one.name == name)
+        found = FIELD.findall(format_file(event, 1, bits, signed_char=signed_char))
+        assert [field for _, field, *_ in found][4:] == [field for _, field, _ in row.fields]
+        for kind, field, _, offset, size, signed in found:
+            source.append(f'_Static_assert(__builtin_offsetof(struct {name}, {field}) == {offset}, "{field}");')
+            source.append(f'_Static_assert(sizeof(((struct {name} *)0)->{field}) == {size}, "{field}");')
+            source.append(f'_Static_assert(SIGNED({kind}) == {signed}, "{field}");')
+    file = tmp_path / "layout.c"
+    file.write_text("\n".join(source) + "\n")
+    char = "-fsigned-char" if signed_char else "-funsigned-char"
+    done = subprocess.run(
+        [program("gcc", "gcc"), "-fsyntax-only", f"-m{bits}", char, file], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[:3000]
 
 
 # traces --------------------------------------------------------------------------------------------------------

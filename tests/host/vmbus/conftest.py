@@ -355,6 +355,7 @@ class Maker:
     inband = staticmethod(inband)
     gpa_direct = staticmethod(gpa_direct)
     HvPfn = HvPfn
+    SlotSpec = SlotSpec
 
     def __init__(self) -> None:
         self.guests: list[RawGuest] = []

@@ -202,3 +202,35 @@ def test_a_class_without_a_plugin_offers_its_sub_channels_behind_the_result(raw:
     result, *subs = guest.got()
     assert result.status == 0
     assert [sub.offer.sub_channel_index for sub in subs] == [1, 2]
+
+
+def test_more_devices_than_relids(raw: Any) -> None:
+    """2047 are offered, and the rest as soon as there is another connection with room."""
+    guest = raw(slots=2049)
+    assert relids(guest.connect()) == list(range(1, 2048))
+    assert guest.findings() == [
+        "refused: vmbus: echo2047 is not offered: all 2047 relids are in use",
+        "refused: vmbus: echo2048 is not offered: all 2047 relids are in use",
+    ]
+    # A rescinded one is taken until it is released.
+    guest.server.rescind("echo5")
+    guest.server.offer(late(raw, "after the rescind"))
+    guest.run()
+    assert guest.got() == [rescinded(raw, 6)]
+    guest.post(released(raw, 6))
+    guest.server.offer(late(raw, "after the release"))
+    guest.run()
+    assert relids(guest.got()) == [6]
+    assert guest.findings() == ["refused: vmbus: after the rescind is not offered: all 2047 relids are in use"]
+
+
+def test_a_host_that_does_not_act_on_a_message(raw: Any) -> None:
+    guest = raw()
+    guest.server.ignore(Type.CHANNELMSG_REQUESTOFFERS, Type.CHANNELMSG_UNLOAD)
+    guest.contact(abi.VERSION_WIN10)
+    guest.got()
+    guest.post(raw.head(Type.CHANNELMSG_REQUESTOFFERS))
+    assert (guest.got(), guest.findings()) == ([], [])
+    guest.server.ignore()
+    guest.post(raw.head(Type.CHANNELMSG_REQUESTOFFERS))
+    assert len(guest.got()) == 2
