@@ -18,11 +18,14 @@ from __future__ import annotations
 
 import ast
 import importlib
+import importlib.util
 import inspect
 import itertools
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
 from html import escape
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -485,6 +488,21 @@ def resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, contnode: no
     return None
 
 
+class KernelFaults(Generated):
+    """Where Linux 6.1 itself goes wrong, from the table by which the interleavings tell it from faults of the model."""
+
+    def lines(self) -> Iterator[str]:
+        path = Path(__file__).parents[2] / "tests/properties/interleavings/known.py"
+        self.env.note_dependency(str(path))
+        spec = importlib.util.spec_from_file_location("known", path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = sys.modules["known"] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        for fault in module.KNOWN:
+            yield from (f"{fault.name[0].upper()}{fault.name[1:]}", f"   {fault.why}", "", f"   *{fault.source}*", "")
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the directives."""
     app.connect("missing-reference", resolve)
@@ -496,6 +514,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("host-profiles", Profiles)
     app.add_directive("device-classes", DeviceClasses)
     app.add_directive("release-differences", Releases)
+    app.add_directive("kernel-faults", KernelFaults)
     app.add_directive("sysfs-table", SysfsTable)
     app.add_directive("tracepoints", Tracepoints)
     app.add_directive("hypercall-table", Hypercalls)

@@ -127,3 +127,28 @@ def test_a_cpu_goes_and_comes_back(config: str, loom: Any) -> None:
         assert guest.call(cpuhp.cpu_up, free) == 0
     assert not any(exercise(guest, one, one.channels[1]).values())
     assert guest.findings == []
+
+
+def test_an_offer_of_a_device_that_the_guest_still_has_is_lost(loom: Any) -> None:
+    """6.1 takes it for one after hibernation (vmbus_onoffer): the old channel gets the new relid, the old one leaks."""
+    guest = loom(looms=[{"subchannels": 0}])
+    server = guest.session.server
+    old = guest.looms[0].dev.channel.offermsg.child_relid
+    server.reoffer("loom0", at_once=True)
+    guest.settle()
+    relids = [channel.offermsg.child_relid for channel in guest.channels]
+    assert old not in relids
+    assert [str(channel.state) for relid, channel in server.by_relid.items() if relid == old] == ["rescinded"]
+    texts = [line.text for line in guest.session.report().dmesg]
+    assert any("WARNING" in text and "vmbus_onoffer" in text for text in texts)
+
+
+def test_an_offer_behind_the_release_is_a_new_device(loom: Any) -> None:
+    guest = loom(looms=[{"subchannels": 2}])
+    before = guest.looms[0]
+    guest.session.server.reoffer("loom0")
+    guest.settle()
+    (after,) = guest.looms
+    assert after is not before
+    assert len(after.channels) == 3
+    assert not any(exercise(guest, after, after.channels[2]).values())
