@@ -43,7 +43,7 @@ def theirs(source: str) -> Iterator[tuple[str, str]]:
     """(function, text) of every message of a kernel file, format specifiers as {}."""
     for found in CALL.finditer(source):
         text = "".join(LITERAL.findall(found.group(2)))
-        function = found.group(1).removesuffix("_once").removesuffix("_ratelimited")
+        function = found.group(1).removesuffix("_once")
         yield function, SPECIFIER.sub("{}", text.replace("\\n", "").replace("%pa", "0x{}"))
 
 
