@@ -31,7 +31,7 @@ def settle_devices(request: BootRequest, profile: HostProfile, generation: int) 
     try:
         return vm_devices(request.vm, profile, generation)
     except ValueError as error:
-        raise InputError(request.where, "device", limit=str(error)) from None
+        raise InputError(request.vm_file or request.where, "device", limit=str(error)) from None
 
 
 def parameters(

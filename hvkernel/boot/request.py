@@ -41,6 +41,8 @@ class BootRequest:
     """What messages call a ``.config`` that was given as text."""
     where: str = COMMAND_LINE
     """Where the VM is described, for errors: the VM file, or the command line."""
+    vm_file: str = ""
+    """The VM file, where there is one: what the command line cannot say stands there."""
     arch: str | None = None
     release: str | None = None
     page_size: int | None = None
@@ -92,6 +94,7 @@ def read_request(
         config_name="default configuration" if config is None else str(config),
         vm=settled,
         where=str(vm) if vm is not None and host is None and cpus is None and memory is None else COMMAND_LINE,
+        vm_file=str(vm) if vm is not None else "",
         arch=arch,
         release=release,
         page_size=_page_size(page_size),

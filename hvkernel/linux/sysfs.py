@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from hvkernel.api.guest.device import BusType, Device, DeviceDriver
 from hvkernel.api.guest.kernel import KernelObject
 from hvkernel.api.guest.sysfs import Attribute, AttributeGroup, Dentry, Kobject
-from hvkernel.linux.errno import EACCES, EINVAL, EIO, ENOENT
+from hvkernel.linux.errno import EACCES, EFAULT, EINVAL, EIO, ENOENT
 from hvkernel.linux.params import param_attribute
 from hvkernel.linux.sysfs_files import BUS_FILES, DEVICE_FILES, DRIVER_FILES, MODULE_FILES, device_entry
 
@@ -43,15 +43,24 @@ class File:
     attr: Attribute
     object: Any
     mode: int
-    limit: int
-    """Most bytes that reading gives."""
+    kernel: Kernel
 
     def read(self) -> bytes | int:
-        """Return the contents; -EACCES for a file without read permission, else what its function says."""
+        """Return the contents, less than a page.
+
+        -EACCES for a file without read permission, else what its function says; -EFAULT if that is a plugin's and
+        raised.
+        """
         if self.attr.show is None or not self.mode & 0o444:
             return -EACCES
-        text = self.attr.show(self.object)
-        return text if isinstance(text, int) else text.encode("utf-8", "surrogateescape")[: self.limit]
+        try:
+            text = self.attr.show(self.object)
+        except Exception as error:
+            self.kernel.survive(error)
+            return -EFAULT
+        if isinstance(text, int):
+            return text
+        return text.encode("utf-8", "surrogateescape")[: self.kernel.mm.PAGE_SIZE - 1]
 
     def write(self, data: bytes) -> int:
         """Store one write; 0 or a negative errno, -EACCES for a file without write permission, even for root.
@@ -60,7 +69,13 @@ class File:
         """
         if not self.mode & 0o222:
             return -EACCES
-        return -EIO if self.attr.store is None else self.attr.store(self.object, data)
+        if self.attr.store is None:
+            return -EIO
+        try:
+            return self.attr.store(self.object, data)
+        except Exception as error:
+            self.kernel.survive(error)
+            return -EFAULT
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +210,6 @@ class _Tree:
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
-        self._limit = kernel.mm.PAGE_SIZE - 1
         self._children: dict[str, dict[str, Device | None]] = {}
         for dev in kernel.driver.devices:
             path = kernel.driver.dev_path(dev)
@@ -216,7 +230,7 @@ class _Tree:
         return Directory(lambda: top)
 
     def _files(self, attrs: Iterable[Attribute], obj: Any) -> dict[str, Node]:
-        return {attr.name: File(attr.bound(self._kernel), obj, attr.mode, self._limit) for attr in attrs}
+        return {attr.name: File(attr.bound(self._kernel), obj, attr.mode, self._kernel) for attr in attrs}
 
     def _groups(self, groups: Iterable[AttributeGroup], obj: Any) -> dict[str, Node]:
         found: dict[str, Node] = {}
@@ -225,7 +239,7 @@ class _Tree:
             for attr in group.attrs:
                 mode = attr.mode if group.is_visible is None else group.is_visible(obj, attr)
                 if mode:
-                    files[attr.name] = File(attr.bound(*group.arguments), obj, mode, self._limit)
+                    files[attr.name] = File(attr.bound(*group.arguments), obj, mode, self._kernel)
             if group.name:
                 found[group.name] = _fixed(files)
             else:
@@ -322,7 +336,7 @@ class _Tree:
                 del found["refcnt"]
             found["holders"] = _fixed({name: Link(f"module/{name}") for name in owner.refs})
         params = {
-            param.name: File(param_attribute(param), owner, param.mode, self._limit)
+            param.name: File(param_attribute(param), owner, param.mode, self._kernel)
             for param in obj.parameters
             if param.mode
         }
@@ -350,7 +364,7 @@ class _Tree:
             for name, child in dentry.directories.items()
         }
         for name, (attr, data) in dentry.files.items():
-            found[name] = File(attr, data, attr.mode, self._limit)
+            found[name] = File(attr, data, attr.mode, self._kernel)
         return found
 
 

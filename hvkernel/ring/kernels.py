@@ -200,17 +200,20 @@ def move(target: int, source: int, length: int) -> None:
     elif length <= 64:
         move_ends(target, source, length, 32)
     else:
-        while length > 256:
+        if length > 1024:  # from here on stores that lie across two cache lines cost more than one odd step
             move_ends(target, source, 64, 32)
-            move_ends(target + 64, source + 64, 64, 32)
+            odd = 64 - (target & 63)
+            target += odd
+            source += odd
+            length -= odd
+        while length > 256:
+            move_ends(target, source, 128, 64)
             target += 128
             source += 128
             length -= 128
-        move_ends(target, source, length, 32)
-        move_ends(target + 32, source + 32, length - 64, 32)
+        move_ends(target, source, length, 64)
         if length > 128:
-            move_ends(target + 64, source + 64, length - 128, 32)
-            move_ends(target + 96, source + 96, length - 192, 32)
+            move_ends(target + 64, source + 64, length - 128, 64)
 
 
 def _compiled(signature: Any) -> Any:

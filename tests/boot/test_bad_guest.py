@@ -11,6 +11,7 @@ from hvkernel.machine import GeneralProtectionFault, PageFault
 X86 = "debian12-6.1.192-cloud-amd64"
 ARM64 = "debian12-6.1.192-cloud-arm64"
 POST = 0x5C
+SIGNAL = 0x5D
 SUCCESS, INVALID_ALIGNMENT, INVALID_CONNECTION_ID = 0, 4, 0x12
 
 
@@ -80,3 +81,29 @@ def test_writes_to_read_only_pages(start: Any) -> None:
         assert isinstance(fault, kind)
         assert memory.guest.read(gpa, 4096) == before
     assert goes_on(session)
+
+
+@pytest.mark.parametrize("name", [X86, ARM64])
+def test_signals_in_vain_stop_the_guest_for_a_while(name: str, start: Any) -> None:
+    """More than the budget, for a channel with nothing new in its ring: time passes, and the guest goes on."""
+    session = start(name)
+    limits = session.host.profile.throttle
+    channel = next(channel for channel in session.server.by_relid.values() if channel.is_open)
+    signal = session.kernel.arch.hv_do_fast_hypercall8
+
+    def storm(count: int) -> int:
+        before = session.machine.clock.now
+        for _ in range(count):
+            assert not signal(SIGNAL, channel.connection_id)
+        return int(session.machine.clock.now - before)
+
+    assert spoil(session, storm, limits.budget)[0] < limits.pause // 100
+    took, findings = spoil(session, storm, 1)
+    assert took >= limits.pause
+    assert findings == [
+        f"throttled: vmbus: more than {limits.budget} unnecessary signals within 1000 ms, the last one for {channel}; "
+        "the guest is paused for 3000 ms"
+    ]
+    assert (channel.unnecessary, session.server.throttle.pauses) == (limits.budget + 1, 1)
+    assert goes_on(session)
+    assert channel.unnecessary == limits.budget + 1, "what the driver signals is necessary"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hvkernel.boot.request import BootRequest
+from hvkernel.boot.request import BootRequest, read_request
 from hvkernel.boot.session import Session, boot, compose
 from hvkernel.config import InputError
 from hvkernel.config.vm import VmConfig
@@ -56,9 +56,17 @@ def test_no_place_for_the_default_disk() -> None:
     assert boot(request(host="ws2022", generation=1, devices=["balloon"], disks=[])).outcome != "up"
 
 
-def test_devices_that_contradict_one_another_are_named(tmp_path: Path) -> None:
+def test_devices_that_contradict_one_another_are_named() -> None:
     with pytest.raises(InputError, match=r"^vm.toml: device: two devices are called 'dm0'$"):
         boot(request(devices=["dm"], device=[{"kind": "nic", "name": "dm0"}]))
+
+
+def test_the_vm_file_is_named_whatever_the_command_line_says(tmp_path: Path) -> None:
+    file = tmp_path / "vm.toml"
+    file.write_text('devices = ["scsi"]\n[[device]]\nkind = "scsi"\nname = "scsi0"\n')
+    with pytest.raises(InputError) as caught:
+        boot(read_request(vm=file, cpus=2))
+    assert str(caught.value) == f"{file}: device: two devices are called 'scsi0'"
 
 
 def order(seed: int, **vm: Any) -> list[str]:
@@ -95,3 +103,19 @@ def test_a_device_that_comes_later() -> None:
         assert (scsi.relid, late.relid, late.state) == (1, 2, "offered")
         bus = session.kernel.driver.buses["vmbus"]
         assert [device.name for device in bus.devices][1] == str(late.instance_guid)
+
+
+def test_offers_that_no_hyper_v_makes() -> None:
+    """Socket offers, reserved flags, an unknown class with sub-channels: the guest takes note and goes on."""
+    odd = [
+        {"class_guid": MYSTERY, "flags": ["tlnpi-provider-offer", "named-pipe-mode"]},
+        {"class_guid": MYSTERY[:-1] + "2", "flags": [0x8000, "loopback-offer"], "monitored": True, "subchannels": 3},
+        {"kind": "scsi", "offered_at": 0.5},
+    ]
+    report = boot(request(host="ws2022", generation=2, devices=["scsi", "nic"], device=odd))
+    assert report.outcome == "up"
+    assert [device.state for device in report.devices] == ["bound", *["not-modelled"] * 3, "bound"]
+    assert [device.relid for device in report.devices] == [1, 2, 3, 4, 5]
+    # Only the second is a class that vmbus_devs[] does not know; sockets have classes of their own (hv_get_dev_type).
+    lines = [line.text for line in report.dmesg if "Unknown GUID" in line.text]
+    assert lines == [f"hv_vmbus: Unknown GUID: {MYSTERY[:-1]}2"]

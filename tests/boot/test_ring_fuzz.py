@@ -59,6 +59,10 @@ def test_a_host_that_scribbles_into_the_rings(loom: Any, seed: int) -> None:
         session.kernel.spawn(driver.loom_sum, one, each, bytes(500), name="traffic")
     for _ in range(30):
         channel = rng.choice(channels)
+        if channel.rings is None:
+            # A page fault of the guest in an interrupt ends it: its last act is to unload the bus.
+            assert "Fatal exception in interrupt" in session.kernel.printk.log[-1].render()
+            break
         poke(rng, channel)
         if rng.random() < 0.7:
             channel.signal_guest()

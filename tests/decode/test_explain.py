@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -150,6 +151,29 @@ def test_every_member_of_every_message_is_named(row: Any, words: Dictionary) -> 
         assert problems(found) == []
     missing = {field.name for field in names(row.struct)} - shown
     assert missing <= {"msg_sint", "padding1", "padding2", "pipe_mode"}, "members that do not hold in this message"
+
+
+@pytest.mark.parametrize("row", CHANNEL_MESSAGES, ids=lambda row: row.number.name)
+def test_every_member_has_the_value_that_the_wire_class_reads(row: Any, words: Dictionary) -> None:
+    def values(cls: type[Wire], value: Any) -> Iterator[tuple[str, Any]]:
+        for field in cls.FIELDS:
+            got: Any = None if field.kind == "tail" else getattr(value, field.name)
+            if field.kind == "wire":
+                yield from values(field.type, got)
+            elif field.kind in ("int", "bits"):
+                yield field.name, got
+            elif field.kind == "guid":
+                yield field.name, str(got)
+
+    chance = random.Random(int(row.number))
+    for _ in range(4):
+        body = bytearray(chance.randbytes(row.struct.SIZE))
+        body[:8] = struct.pack("<II", row.number, 0)
+        record = one(bytes(body), words, kind="messages").records[0]
+        wanted = list(values(row.struct, row.struct.unpack(bytes(body))))
+        shown = [(leaf.name, leaf.value) for leaf in leaves(record) if leaf.name in {name for name, _ in wanted}]
+        assert shown
+        assert set(shown) <= set(wanted)
 
 
 @pytest.mark.parametrize("row", [row for row in CHANNEL_MESSAGES if row.struct.SIZE > 8], ids=lambda r: r.number.name)

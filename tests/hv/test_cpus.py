@@ -140,6 +140,13 @@ def test_an_answer_that_never_comes(b: Any) -> None:
     assert not moving.done
     assert b.channel.target_cpu == 0
     assert not b.v.connection.chn_mutex().locked(), "else no rescind could ever end the wait"
+    leaving = b.start(b.kernel.cpuhp.cpu_down, 3)
+    b.run(1000)
+    assert not leaving.done, "no CPU comes or goes meanwhile"
+    b.post(RESPONSE, b.relid, 0)
+    b.run(1000)
+    assert (moving.value, b.channel.target_cpu) == (0, 2)
+    assert leaving.done
 
 
 def test_the_map_of_cpus_follows_a_performance_channel(b: Any) -> None:

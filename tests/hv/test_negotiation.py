@@ -75,6 +75,7 @@ def test_the_truth_table(between: Callable[..., Any], release: str, row: dict[st
         return
     assert (connection.conn_state, text(b.v.vmbus_proto_version)) == (State.CONNECTED, agreed)
     assert f"hv_vmbus: Vmbus version:{agreed}" in b.lines
+    assert b.kernel.outcome.state == "up", "and the bus works at that version"
     assert b.kinds()[b.kinds().index(Type.CHANNELMSG_REQUESTOFFERS) - 1] == Type.CHANNELMSG_INITIATE_CONTACT
     for used, _, message in b.sent:
         kind, _, version, vcpu, page, *monitors = INITIATE.unpack(message.ljust(40, b"\0")[:40])

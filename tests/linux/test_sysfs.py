@@ -116,6 +116,23 @@ def test_what_cannot_be_read_or_written_has_its_errno(guest: Any, path: str, rea
     assert guest.call(guest.kernel.sysfs.write, path, b"add") == write
 
 
+def test_a_plugin_s_function_that_raises_has_failed(guest: Any) -> None:
+    def broken(*arguments: Any) -> Any:
+        raise ZeroDivisionError("mine")
+
+    kernel = guest.kernel
+    device = Device("d")
+    device.groups = (AttributeGroup((Attribute("bad", 0o644, broken, broken),)),)
+    guest.call(kernel.driver.device_register, device)
+    with pytest.raises(ZeroDivisionError):
+        guest.call(kernel.sysfs.read, "devices/d/bad")
+    blamed: list[BaseException] = []
+    kernel.blame = lambda error: not blamed.append(error)  # type: ignore[func-returns-value]  # always True
+    assert guest.call(kernel.sysfs.read, "devices/d/bad") == -14
+    assert guest.call(kernel.sysfs.write, "devices/d/bad", b"1") == -14
+    assert len(blamed) == 2
+
+
 def test_errors_of_looking(guest: Any) -> None:
     tree(guest)
     sysfs = guest.kernel.sysfs

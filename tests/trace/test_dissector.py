@@ -7,7 +7,7 @@ import json
 import random
 import struct
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import hvkernel_storvsc.wire as storvsc
 from hvkernel.abi.guids import HV_NIC_GUID, HV_SCSI_GUID
 from hvkernel.abi.meaning import Flags, Names, dictionary, tag
 from hvkernel.abi.vmbus import CHANNEL_MESSAGES, VmbusChannelInitiateContact, VmbusChannelOfferChannel
-from hvkernel.abi.wire import Guid
+from hvkernel.abi.wire import Guid, Wire
 from hvkernel.trace.dissector import FILE, dissector
 from hvkernel.trace.pcapng import PcapngWriter
 
@@ -164,6 +164,91 @@ def test_json_names_members_and_values(traced: Callable[[str], Any], tshark: Any
     assert all("vmbus" in layer for layer in layers)
     text = json.dumps(layers[0])
     assert "vmbus.initiate_contact.vmbus_version_requested" in text
+
+
+# every member, against the wire classes -------------------------------------------------------------------------
+
+
+def short(cls: type[Wire]) -> str:
+    return tag(cls).removeprefix("vmbus_channel_").removeprefix("vmbus_")
+
+
+def members(cls: type[Wire], value: Any) -> Iterator[tuple[str, str]]:
+    """Yield the field of each member below a struct, and its value as a number or as text."""
+    for field in cls.FIELDS:
+        name = f"vmbus.{short(cls)}.{field.name}"
+        got: Any = None if field.kind == "tail" else getattr(value, field.name)
+        if field.kind in ("int", "bits") or field.kind == "guid":
+            yield name, str(got)
+        elif field.kind == "bytes":
+            yield name, got.hex()
+        elif field.kind == "wire":
+            yield from members(field.type, got)
+
+
+HOLDS_NOT = {
+    "vmbus.initiate_contact.interrupt_page", "vmbus.initiate_contact.msg_sint", "vmbus.initiate_contact.padding1",
+    "vmbus.initiate_contact.padding2", "vmbus.VmbusChannelOfferUStd.user_def", "vmbus.VmbusChannelOfferUPipe.user_def",
+    "vmbus.VmbusChannelOfferUPipe.pipe_mode",
+}  # fmt: skip
+"""Members that share bytes with others, which may hold instead."""
+
+
+Pairs = list[tuple[str, str]]
+
+
+def compare(rows: list[dict[str, list[str]]], wanted: list[Pairs], may_miss: set[str]) -> set[str]:
+    """Compare all values; return the fields that were there."""
+    seen = set()
+    for row, pairs in zip(rows, wanted, strict=True):
+        for name, value in pairs:
+            if row[name]:
+                (shown,) = row[name]
+                assert (str(int(shown, 0)) if value.isdecimal() and len(value) < 21 else shown) == value, name
+                seen.add(name)
+            else:
+                assert name in may_miss, name
+    return seen
+
+
+def test_every_member_of_every_message_has_its_value(tshark: Read) -> None:
+    chance = random.Random(5)
+    frames, wanted = [], []
+    for row in [row for row in CHANNEL_MESSAGES for _ in range(8)]:
+        body = bytearray(chance.randbytes(row.struct.SIZE))
+        body[:4] = struct.pack("<I", row.number)
+        if row.number == 14 and chance.random() < 0.5:
+            body[8:12] = struct.pack("<I", 0x40000)
+        frames.append((row.sender == "guest", bytes(body)))
+        wanted.append(list(members(row.struct, row.struct.unpack(bytes(body)))))
+    names = sorted({name for pairs in wanted for name, _ in pairs})
+    assert compare(tshark(capture(*frames), *names), wanted, HOLDS_NOT) == set(names)
+
+
+def test_every_member_of_a_storage_packet_has_its_value(tshark: Read) -> None:
+    chance = random.Random(6)
+    frames: list[Any] = [offer(4, HV_SCSI_GUID)]
+    wanted: list[Pairs] = [[]]
+    held = {
+        3: "vmscsi_request",
+        9: "vmstorage_protocol_version",
+        10: "vmstorage_channel_properties",
+        12: "hv_fc_wwn_packet",
+    }
+    for operation in (3, 9, 10, 12):
+        for to_host in (True, False):
+            body = struct.pack("<I", operation) + chance.randbytes(60)
+            frames.append((4, to_host, packet(6, 2, 10, 0, body)))
+            value = storvsc.VstorPacket.unpack(body)
+            pairs = [pair for pair in members(storvsc.VstorPacket, value) if held[operation] in pair[0]]
+            pairs += [
+                (f"vmbus.vstor_packet.{name}", str(getattr(value, name))) for name in ("operation", "flags", "status")
+            ]
+            wanted.append(pairs)
+    names = sorted({name for pairs in wanted for name, _ in pairs})
+    rows = tshark(capture(*frames), *names)
+    sense_or_cdb = {f"vmbus.vmscsi_request.{name}" for name in ("sense_data", "cdb", "reserved_array")}
+    assert compare(rows, wanted, sense_or_cdb) == set(names) - {"vmbus.vmscsi_request.reserved_array"}
 
 
 # frames that no correct side makes ----------------------------------------------------------------------------
