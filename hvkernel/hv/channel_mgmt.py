@@ -356,7 +356,9 @@ def vmbus_onoffer(v: HvVmbus, payload: bytes) -> None:
         hv_trace.trace_vmbus_onoffer(v, VmbusChannelOfferChannel.unpack(payload))
     offer = parse_offer(payload)
     if not vmbus_is_valid_offer(v, offer):
-        v.pr.pr_err(f"Invalid offer {as_int(offer.child_relid)} from the host supporting isolation")
+        v.pr_err_ratelimited(
+            warn.INVALID_OFFER, f"Invalid offer {as_int(offer.child_relid)} from the host supporting isolation"
+        )
         connection.offer_in_progress -= 1
         return
     old = find_primary_channel_by_offer(v, offer)

@@ -173,7 +173,7 @@ class VmbusExports:
     def vmbus_prep_negotiate_resp(
         self, buf: bytearray, buflen: int, fw_version: Sequence[int], srv_version: Sequence[int]
     ) -> tuple[bool, int, int]:
-        return vmbus_prep_negotiate_resp(buf, buflen, fw_version, srv_version, self.v.pr.pr_err)
+        return vmbus_prep_negotiate_resp(buf, buflen, fw_version, srv_version, self.v.pr_err_ratelimited)
 
     def vmbus_allocate_mmio(
         self, device_obj: HvDevice, min: int, max: int, size: int, align: int, fb_overlap_ok: bool

@@ -15,7 +15,7 @@ from hvkernel.api.guest.mm import Page
 from hvkernel.api.guest.sched import Completion, Mutex, Spinlock, Tasklet, Work, Workqueue
 from hvkernel.hv.hv_debugfs import HvDebugfs
 from hvkernel.hv.ring_buffer import RingBuffer
-from hvkernel.hv.warn import Place, warning
+from hvkernel.hv.warn import Place, Ratelimit, warning
 
 if TYPE_CHECKING:
     from hvkernel.abi.wire import Wire
@@ -224,6 +224,7 @@ class HvVmbus:
         self.hv_synic_syscore_ops: Any = None
         self.warned: set[Place] = set()
         """Places whose WARN_ONCE or pr_warn_once was printed already."""
+        self.ratelimits: dict[Place, Ratelimit] = {}
 
     @property
     def hv_common(self) -> HvCommon:
@@ -268,6 +269,15 @@ class HvVmbus:
         if place not in self.warned:
             self.warned.add(place)
             self.kernel.printk.pr_warn(warning(place, self.cpus.smp_processor_id(), text))
+
+    def pr_err_ratelimited(self, place: Place, text: str) -> None:
+        """Print an error that a host may provoke as often as it likes; what was dropped is counted in the log."""
+        timers = self.kernel.timers
+        allowed, dropped = self.ratelimits.setdefault(place, Ratelimit()).allow(timers.jiffies, timers.HZ)
+        if dropped:
+            self.kernel.printk.pr_warn(f"{place.function}: {dropped} callbacks suppressed")
+        if allowed:
+            self.pr.pr_err(text)
 
     def BUG(self, place: Place) -> NoReturn:
         """BUG_ON whose condition holds: the kernel cannot go on (asm-generic/bug.h)."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from hvkernel.abi.ic import IC_VERSION_NEGOTIATION_MAX_VER_COUNT, ICMSG_HDR
+from hvkernel.hv.warn import NEGOTIATE_COUNTS, NEGOTIATE_SHORT, Place
 
 __all__ = ["vmbus_prep_negotiate_resp"]
 
@@ -22,7 +23,7 @@ def vmbus_prep_negotiate_resp(
     buflen: int,
     fw_version: Sequence[int],
     srv_version: Sequence[int],
-    pr_err: Callable[[str], None],
+    pr_err_ratelimited: Callable[[Place, str], None],
 ) -> tuple[bool, int, int]:
     """Choose a framework and a service version and write the answer over the offer.
 
@@ -37,7 +38,7 @@ def vmbus_prep_negotiate_resp(
     versions offered where nothing was found (drivers/hv/channel_mgmt.c:vmbus_prep_negotiate_resp).
     """
     if buflen < ICMSG_HDR + 4:
-        pr_err("Invalid icmsg negotiate")
+        pr_err_ratelimited(NEGOTIATE_SHORT, "Invalid icmsg negotiate")
         return False, -1, -1
     struct.pack_into("<H", buf, ICMSGSIZE, 0x10)
     icframe_vercnt, icmsg_vercnt = struct.unpack_from("<HH", buf, ICMSG_HDR)
@@ -47,7 +48,10 @@ def vmbus_prep_negotiate_resp(
     size = ICMSG_HDR + NEGOTIATE.size + VERSION.size * (icframe_vercnt + icmsg_vercnt)
     too_many = max(icframe_vercnt, icmsg_vercnt) > IC_VERSION_NEGOTIATION_MAX_VER_COUNT
     if too_many or size > buflen:
-        pr_err(f"Invalid icmsg negotiate - icframe_major: {icframe_vercnt}, icmsg_major: {icmsg_vercnt}")
+        pr_err_ratelimited(
+            NEGOTIATE_COUNTS,
+            f"Invalid icmsg negotiate - icframe_major: {icframe_vercnt}, icmsg_major: {icmsg_vercnt}",
+        )
     else:
         offered = [
             VERSION.unpack_from(buf, ICMSG_HDR + NEGOTIATE.size + VERSION.size * i)

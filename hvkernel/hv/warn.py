@@ -1,4 +1,4 @@
-"""WARN() of ``drivers/hv``: what a warning looks like in the log, and where 6.1.192 has one.
+"""WARN() of ``drivers/hv``: what a warning looks like in the log, where 6.1.192 has one, and messages with a limit.
 
 Printed are the marker, the text of a WARN_ONCE, the place and the end marker (lib/bug.c:report_bug,
 kernel/panic.c:__warn). Between them a kernel prints its modules, registers and a backtrace, behind the function's name
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-__all__ = ["PLACES", "Place", "warning"]
+__all__ = ["LIMITED", "PLACES", "Place", "Ratelimit", "warning"]
 
 
 class Place(NamedTuple):
@@ -58,6 +58,41 @@ PLACES: Final = (
     NOTHING_TO_RESUME,
 )
 """Every WARN and BUG that the modelled half of drivers/hv has."""
+
+
+NEGOTIATE_SHORT: Final = Place("drivers/hv/channel_mgmt.c", 249, "vmbus_prep_negotiate_resp")
+NEGOTIATE_COUNTS: Final = Place("drivers/hv/channel_mgmt.c", 266, "vmbus_prep_negotiate_resp")
+INVALID_OFFER: Final = Place("drivers/hv/channel_mgmt.c", 1046, "vmbus_onoffer")
+
+LIMITED: Final = (NEGOTIATE_SHORT, NEGOTIATE_COUNTS, INVALID_OFFER)
+"""Every pr_err_ratelimited of the modelled half of drivers/hv."""
+
+INTERVAL_SECONDS: Final = 5
+BURST: Final = 10
+"""include/linux/ratelimit_types.h: DEFAULT_RATELIMIT_INTERVAL, DEFAULT_RATELIMIT_BURST."""
+
+
+class Ratelimit:
+    """``struct ratelimit_state`` of one message: ten in five seconds (lib/ratelimit.c:___ratelimit)."""
+
+    __slots__ = ("begin", "missed", "printed")
+
+    def __init__(self) -> None:
+        self.begin = self.printed = self.missed = 0
+
+    def allow(self, jiffies: int, hz: int) -> tuple[bool, int]:
+        """Return whether to print now, and how many were dropped in an interval that is over."""
+        told = 0
+        if not self.begin:
+            self.begin = jiffies
+        if self.begin + INTERVAL_SECONDS * hz < jiffies:
+            told, self.missed = self.missed, 0
+            self.begin, self.printed = jiffies, 0
+        if self.printed < BURST:
+            self.printed += 1
+            return True, told
+        self.missed += 1
+        return False, told
 
 
 def warning(place: Place, cpu: int, text: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from hvkernel.abi.guids import HV_KVP_GUID
 from hvkernel.boot.request import default_config, read_request
 from hvkernel.boot.session import Session, Unsupported, compose
 from hvkernel.boot.sysfs import MARKER, Entry, check_place, snapshot, write_tree
@@ -285,6 +286,19 @@ def test_devices_come_and_go(live: Live) -> None:
     live.check()
     written = json.loads((live.place / MARKER).read_text().partition("\n")[2])
     assert sorted(on_disk(live.place)) == written
+
+
+def test_what_the_host_takes_away_goes_from_the_directory(live: Live) -> None:
+    session = live.session
+    offered = next(one for one in session.server.devices if one.spec.class_guid == HV_KVP_GUID)
+    name = str(offered.spec.instance_guid)
+    assert (live.place / DEVICES / name).is_symlink()
+    session.server.rescind(offered)
+    session.machine.run(limit=10_000_000)
+    live.tree.refresh()
+    assert not (live.place / DEVICES / name).is_symlink()
+    assert [path for path in live.place.rglob("*") if name in str(path)] == []
+    live.check()
 
 
 def test_an_emptied_file_is_left_to_its_writer_for_a_while(live: Live) -> None:

@@ -12,6 +12,7 @@ from hvkernel.hv.channel_cpus import init_vp_index
 from hvkernel.hv.channel_mgmt import channel_message_table, hv_get_dev_type
 from hvkernel.hv.negotiate import vmbus_prep_negotiate_resp
 from hvkernel.hv.vmbus_devs import VMBUS_DEVS, device_type_of
+from hvkernel.hv.warn import Place
 
 
 def test_hv_get_dev_type(rows: Callable[[str], Any]) -> None:
@@ -34,10 +35,10 @@ def test_the_class_table_is_indexed_by_its_own_type() -> None:
 def test_vmbus_prep_negotiate_resp(rows: Callable[[str], Any]) -> None:
     for row in rows("vmbus_prep_negotiate_resp")["rows"]:
         given, wanted = row["in"], row["out"]
-        errors: list[str] = []
+        errors: dict[Place, str] = {}
         buf = bytearray.fromhex(given["buf"])
         answer = vmbus_prep_negotiate_resp(
-            buf, given["buflen"], given["fw_versions"], given["srv_versions"], errors.append
+            buf, given["buflen"], given["fw_versions"], given["srv_versions"], errors.__setitem__
         )
         assert answer == (wanted["ret"], wanted["nego_fw_version"], wanted["nego_srv_version"]), row["case"]
         assert buf.hex() == wanted["buf"], row["case"]
