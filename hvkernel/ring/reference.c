@@ -93,7 +93,7 @@ struct end *ref_attach(int fd, uint32_t dsize, uint32_t staging_size)
 
 	if (!end)
 		return NULL;
-	end->staging = calloc(1, staging_size);
+	end->staging = aligned_alloc(CONTROL, (staging_size + CONTROL - 1) & ~(CONTROL - 1)); /* as kmalloc() aligns */
 	place = mmap(NULL, CONTROL + 2ul * dsize, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (!end->staging || place == MAP_FAILED)
 		goto failed;

@@ -138,12 +138,12 @@ class Guest:
         self.until(self.place.is_dir)
 
     def until(self, condition: Callable[[], bool]) -> None:
-        for _ in range(3000):
+        for _ in range(9000):
             if condition():
                 return
             assert self.process.poll() is None, self.errors.read_text()
             time.sleep(0.01)
-        pytest.fail("nothing came of it in half a minute")
+        pytest.fail("nothing came of it in a minute and a half")
 
     def end(self, number: int) -> tuple[int, str]:
         self.process.send_signal(number)
