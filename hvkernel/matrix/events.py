@@ -70,19 +70,20 @@ def reload(run: GuestRun) -> Iterator[str]:
             yield f"module {name} was loaded once and then was not: {ret}"
 
 
-def unload(run: GuestRun) -> list[str]:
-    """Unload drivers of VMBus devices that are modules, then hv_vmbus; returns their names in that order."""
+def unload(run: GuestRun, *, keep_bus: bool = False) -> list[str]:
+    """Unload drivers of VMBus devices that are modules, then hv_vmbus; returns their names in that order.
+
+    That a module is in use, as hv_storvsc is by whoever has mounted its disk, is not modelled.
+    """
     kernel = run.session.kernel
     module = kernel.module
     loaded = tuple(reversed(module.loaded_order))
     gone = []
     for name in loaded:
         aliases = module.modules[name].obj.aliases
-        last = name == VMBUS_MODULE
-        if (last or any(alias.startswith("vmbus:") for alias in aliases)) and not module.modules[name].refs:
-            # What a driver of a device on the way to the root file system does not allow is not modelled.
-            if run.call(module.delete_module, name) == 0:
-                gone.append(name)
+        wanted = not keep_bus if name == VMBUS_MODULE else any(alias.startswith("vmbus:") for alias in aliases)
+        if wanted and not module.modules[name].refs and run.call(module.delete_module, name) == 0:
+            gone.append(name)
             run.settle()
     return gone
 
