@@ -168,6 +168,11 @@ def run_plan(plan: Plan, plugins: Plugins) -> Result:
             elif run.wait():
                 _come_to_rest(run, baseline, book)
         except Exception as error:
+            name = known.explain_error(error)
+            if name is not None:
+                result.known.append(name)
+                result.digest = run.watch.digest()
+                return result
             where = "".join(traceback.format_tb(error.__traceback__)[-3:])
             result.wrong.append(f"{type(error).__name__}: {error} {getattr(error, '__notes__', '')}\n{where}")
         run.findings()
