@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from time import process_time
@@ -18,6 +18,7 @@ from hvkernel.boot import plugins as plugin_loading
 from hvkernel.boot.session import Session, Unsupported, compose, configure
 from hvkernel.config.errors import InputError
 from hvkernel.kconfig import ConfigError
+from hvkernel.matrix.axes import axes_of, plugin_axes, request_of
 from hvkernel.matrix.drive import drive_disks
 from hvkernel.matrix.events import EVENTS, bound_devices, unload
 from hvkernel.matrix.evidence import SessionEvidence
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from hvkernel.api.matrix import Invariant, Moment
     from hvkernel.boot.plugins import Plugins
     from hvkernel.boot.request import BootRequest
+    from hvkernel.config.matrix import MatrixSpec
     from hvkernel.kconfig import Build
 
 __all__ = ["CellRunner"]
@@ -66,26 +68,25 @@ class _Progress:
 class CellRunner:
     """Runs cells of one spec, one after the other.
 
-    :param request_of: makes a boot and the names of events of a cell.
+    :param spec: what the cells are of; its budget is what each may take.
     :param plugins: loaded plugins; ``None`` loads all that are installed.
-    :param limit: virtual time that a cell may take, 100 ns units.
-    :param steps: steps of the scheduler that it may take.
-    :raises InputError: two invariants have one name.
+    :param sample: one cell in so many is run twice and must do the same; 0: none.
+    :raises InputError: the spec names an axis or a value that there is not, or plugins bring two of one name.
     """
 
     def __init__(
         self,
-        request_of: Callable[[Cell], tuple[tuple[str, ...], BootRequest]],
+        spec: MatrixSpec,
         plugins: Plugins | None = None,
         *,
-        limit: int = 900 * SECOND,
-        steps: int = 20_000_000,
         sample: int = SAMPLE,
     ) -> None:
+        self.spec = spec
         self.plugins = plugin_loading.load() if plugins is None else plugins
-        self._request_of = request_of
-        self._limit = limit
-        self._steps = steps
+        self.axes = axes_of(spec, plugin_axes(self.plugins))
+        """Those of the spec, by name."""
+        self._limit = round(spec.budget.seconds * SECOND)
+        self._steps = spec.budget.steps
         self._sample = sample
         self._oracle = Oracle()
         self.invariants = _invariants(self.plugins)
@@ -152,7 +153,8 @@ class CellRunner:
     # the phases ------------------------------------------------------------------------------------------------
 
     def _phases(self, cell: Cell, progress: _Progress) -> None:
-        events, request = self._request_of(cell)
+        plan, request = request_of(self.spec, self.axes, cell)
+        events = plan.events
         unknown = next((name for name in events if name not in EVENTS), None)
         if unknown is not None:
             raise InputError(request.where, "event", unknown, f"must be one of {', '.join(EVENTS)}")
