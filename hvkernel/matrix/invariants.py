@@ -60,7 +60,7 @@ TOLERATED: Final[tuple[tuple[str, Callable[[Evidence], bool], str], ...]] = (
     (
         r"refused: VP \d+ (read|wrote 0x[0-9a-f]+ to) REFERENCE_TSC: ACCESS_DENIED",
         _at_the_end,
-        "hyperv_cleanup() resets the reference TSC page without asking whether there is one (arch/x86/hyperv/hv_init.c)",
+        "hyperv_cleanup() of arch/x86/hyperv/hv_init.c resets the reference TSC page where there is none, too",
     ),
     (
         r"guest-crash: .*",
