@@ -25,9 +25,10 @@ from hvkernel.config.units import parse_size
 from hvkernel.config.vm import MAX_CPUS, change_vm
 from hvkernel.kconfig.data import RELEASES
 from hvkernel.kconfig.overlay import lay_over
-from hvkernel.matrix.model import Cell
+from hvkernel.matrix.model import EVENT_NAMES, Cell
 
 if TYPE_CHECKING:
+    from hvkernel.boot.plugins import Plugins
     from hvkernel.config.matrix import MatrixSpec
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "cell_from_text",
     "cell_text",
     "plan_of",
+    "plugin_axes",
     "replay_command",
     "request_of",
     "symbol_axis",
@@ -68,7 +70,7 @@ class Plan:
     """Keys of :class:`~hvkernel.config.vm.VmConfig`."""
     initrd: Initrd = ALL_MODULES
     events: tuple[str, ...] = ()
-    """What happens to the guest once it is up, by name (:mod:`hvkernel.matrix.cell`)."""
+    """What happens to the guest once it is up, by name (:mod:`hvkernel.matrix.events`)."""
 
     def set_config(self, symbol: str, value: str, *, expect: bool = True) -> None:
         """Lay ``CONFIG_symbol=value`` over the ``.config``.
@@ -82,6 +84,10 @@ class Plan:
     def set_vm(self, key: str, value: Any) -> None:
         """Set a key of the VM file."""
         self.vm[key] = value
+
+    def add_event(self, name: str) -> None:
+        """Let an event of :mod:`hvkernel.matrix.events` happen, after those that were asked for before."""
+        self.events = (*self.events, name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +239,15 @@ def _initrd(plan: Plan, value: str) -> None:
     plan.initrd = ALL_MODULES if value == "all" else Initrd((), exists=False)
 
 
+NO_EVENT: Final = "none"
+"""The value of axis ``events`` that asks for none."""
+
+
+def _events(plan: Plan, value: str) -> None:
+    if value != NO_EVENT:
+        plan.add_event(value)
+
+
 @lru_cache(maxsize=1)
 def host_values() -> tuple[str, ...]:
     """Return every host profile with each of its generations, as ``ws2022/gen1``."""
@@ -267,6 +282,7 @@ def built_in_axes() -> Mapping[str, Axis]:
         Axis("offer_order", "order of the offers", ("profile", "random"), "profile", _offer_order),
         Axis("policy", "scheduling policy", ("fifo", "random"), "fifo", _policy, _check_policy),
         Axis("initrd", "initramfs", ("all", "none"), "all", _initrd),
+        Axis("events", "what happens to the guest that is up", (NO_EVENT, *EVENT_NAMES), NO_EVENT, _events),
     )
     return MappingProxyType({axis.name: axis for axis in axes})
 
@@ -288,6 +304,7 @@ AXES: Final = (
     "offer_order",
     "policy",
     "initrd",
+    "events",
 )
 """Names of the built-in axes, in the order in which they are applied."""
 
@@ -299,6 +316,23 @@ def symbol_axis(name: str, values: Sequence[str] = ("y", "m", "n")) -> Axis:
         plan.set_config(name, value)
 
     return Axis(name, f"CONFIG_{name}", ("y", "m", "n"), values[0], apply)
+
+
+def plugin_axes(plugins: Plugins) -> tuple[Axis, ...]:
+    """Return the axes that plugins bring (hook ``hv_matrix_axes``).
+
+    :raises InputError: one has the name of another, or of one of ours, or no value.
+    """
+    taken = set(AXES)
+    found = []
+    for info, brought in plugins.call("hv_matrix_axes"):
+        for one in brought:
+            if one.name in taken or not one.values:
+                what = "there is one of that name already" if one.name in taken else "it has no value"
+                raise InputError("plugins", "axis", one.name, f"{info.name}: {what}")
+            taken.add(one.name)
+            found.append(Axis(one.name, one.about, one.values, one.values[0], one.apply))
+    return tuple(found)
 
 
 def axes_of(spec: MatrixSpec, extra: Sequence[Axis] = ()) -> Mapping[str, Axis]:
