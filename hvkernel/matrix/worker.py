@@ -137,7 +137,7 @@ class Station:
     def _start(self) -> None:
         self._ready = False
         self._began = time.monotonic()
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the worker
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 # it lives as long as the worker
         self.link, theirs = Pipe()
         # -c instead of multiprocessing: that would run the caller's main program again, whatever it is.
         fd = theirs.fileno()
