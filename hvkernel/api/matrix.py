@@ -174,6 +174,11 @@ class Evidence(Protocol):
     @property
     def devices(self) -> Sequence[SeenDevice]: ...
     @property
+    def vmbus_version(self) -> int:
+        """Version that guest and host agreed on last, ``major << 16 | minor``; 0 before there was one."""
+        ...
+
+    @property
     def guest_channels(self) -> Sequence[SeenChannel]:
         """By relid; empty while hv_vmbus is not loaded."""
         ...
@@ -196,6 +201,11 @@ class Evidence(Protocol):
     @property
     def pages(self) -> Mapping[str, int]:
         """Allocations of guest pages that live now: the function that made them, and how many."""
+        ...
+
+    @property
+    def kept(self) -> Mapping[str, int]:
+        """Of :attr:`pages` those that built-in drivers keep from their init on; known once no device has a driver."""
         ...
 
     @property
