@@ -28,6 +28,8 @@ from hvkernel.kconfig.overlay import lay_over
 from hvkernel.matrix.model import Cell
 
 if TYPE_CHECKING:
+    from hvkernel.api.matrix import Clash
+    from hvkernel.boot.plugins import Plugins
     from hvkernel.config.matrix import MatrixSpec
 
 __all__ = [
@@ -39,6 +41,7 @@ __all__ = [
     "cell_from_text",
     "cell_text",
     "plan_of",
+    "plugin_axes",
     "replay_command",
     "request_of",
     "symbol_axis",
@@ -75,6 +78,7 @@ class Plan:
 
         :param expect: whether it must come out of the evaluation like that.
         """
+        self.lines.pop(symbol, None)
         self.lines[symbol] = value
         if expect:
             self.expect[symbol] = value
@@ -82,6 +86,10 @@ class Plan:
     def set_vm(self, key: str, value: Any) -> None:
         """Set a key of the VM file."""
         self.vm[key] = value
+
+    def add_event(self, name: str) -> None:
+        """Let an event happen once the guest is up."""
+        self.events = (*self.events, name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +102,7 @@ class Axis:
     :ivar default: the value that is the same as not asking; what a failing cell is shrunk towards.
     :ivar apply: changes a plan; the Kconfig lines that it writes must not depend on what other axes did.
     :ivar check: of an open axis: what is wrong with a value, ``None`` if nothing is. Without it ``values`` is all.
+    :ivar clashes: values of other axes that no cell has together with one of this.
     """
 
     name: str
@@ -102,6 +111,7 @@ class Axis:
     default: str
     apply: Callable[[Plan, str], None]
     check: Callable[[str], str | None] | None = None
+    clashes: tuple[Clash, ...] = ()
 
     def problem(self, value: str) -> str | None:
         """Return what is wrong with a value, ``None`` if nothing is."""
@@ -140,9 +150,10 @@ def _pae(plan: Plan, value: str) -> None:
 
 
 def _page_size(plan: Plan, value: str) -> None:
-    for size in ("4K", "16K", "64K"):
+    """4K has no symbol on x86, which has no other."""
+    for size in ("16K", "64K"):
         plan.expect[f"ARM64_{size}_PAGES"] = "y" if size == value else "n"
-    plan.lines[f"ARM64_{value}_PAGES"] = "y"
+    plan.set_config(f"ARM64_{value}_PAGES", "y", expect=False)
 
 
 def _hz(plan: Plan, value: str) -> None:
@@ -299,6 +310,20 @@ def symbol_axis(name: str, values: Sequence[str] = ("y", "m", "n")) -> Axis:
         plan.set_config(name, value)
 
     return Axis(name, f"CONFIG_{name}", ("y", "m", "n"), values[0], apply)
+
+
+def plugin_axes(plugins: Plugins) -> tuple[Axis, ...]:
+    """Return the axes that plugins bring; one with the name of another is a fault of its plugin, and left out."""
+    found: dict[str, Axis] = {}
+    for info, axes in plugins.call("hv_matrix_axes"):
+        for axis in axes:
+            if axis.name in AXES or axis.name in found:
+                plugins.fault(info, "hv_matrix_axes", f"there is an axis {axis.name!r} already")
+            else:
+                found[axis.name] = Axis(
+                    axis.name, axis.about, axis.values, axis.values[0], axis.apply, clashes=axis.clashes
+                )
+    return tuple(found.values())
 
 
 def axes_of(spec: MatrixSpec, extra: Sequence[Axis] = ()) -> Mapping[str, Axis]:
