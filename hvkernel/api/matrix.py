@@ -42,19 +42,18 @@ what the kernel can give back. A guest that did not come up has ``booted`` alone
 class Plan(Protocol):
     """What a cell asks for. Each axis adds to it; the later of two axes wins."""
 
-    def symbol(self, name: str, value: str) -> None:
-        """Set a Kconfig symbol: ``y``, ``m``, ``n``, a number or a text, laid over the base ``.config``."""
+    def set_config(self, symbol: str, value: str) -> None:
+        """Lay ``CONFIG_symbol=value`` over the base ``.config``: ``y``, ``m``, ``n``, a number or a text.
+
+        Cells in which it would not come out of the evaluation like that are never made.
+        """
         ...
 
-    def vm(self, key: str, value: Any) -> None:
-        """Set a key of the VM file, as ``cpus``, ``memory``, ``host``, ``disks``."""
+    def set_vm(self, key: str, value: Any) -> None:
+        """Set a key of the VM file, as ``cpus``, ``memory``, ``disks``."""
         ...
 
-    def request(self, key: str, value: Any) -> None:
-        """Set what is no matter of the VM: ``arch``, ``bits``, ``page_size``, ``release`` or ``initrd``."""
-        ...
-
-    def event(self, name: str) -> None:
+    def add_event(self, name: str) -> None:
         """Let an event happen once the guest is up."""
         ...
 

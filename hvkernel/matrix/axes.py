@@ -25,7 +25,7 @@ from hvkernel.config.units import parse_size
 from hvkernel.config.vm import MAX_CPUS, change_vm
 from hvkernel.kconfig.data import RELEASES
 from hvkernel.kconfig.overlay import lay_over
-from hvkernel.matrix.model import Cell
+from hvkernel.matrix.model import EVENT_NAMES, Cell
 
 if TYPE_CHECKING:
     from hvkernel.api.matrix import Clash
@@ -71,7 +71,7 @@ class Plan:
     """Keys of :class:`~hvkernel.config.vm.VmConfig`."""
     initrd: Initrd = ALL_MODULES
     events: tuple[str, ...] = ()
-    """What happens to the guest once it is up, by name (:mod:`hvkernel.matrix.cell`)."""
+    """What happens to the guest once it is up, by name (:mod:`hvkernel.matrix.events`)."""
 
     def set_config(self, symbol: str, value: str, *, expect: bool = True) -> None:
         """Lay ``CONFIG_symbol=value`` over the ``.config``.
@@ -88,7 +88,7 @@ class Plan:
         self.vm[key] = value
 
     def add_event(self, name: str) -> None:
-        """Let an event happen once the guest is up."""
+        """Let an event of :mod:`hvkernel.matrix.events` happen, after those that were asked for before."""
         self.events = (*self.events, name)
 
 
@@ -244,6 +244,15 @@ def _initrd(plan: Plan, value: str) -> None:
     plan.initrd = ALL_MODULES if value == "all" else Initrd((), exists=False)
 
 
+NO_EVENT: Final = "none"
+"""The value of axis ``events`` that asks for none."""
+
+
+def _events(plan: Plan, value: str) -> None:
+    if value != NO_EVENT:
+        plan.add_event(value)
+
+
 @lru_cache(maxsize=1)
 def host_values() -> tuple[str, ...]:
     """Return every host profile with each of its generations, as ``ws2022/gen1``."""
@@ -278,6 +287,7 @@ def built_in_axes() -> Mapping[str, Axis]:
         Axis("offer_order", "order of the offers", ("profile", "random"), "profile", _offer_order),
         Axis("policy", "scheduling policy", ("fifo", "random"), "fifo", _policy, _check_policy),
         Axis("initrd", "initramfs", ("all", "none"), "all", _initrd),
+        Axis("events", "what happens to the guest that is up", (NO_EVENT, *EVENT_NAMES), NO_EVENT, _events),
     )
     return MappingProxyType({axis.name: axis for axis in axes})
 
@@ -299,6 +309,7 @@ AXES: Final = (
     "offer_order",
     "policy",
     "initrd",
+    "events",
 )
 """Names of the built-in axes, in the order in which they are applied."""
 
@@ -313,17 +324,20 @@ def symbol_axis(name: str, values: Sequence[str] = ("y", "m", "n")) -> Axis:
 
 
 def plugin_axes(plugins: Plugins) -> tuple[Axis, ...]:
-    """Return the axes that plugins bring; one with the name of another is a fault of its plugin, and left out."""
-    found: dict[str, Axis] = {}
-    for info, axes in plugins.call("hv_matrix_axes"):
-        for axis in axes:
-            if axis.name in AXES or axis.name in found:
-                plugins.fault(info, "hv_matrix_axes", f"there is an axis {axis.name!r} already")
-            else:
-                found[axis.name] = Axis(
-                    axis.name, axis.about, axis.values, axis.values[0], axis.apply, clashes=axis.clashes
-                )
-    return tuple(found.values())
+    """Return the axes that plugins bring (hook ``hv_matrix_axes``).
+
+    :raises InputError: one has the name of another, or of one of ours, or no value.
+    """
+    taken = set(AXES)
+    found = []
+    for info, brought in plugins.call("hv_matrix_axes"):
+        for one in brought:
+            if one.name in taken or not one.values:
+                what = "there is one of that name already" if one.name in taken else "it has no value"
+                raise InputError("plugins", "axis", one.name, f"{info.name}: {what}")
+            taken.add(one.name)
+            found.append(Axis(one.name, one.about, one.values, one.values[0], one.apply, clashes=one.clashes))
+    return tuple(found)
 
 
 def axes_of(spec: MatrixSpec, extra: Sequence[Axis] = ()) -> Mapping[str, Axis]:

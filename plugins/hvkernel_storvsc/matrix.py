@@ -14,7 +14,7 @@ CONTROLLERS: Final = (str(HV_SCSI_GUID), str(HV_IDE_GUID))
 
 
 def _disk_size(plan: Plan, value: str) -> None:
-    plan.vm("disks", [{"size": value}])
+    plan.set_vm("disks", [{"size": value}])
 
 
 def _controllers(evidence: Evidence) -> Iterator[str]:

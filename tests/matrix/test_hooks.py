@@ -13,16 +13,13 @@ class Asked:
     def __init__(self) -> None:
         self.vm_keys: list[tuple[str, Any]] = []
 
-    def symbol(self, name: str, value: str) -> None:
-        raise AssertionError(name)
+    def set_config(self, symbol: str, value: str) -> None:
+        raise AssertionError(symbol)
 
-    def vm(self, key: str, value: Any) -> None:
+    def set_vm(self, key: str, value: Any) -> None:
         self.vm_keys.append((key, value))
 
-    def request(self, key: str, value: Any) -> None:
-        raise AssertionError(key)
-
-    def event(self, name: str) -> None:
+    def add_event(self, name: str) -> None:
         raise AssertionError(name)
 
 

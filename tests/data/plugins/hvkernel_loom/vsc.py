@@ -150,8 +150,9 @@ class LoomDriver:
     def loom_probe(self, dev: HvDevice, dev_id: HvVmbusDeviceId) -> int:
         locking = self.kernel.locking
         loom = Loom(dev, locking.spin_lock_init("loom.lock"), locking.mutex_init("loom.mutex"))
-        hv_set_drvdata(dev, loom)
         with loom.mutex:
+            # Whoever finds the device from here on waits until it is up.
+            hv_set_drvdata(dev, loom)
             ret = self.loom_up(loom)
             loom.gone = ret != 0
         return ret
