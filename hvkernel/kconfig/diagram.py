@@ -11,7 +11,6 @@ variables is that in which they were declared; a variable on which most others d
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from random import Random
 from typing import Final
 
 __all__ = ["FALSE", "TRUE", "Diagrams"]
@@ -140,6 +139,30 @@ class Diagrams:
 
         return walk(node)
 
+    def places(self, values: Mapping[str, str]) -> dict[int, int]:
+        """Values as :meth:`possible` takes them: place of the variable to place of the value."""
+        return {self._level[name]: self.variables[name].index(value) for name, value in values.items()}
+
+    def possible(self, node: int, fixed: Mapping[int, int]) -> bool:
+        """Whether the function can still be true with some variables fixed (:meth:`places`); no node is made."""
+        last = max(fixed, default=-1)
+        levels, children = self._levels, self._children
+        seen: dict[int, None] = {}
+        stack = [node]
+        while stack:
+            at = stack.pop()
+            if at == FALSE or at in seen:
+                continue
+            level = levels[at]
+            if level > last:
+                return True
+            seen[at] = None
+            if level in fixed:
+                stack.append(children[at][fixed[level]])
+            else:
+                stack.extend(children[at])
+        return False
+
     def support(self, node: int) -> tuple[str, ...]:
         """The variables that matter, in their order."""
         seen: dict[int, None] = {}
@@ -198,22 +221,20 @@ class Diagrams:
 
         return walk(node, 0, ())
 
-    def draw(self, node: int, random: Random) -> tuple[str, ...]:
-        """One combination that the function is true of, each as likely as any other.
+    def combination(self, node: int, number: int) -> tuple[str, ...]:
+        """The combination at a place, from 0, in the order of :meth:`combinations`.
 
-        :raises ValueError: there is none.
+        :raises IndexError: there are not so many.
         """
-        if node == FALSE:
-            raise ValueError("no combination is left")
-        drawn = []
+        if not 0 <= number < self.count(node):
+            raise IndexError(number)
+        found = []
         for level, name in enumerate(self._names):
-            below = self._below(node, level)
-            weights = [self._count(child) * self._skipped(level + 1, self._levels[child]) for child in below]
-            at = random.randrange(sum(weights))
-            chosen = 0
-            while at >= weights[chosen]:
-                at -= weights[chosen]
-                chosen += 1
-            drawn.append(self.variables[name][chosen])
-            node = below[chosen]
-        return tuple(drawn)
+            for value, child in zip(self.variables[name], self._below(node, level), strict=True):
+                size = self._count(child) * self._skipped(level + 1, self._levels[child])
+                if number < size:
+                    found.append(value)
+                    node = child
+                    break
+                number -= size
+        return tuple(found)
