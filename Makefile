@@ -37,15 +37,13 @@ bench: $(STAMP)
 	$(BIN)/hvkernel bench
 	$(BIN)/python tests/bench/channels.py
 
-# A million inputs for hvkernel decode: some ten minutes.
-fuzz: $(STAMP)
-	$(BIN)/python tests/fuzz/decode.py
-
-# SEEDS=N runs N interleavings, FROM=SEED begins there; a failure prints what it did and how to replay it.
+# A million inputs for hvkernel decode, some ten minutes; then SEEDS=N interleavings from seed FROM=S on, of which a
+# failing one prints what it did and how to replay it.
 SEEDS ?= 20000
 FROM ?= 0
 
 fuzz: $(STAMP)
+	$(BIN)/python tests/fuzz/decode.py
 	$(BIN)/python tests/properties/fuzz.py --seeds $(SEEDS) --from $(FROM)
 
 clean:

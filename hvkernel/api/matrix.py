@@ -174,6 +174,11 @@ class Evidence(Protocol):
     @property
     def devices(self) -> Sequence[SeenDevice]: ...
     @property
+    def vmbus_version(self) -> int:
+        """Version that guest and host agreed on last, ``major << 16 | minor``; 0 before there was one."""
+        ...
+
+    @property
     def guest_channels(self) -> Sequence[SeenChannel]:
         """By relid; empty while hv_vmbus is not loaded."""
         ...

@@ -290,7 +290,7 @@ def _ring(ring: HvRingBufferInfo, value: Callable[[HvRingBufferInfo], int]) -> s
 
 
 def _interrupt_mask(ring: HvRingBufferInfo) -> int:
-    return ring.mapped().load32(INTERRUPT_MASK)
+    return ring.mapped(INTERRUPT_MASK).load32(INTERRUPT_MASK)
 
 
 def out_mask_show(v: HvVmbus, channel: VmbusChannel) -> str | int:

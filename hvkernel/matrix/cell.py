@@ -57,6 +57,8 @@ class _Progress:
     outcome: str = ""
     problems: list[Problem] = field(default_factory=list)
     session: Session | None = None
+    version: int = 0
+    """VMBus version of the last connection."""
     memories: dict[str, dict[str, Any]] = field(default_factory=dict)
     """What each invariant keeps."""
 
@@ -236,7 +238,8 @@ class CellRunner:
 
     def _look(self, run: GuestRun, cell: Cell, moment: Moment, progress: _Progress) -> None:
         """Check the invariants of a moment."""
-        evidence = SessionEvidence(run.session, cell, moment, run.call)
+        progress.version = run.session.server.bus.version or progress.version
+        evidence = SessionEvidence(run.session, cell, moment, run.call, progress.version)
         for invariant in self.invariants:
             if moment in invariant.moments:
                 evidence.memory = progress.memories.setdefault(invariant.name, {})

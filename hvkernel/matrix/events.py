@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from hvkernel.abi.vmbus import VERSION_WIN8, VERSION_WIN10_V4_1, VmbusChannelState
 from hvkernel.hv import vmbus_drv
 from hvkernel.linux.errno import EBUSY, EIO
+from hvkernel.linux.scsi_disk import ScsiDisk
 from hvkernel.matrix.evidence import vmbus_of
 
 if TYPE_CHECKING:
@@ -39,12 +40,20 @@ def bound_devices(run: GuestRun) -> list[tuple[Any, Any]]:
 
 
 def rescind(run: GuestRun) -> Iterator[str]:
-    """The host takes each device that has a driver away and offers it again, one after the other."""
+    """The host takes every device away and offers it again, one after the other.
+
+    Before, user space has set the disks' ``cache_type`` to ``temporary write through`` (drivers/scsi/sd.c:
+    cache_type_store): 6.1 never lets go of a rescinded controller whose disk has a write cache, because the flush at
+    the end is refused and never answered (storvsc_drv.c: storvsc_queuecommand).
+    """
     session = run.session
-    names = {str(status.instance_guid): status.name for status in session.server.status()}
-    for _, device in bound_devices(run):
-        session.server.reoffer(names[device.name])
-        run.settle()
+    for disk in session.kernel.block.disks:
+        if isinstance(disk.driver, ScsiDisk):
+            disk.driver.wce = False
+    for status in session.server.status():
+        if status.relid:
+            session.server.reoffer(status.name)
+            run.settle()
     yield from ()
 
 

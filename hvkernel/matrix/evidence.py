@@ -38,14 +38,18 @@ class SessionEvidence:
     """Implements :class:`hvkernel.api.matrix.Evidence`; what it says was so when it was first asked.
 
     :param call: runs a function in the guest within the cell's budget.
+    :param vmbus_version: of the connection that was there last.
     """
 
-    def __init__(self, session: Session, cell: Cell, moment: Moment, call: Callable[..., Any]) -> None:
+    def __init__(
+        self, session: Session, cell: Cell, moment: Moment, call: Callable[..., Any], vmbus_version: int
+    ) -> None:
         self.session = session
         self.cell = cell
         self.moment = moment
         self.memory: dict[str, Any] = {}
         """What one invariant keeps; set anew for each of them."""
+        self.vmbus_version = vmbus_version
         self._call = call
 
     @property

@@ -38,7 +38,8 @@ class Oracle:
         name = "wsl2" if profile.acpi.direct_boot else f"hyperv-gen{generation}"
         target = self._targets.get(name)
         if target is None:
-            target = self._targets[name] = load_target(name)
+            # The cell says whether there is an initramfs: WSL itself has none, a VM of that profile may.
+            target = self._targets[name] = load_target(name).model_copy(update={"initrd": "any"})
         return target
 
 

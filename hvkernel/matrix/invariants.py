@@ -7,9 +7,10 @@ that does nothing wrong is declared in :data:`TOLERATED`, one reason each; every
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
+from hvkernel.abi.vmbus import VERSION_WIN8_1
 from hvkernel.api.matrix import Evidence, Invariant
 
 if TYPE_CHECKING:
@@ -17,21 +18,57 @@ if TYPE_CHECKING:
 
 __all__ = ["BUILT_IN", "TOLERATED"]
 
-TOLERATED: Final = (
+
+def _before_3_0(evidence: Evidence) -> bool:
+    return 0 < evidence.vmbus_version < VERSION_WIN8_1
+
+
+def _panicked(evidence: Evidence) -> bool:
+    return evidence.outcome == "panic"
+
+
+def _at_the_end(evidence: Evidence) -> bool:
+    return evidence.moment == "ended"
+
+
+def _always(evidence: Evidence) -> bool:
+    return True
+
+
+TOLERATED: Final[tuple[tuple[str, Callable[[Evidence], bool], str], ...]] = (
     (
         r"refused: VP \d+: HvCallPostMessage: INVALID_CONNECTION_ID",
+        _always,
         "a guest that knows 5.0 posts to connection 4 first, which older hosts do not have",
     ),
     (
+        r"throttled: vmbus: \d+ messages wait already|refused: VP \d+: HvCallPostMessage: INSUFFICIENT_BUFFERS",
+        _always,
+        "a guest that opens many sub-channels at once posts again (drivers/hv/connection.c: vmbus_post_msg)",
+    ),
+    (
         r"ignored: vmbus: RELID_RELEASED without a connection",
+        _always,
         "vmbus_exit() frees the channels after vmbus_disconnect(), and each says that it is released",
     ),
     (
-        r"tolerated: vmbus: .*: sub-channels do not exist before version 2\.4; none offered",
-        "the host's own doing",
+        r"free-of-shared-page: .*\(via monitor\)|free-of-shared-page: .*\(via interrupt page\)"
+        r"|tolerated: vmbus: INITIATE_CONTACT on a live connection; the old one is dropped",
+        _before_3_0,
+        "hosts before 3.0 know no UNLOAD, so the guest frees the connection's pages and connects again without a word",
+    ),
+    (
+        r"refused: VP \d+ (read|wrote 0x[0-9a-f]+ to) REFERENCE_TSC: ACCESS_DENIED",
+        _at_the_end,
+        "hyperv_cleanup() of arch/x86/hyperv/hv_init.c resets the reference TSC page where there is none, too",
+    ),
+    (
+        r"guest-crash: .*",
+        _panicked,
+        "a kernel that panics says so; whether it may is for comes-up and stays-up to say",
     ),
 )
-"""Findings that are no faults, as ``KIND: TEXT``, and why."""
+"""Findings that are no faults, as ``KIND: TEXT``, when, and why."""
 
 BAD_LINE: Final = re.compile(
     r"\b(WARNING|BUG|Oops|KASAN|UBSAN)\b:|^BUG\b|kernel BUG at|Call Trace:|general protection fault|invalid opcode"
@@ -65,7 +102,7 @@ def _findings(evidence: Evidence) -> Iterator[str]:
     evidence.memory["seen"] = len(evidence.findings)
     for one in evidence.findings[seen:]:
         text = f"{one.kind}: {one.text}"
-        if not any(re.fullmatch(pattern, text) for pattern, _ in TOLERATED):
+        if not any(re.fullmatch(pattern, text) and when(evidence) for pattern, when, _ in TOLERATED):
             where = f" ({' < '.join(one.where[:3])})" if one.where else ""
             yield f"{text}{where}"
 
@@ -128,9 +165,10 @@ def _closed(evidence: Evidence) -> Iterator[str]:
 def _sharing(evidence: Evidence) -> Iterator[str]:
     gone = set(DRIVER_SHARES)
     if evidence.moment == "ended":
-        if not evidence.guest_channels:
+        told = not _before_3_0(evidence)
+        if told and not evidence.guest_channels:
             gone |= BUS_SHARES
-        if _leaves(evidence):
+        if told and _leaves(evidence):
             gone.add("")
     for share in evidence.shares:
         if "" in gone or share.via.partition(" ")[0] in gone or share.via in gone:
@@ -154,6 +192,8 @@ def _leaves(evidence: Evidence) -> bool:
 
 
 def _left(evidence: Evidence) -> Iterator[str]:
+    if evidence.vmbus_version < VERSION_WIN8_1:
+        return  # such a host is not told
     if evidence.host_channels and (not evidence.guest_channels or _leaves(evidence)):
         relids = ", ".join(str(channel.relid) for channel in evidence.host_channels)
         yield f"the guest has taken leave, and the host still counts relids {relids} as taken"

@@ -6,10 +6,11 @@ import re
 import traceback
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from loom_guest import LoomGuest, compose_with_looms
 
+from hvkernel.api.guest.device import NotifierBlock
 from hvkernel.host.vmbus.tables import ConnectionState
 from hvkernel.hv import vmbus_drv
 from hvkernel.hv.errno import ETIMEDOUT
@@ -159,6 +160,7 @@ def run_plan(plan: Plan, plugins: Plugins) -> Result:
             return result
         baseline = Baseline(guest)
         session.machine.tracer = run.watch
+        session.kernel.notifier.die_chain.register(NotifierBlock(_end_in_an_oops))
         if plan.starving:
             session.machine.policy = Starving(plan.seed)
         try:
@@ -179,6 +181,11 @@ def run_plan(plan: Plan, plugins: Plugins) -> Result:
         result.wrong.extend(run.watch.wrong)
         result.digest = run.watch.digest()
     return result
+
+
+def _end_in_an_oops(action: int, fault: Any) -> int:
+    """An oops ends the run where it happens: what follows it tells nothing."""
+    raise fault
 
 
 def _come_to_rest(run: Run, baseline: Baseline, book: CpuBook) -> None:
