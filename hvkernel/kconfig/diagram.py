@@ -54,7 +54,8 @@ class Diagrams:
 
     def one_of(self, name: str, values: Sequence[str]) -> int:
         """The variable has one of ``values``; values that it does not have count for nothing."""
-        return self._node(self._level[name], tuple(int(v in values) for v in self.variables[name]))
+        wanted = frozenset(values)
+        return self._node(self._level[name], tuple(int(value in wanted) for value in self.variables[name]))
 
     def both(self, a: int, b: int) -> int:
         """``a`` and ``b``."""

@@ -15,6 +15,7 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from hvkernel.boot.request import BootRequest, default_config
@@ -46,10 +47,12 @@ class Constraint:
 
     :ivar text: what it says.
     :ivar node: the combinations that it allows.
+    :ivar axes: those that it speaks of, also where the spec leaves them no choice.
     """
 
     text: str
     node: int
+    axes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ class Legal:
 
     def allows(self, values: Mapping[str, str]) -> bool:
         """Whether some cell has these values; axes may be left out."""
-        return self.diagrams.under(self.node, values) != FALSE
+        return self.diagrams.possible(self.node, self.diagrams.places(values))
 
     def declared(self) -> list[dict[str, Any]]:
         """Return the constraints as covertable takes them."""
@@ -106,7 +109,7 @@ def legal(spec: MatrixSpec, axes: Mapping[str, Axis], plugins: Plugins) -> Legal
     made = _Maker(spec, axes, plugins)
     constraints = [one for one in made.constraints() if one.node != TRUE]
     found = Legal(made.d, tuple(constraints))
-    _check(spec, found)
+    _check(spec, found, made)
     return found
 
 
@@ -121,27 +124,28 @@ class _Maker:
         self._archs: dict[str, ArchPlugin] = {arch.name: arch for _, arch in plugins.call("hv_arch")}
 
     def constraints(self) -> Iterator[Constraint]:
+        context = tuple(name for name in self._axes if name in _CONTEXT)
         kconfig: dict[str, list[int]] = {}
-        texts: dict[str, str] = {}
-        machine: dict[str, list[int]] = {}
+        machine: dict[tuple[str, tuple[str, ...]], list[int]] = {}
         for values, where in self._contexts():
             try:
                 build = self._build(values)
             except ConfigError as error:
                 if self._spec.configs and values.get("config") in self._spec.configs and "arch" in values:
-                    yield Constraint(f"a .config has one architecture: {error}", self.d.opposite(where))
+                    text = f"a .config has one architecture: {error}"
+                    yield Constraint(text, self.d.opposite(where), ("arch", "config"))
                     continue
                 raise
             symbols = Symbolic(build, self.d, self._given())
-            for name, text, node in self._kconfig(symbols, build):
+            for name, node in self._kconfig(symbols):
                 kconfig.setdefault(name, []).append(self.d.implies(where, node))
-                texts.setdefault(name, text)
-            for text, node in self._vm(symbols, build):
-                machine.setdefault(text, []).append(self.d.implies(where, node))
+            for text, speaks_of, node in self._vm(symbols, build):
+                machine.setdefault((text, speaks_of), []).append(self.d.implies(where, node))
         for name, nodes in kconfig.items():
-            yield Constraint(texts[name], self.d.all(nodes))
-        for text, nodes in machine.items():
-            yield Constraint(text, self.d.all(nodes))
+            node = self.d.all(nodes)
+            yield Constraint(f"Kconfig's rules for {name}", node, (*context, *self.d.support(node)))
+        for (text, speaks_of), nodes in machine.items():
+            yield Constraint(text, self.d.all(nodes), speaks_of)
         yield from self._layouts()
         yield from self._rules()
 
@@ -153,15 +157,15 @@ class _Maker:
             nodes = [self.d.one_of(name, (value,)) for name, value in zip(names, values, strict=True)]
             yield dict(zip(names, values, strict=True)), self.d.all(nodes)
 
-    def _build(self, values: Mapping[str, str]) -> Build:
-        """Evaluate what stands under every cell of one context."""
+    def _build(self, values: Mapping[str, str], lines: Mapping[str, str] = MappingProxyType({})) -> Build:
+        """Evaluate what stands under every cell of one context, with ``lines`` laid over it."""
         plan = Plan()
         for name, value in values.items():
             self._axes[name].apply(plan, value)
         row = self._spec.configs.get(plan.config)
         text = row.text if row is not None else default_config(plan.arch)
         request = BootRequest(
-            config=lay_over(text, self._spec.config),
+            config=lay_over(text, {**self._spec.config, **lines}),
             vm=self._spec.vm,
             config_name=row.file if row is not None else "default configuration",
             arch=plan.arch,
@@ -183,7 +187,7 @@ class _Maker:
                 given[symbol] = [*earlier, *written]
         return given
 
-    def _kconfig(self, symbols: Symbolic, build: Build) -> Iterator[tuple[str, str, int]]:
+    def _kconfig(self, symbols: Symbolic) -> Iterator[tuple[str, int]]:
         """Where what each axis asks for comes out; the later of two axes is the one that counts for a symbol."""
         last: dict[str, str] = {}
         for name, asks in self._asks.items():
@@ -194,11 +198,27 @@ class _Maker:
             for value, plan in asks.items():
                 wanted = [symbols.equals(s, v) for s, v in plan.expect.items() if last[s] == name]
                 nodes.append(self.d.implies(self.d.one_of(name, (value,)), self.d.all(wanted)))
-            yield name, f"the Kconfig's own rules for {name}", self.d.all(nodes)
+            yield name, self.d.all(nodes)
+
+    def why(self, name: str, value: str) -> str:
+        """Return why a value does not come out where the other axes ask for nothing; empty where it does."""
+        plan = self._asks[name][value]
+        for values, _ in self._contexts():
+            try:
+                build = self._build(values, plan.lines)
+            except ConfigError as error:
+                return f" ({error})"
+            for symbol, wanted in plan.expect.items():
+                got = build.value(symbol)
+                if wanted == "m" and got == "y" and not build.y("MODULES"):
+                    return f" ({symbol}=y: there are no modules with MODULES={build.value('MODULES')})"
+                if got != wanted or (wanted != "n" and symbol not in build.modelled):
+                    return f" ({'; '.join(build.explain(symbol).lines())})"
+        return ""
 
     # the VM ----------------------------------------------------------------------------------------------------
 
-    def _vm(self, symbols: Symbolic, build: Build) -> Iterator[tuple[str, int]]:
+    def _vm(self, symbols: Symbolic, build: Build) -> Iterator[tuple[str, tuple[str, ...], int]]:
         """What :func:`hvkernel.boot.fit.settle_host` and :func:`~hvkernel.boot.fit.unfit` let run."""
         d = self.d
         for profile, generation, where in self._hosts(symbols, build):
@@ -208,22 +228,26 @@ class _Maker:
                 return d.implies(where, node)
 
             arch = self._archs[build.arch]
-            yield "a host runs kernels of its own architecture", only(int(build.arch in profile.architectures))
+            runs = int(build.arch in profile.architectures)
+            yield "a host runs kernels of its own architecture", ("arch", "host"), only(runs)
             is64 = symbols.equals("64BIT", "y")
             words = d.either(
                 d.both(is64, int(64 in arch.bits)), d.both(d.opposite(is64), int(32 in arch.bits and generation == 1))
             )
-            yield "generation 2 starts 64-bit kernels only", only(words)
+            yield "generation 2 starts 64-bit kernels only", ("bits", "host"), only(words)
             if generation == 2 and not profile.acpi.direct_boot:
-                yield "generation 2 has UEFI only: EFI=y", only(symbols.equals("EFI", "y"))
+                yield "generation 2 has UEFI only: EFI=y", ("EFI", "host"), only(symbols.equals("EFI", "y"))
             if generation == 1:
                 emulated = d.both(d.opposite(symbols.enabled("HYPERV_STORAGE")), symbols.enabled("ATA_PIIX"))
-                yield "a boot from emulated IDE is not modelled", only(d.opposite(emulated))
+                text = "a boot from emulated IDE is not modelled"
+                yield text, ("HYPERV_STORAGE", "ATA_PIIX", "host"), only(d.opposite(emulated))
             cpus = self._vm_values("cpus", self._spec.vm.cpus)
             fit = d.any([node for count, node in cpus if count <= profile.cpuid.max_vps])
-            yield f"{one} has at most {profile.cpuid.max_vps} processors", only(fit)
-            yield "the host has that version of VMBus, and the kernel speaks one of them", only(
-                self._vmbus(profile, build)
+            yield f"{one} has at most {profile.cpuid.max_vps} processors", ("cpus", "host"), only(fit)
+            yield (
+                "a host has its own versions of VMBus, and the kernel speaks one of them",
+                ("release", "host", "vmbus"),
+                only(self._vmbus(profile, build)),
             )
 
     def _hosts(self, symbols: Symbolic, build: Build) -> Iterator[tuple[HostProfile, int, int]]:
@@ -273,19 +297,20 @@ class _Maker:
         for nodes, where in self._vm_values("numa", None):
             least = nodes if isinstance(nodes, int) else 1
             enough.append(d.implies(where, d.any([node for count, node in cpus if count >= least])))
-        yield Constraint("every node of a NUMA layout has a processor", d.all(enough))
+        yield Constraint("every node of a NUMA layout has a processor", d.all(enough), ("memory", "cpus"))
         if "memory" in self._axes:
             big = [v for v, plan in self._asks["memory"].items() if plan.vm["memory"] >= MIN_MEMORY]
-            yield Constraint(f"a VM has at least {MIN_MEMORY >> 20}M of memory", d.one_of("memory", big))
+            yield Constraint(f"a VM has at least {MIN_MEMORY >> 20}M of memory", d.one_of("memory", big), ("memory",))
         if "nr_cpus" in self._axes and "bits" in self._axes:
             few = [value for value in self._spec.varied["nr_cpus"] if int(value) <= 64]
             fits = d.either(d.one_of("bits", ("64",)), d.one_of("nr_cpus", few))
-            yield Constraint("a 32-bit kernel has NR_CPUS of at most 64 (arch/x86/Kconfig: NR_CPUS_RANGE_END)", fits)
+            text = "a 32-bit kernel has NR_CPUS of at most 64 (arch/x86/Kconfig: NR_CPUS_RANGE_END)"
+            yield Constraint(text, fits, ("bits", "nr_cpus"))
         for name, axis in self._axes.items():
             for clash in axis.clashes:
                 if clash.axis in self._axes:
                     both = d.both(d.one_of(name, (clash.value,)), d.one_of(clash.axis, clash.values))
-                    yield Constraint(f"{name}={clash.value}: {clash.why}", d.opposite(both))
+                    yield Constraint(f"{name}={clash.value}: {clash.why}", d.opposite(both), (name, clash.axis))
 
     def _rules(self) -> Iterator[Constraint]:
         d = self.d
@@ -294,7 +319,8 @@ class _Maker:
             then = FALSE
             if rule.then is not None:
                 then = d.all([d.one_of(name, values) for name, values in rule.then.items()])
-            yield Constraint(f"rule[{number}] ({rule})", d.implies(when, then))
+            speaks_of = (*rule.when, *(rule.then or ()))
+            yield Constraint(f"rule[{number}] ({rule})", d.implies(when, then), speaks_of)
 
 
 def _asked(axis: Axis, value: str) -> Plan:
@@ -310,21 +336,19 @@ def _version(cap: int | str | None) -> int | None:
     return int(major) << 16 | int(minor)
 
 
-def _check(spec: MatrixSpec, found: Legal) -> None:
+def _check(spec: MatrixSpec, found: Legal, made: _Maker) -> None:
     """:raises InputError: no cell is left, or none with some value."""
     d = found.diagrams
     if found.node == FALSE:
         core = _core(d, found.constraints, TRUE)
-        raise InputError(spec.source, limit=f"no cell is left: {_against(core)}")
+        raise InputError(spec.source, limit=f"no cell is left: {_against(core)}{_among(spec, core, '')}")
     for name, values in spec.varied.items():
         part = "symbols" if name in spec.symbols else "axes"
         for value in values:
-            fixed = d.one_of(name, (value,))
-            if d.both(found.node, fixed) == FALSE:
-                core = _core(d, found.constraints, fixed)
-                others = [axis for one in core for axis in d.support(one.node) if axis != name]
-                among = ", ".join(f"{axis}={'|'.join(spec.varied[axis])}" for axis in dict.fromkeys(others))
-                limit = f"no cell has it{f' with {among}' if among else ''}: {_against(core)}"
+            if not found.allows({name: value}):
+                core = _core(d, found.constraints, d.one_of(name, (value,)))
+                why = made.why(name, value) if core[0].text == f"Kconfig's rules for {name}" else ""
+                limit = f"no cell has it: {_against(core)}{_among(spec, core, name)}{why}"
                 raise InputError(spec.source, f"{part}.{name}", value, limit)
 
 
@@ -339,6 +363,14 @@ def _core(d: Diagrams, constraints: Sequence[Constraint], fixed: int) -> list[Co
 
 
 def _against(core: Sequence[Constraint]) -> str:
-    if len(core) == 1:
-        return core[0].text
-    return " contradicts ".join((core[0].text, " and ".join(one.text for one in core[1:])))
+    texts = [one.text for one in core]
+    if len(core) == 2:
+        return " contradicts ".join(texts)
+    return texts[0] if len(core) == 1 else f"{', '.join(texts[:-1])} and {texts[-1]} contradict one another"
+
+
+def _among(spec: MatrixSpec, core: Sequence[Constraint], name: str) -> str:
+    """Say which values of the other axes there are to choose from."""
+    others = dict.fromkeys(axis for one in core for axis in one.axes if axis != name and axis in spec.varied)
+    chosen = [f"{axis}={'|'.join(spec.varied[axis])}" for axis in others]
+    return f", with {', '.join(chosen)}" if chosen else ""

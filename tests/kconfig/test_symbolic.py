@@ -68,12 +68,10 @@ def agree(build_of: BuildOf, text: str, arch: str, release: str, names: list[str
     return compared
 
 
-CASES = [(arch, release, seed) for arch in ("x86", "arm64") for release in ("5.15", "6.1", "6.18") for seed in (0, 1)]
-
-
-@pytest.mark.parametrize(("arch", "release", "seed"), CASES)
-def test_every_symbol_in_every_combination(arch: str, release: str, seed: int, build_of: BuildOf) -> None:
-    names = drawn(arch, f"{arch} {release} {seed}", 4)
+@pytest.mark.parametrize("arch", ["x86", "arm64"])
+@pytest.mark.parametrize("release", ["5.15", "6.1", "6.18"])
+def test_every_symbol_in_every_combination(arch: str, release: str, build_of: BuildOf) -> None:
+    names = drawn(arch, f"{arch} {release}", 4)
     assert agree(build_of, default_config(arch) + "CONFIG_MODULES=y\n", arch, release, names) > 5000
 
 
