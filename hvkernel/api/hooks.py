@@ -21,6 +21,7 @@ import pluggy
 if TYPE_CHECKING:
     from hvkernel.api.guest import Arch, Kernel
     from hvkernel.api.host import ArchHost, DeviceRegistry
+    from hvkernel.api.matrix import Axis, Invariant
 
 __all__ = [
     "CONTRACT",
@@ -32,6 +33,8 @@ __all__ = [
     "hv_abi",
     "hv_arch",
     "hv_kconfig",
+    "hv_matrix_axes",
+    "hv_matrix_invariants",
     "hv_register_devices",
     "hv_register_drivers",
 ]
@@ -39,7 +42,7 @@ __all__ = [
 GROUP: Final = "hvkernel"
 """The entry-point group and the pluggy project name."""
 
-CONTRACT: Final = (1, 0)
+CONTRACT: Final = (1, 1)
 """Version of this contract: the major number changes when an old plugin would break, the minor when hooks are added."""
 
 hookspec = pluggy.HookspecMarker(GROUP)
@@ -141,5 +144,28 @@ def hv_register_devices(registry: DeviceRegistry) -> None:
 
     Called once per machine, before the VMBus server makes its offers. A class that no plugin declares is still
     offered where the profile says so; it opens as a ring that answers nothing.
+    """
+    raise NotImplementedError
+
+
+# matrix --------------------------------------------------------------------------------------------------------
+
+
+@hookspec
+def hv_matrix_axes() -> Sequence[Axis]:
+    """Return what ``hvkernel matrix`` may vary besides its own axes; see :class:`hvkernel.api.matrix.Axis`.
+
+    Called once by each process of a run, never on a boot; a plugin returns the same axes each time. An axis with the
+    name of another is a fault of the second. An exception drops this plugin's axes.
+    """
+    raise NotImplementedError
+
+
+@hookspec
+def hv_matrix_invariants() -> Sequence[Invariant]:
+    """Return what must hold in every cell besides the built-in invariants; see :class:`hvkernel.api.matrix.Invariant`.
+
+    Called once by each process of a run, never on a boot. An invariant that raises is broken in that cell; an exception
+    of the hook itself drops this plugin's invariants.
     """
     raise NotImplementedError

@@ -44,6 +44,11 @@ def settle_host(
         raise InputError(where, "generation", chosen, f"host {profile.name} has generation {has} only")
     if vm.cpus > profile.cpuid.max_vps:
         raise InputError(where, "cpus", vm.cpus, f"host {profile.name} has at most {profile.cpuid.max_vps}")
+    if vm.vmbus is not None:
+        try:
+            profile = profile.model_copy(update={"vmbus": profile.vmbus.capped(vm.vmbus)})
+        except ValueError as error:
+            raise InputError(where, "vmbus", f"{vm.vmbus >> 16}.{vm.vmbus & 0xFFFF}", str(error)) from None
     return profile, chosen
 
 

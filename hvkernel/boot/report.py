@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from hvkernel.host.vmbus.devices import DeviceStatus
     from hvkernel.kconfig import Build
 
-__all__ = ["build_report", "unsupported_report"]
+__all__ = ["build_report", "device_report", "unsupported_report"]
 
 SECOND: Final = 10_000_000
 """Units of virtual time in a second."""
@@ -52,7 +52,7 @@ def build_report(session: Session) -> BootReport:
         ),
         vmbus=VmbusInfo(version=f"{version >> 16}.{version & 0xFFFF}" if version else None),
         dmesg=tuple(LogLine(t=t / 1e9, level=level, text=text) for t, level, text in kernel.printk.log),
-        devices=tuple(_device(session, status) for status in session.server.status()),
+        devices=tuple(device_report(session, status) for status in session.server.status()),
         sharing=tuple(
             Shared(gpa=entry.gpa, pages=entry.pages, via=entry.via, since=entry.since / SECOND, cpu=entry.cpu)
             for entry in machine.ledger.entries()
@@ -101,7 +101,8 @@ def kernel_info(build: Build) -> KernelInfo:
     )
 
 
-def _device(session: Session, status: DeviceStatus) -> Device:
+def device_report(session: Session, status: DeviceStatus) -> Device:
+    """Return the report's words on one device, as it stands now."""
     kernel = session.kernel
     obj = _driver_object(session, status)
     bound = None

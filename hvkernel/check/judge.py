@@ -14,7 +14,7 @@ from hvkernel.kconfig import Build, Explanation
 from hvkernel.kconfig.data import version_key
 from hvkernel.kconfig.kbuild import objects
 
-__all__ = ["Problem", "TargetVerdict", "judge"]
+__all__ = ["Problem", "TargetVerdict", "broken_boot_rules", "judge"]
 
 State = Literal["runs", "fails", "unfit"]
 NEEDS: Final = MappingProxyType({"hv_storvsc": ("hv_vmbus", "scsi_mod"), "sd_mod": ("scsi_mod",)})
@@ -89,6 +89,20 @@ def judge(configuration: Configuration, target: Target, initrd: Initrd) -> Targe
     return TargetVerdict(target, state, "", tuple(problems), tuple(advice), tuple(judge_.unknown))
 
 
+def broken_boot_rules(build: Build, target: Target, initrd: Initrd) -> tuple[str, ...]:
+    """Return the symbols that keep a kernel from coming up on a target, or why it does not even start there.
+
+    What :func:`judge` finds, without looking for edits.
+    """
+    unfit = _unfit(build, target)
+    if unfit:
+        return (unfit,)
+    if target.initrd == "none":
+        initrd = Initrd((), exists=False)
+    rules = _Rules(build, initrd)
+    return tuple(name for rule in target.rules if rule.boot and _counts(rule, build) for name in rules.broken(rule))
+
+
 def _unfit(build: Build, target: Target) -> str:
     if build.arch not in target.arches:
         return f"{target.name} runs {' and '.join(target.arches)} kernels, this one is {build.arch}"
@@ -109,25 +123,28 @@ def _counts(rule: Rule, build: Build) -> bool:
     )
 
 
-class _Judge:
-    def __init__(self, configuration: Configuration, initrd: Initrd) -> None:
-        self._configuration = configuration
-        self._build = configuration.build
+class _Rules:
+    """What breaks a rule."""
+
+    def __init__(self, build: Build, initrd: Initrd) -> None:
+        self._build = build
         self._initrd = initrd
-        self._modelled = frozenset(self._build.modelled)
+        self._modelled = frozenset(build.modelled)
         self.unknown: list[str] = []
 
-    def problems(self, rule: Rule) -> Iterator[Problem]:
+    def broken(self, rule: Rule) -> Iterator[str]:
+        """Yield the symbols that break a rule; of a one-of rule all of them, once none is on."""
+        build = self._build
         if rule.wants == "one-of":
-            if not any(self._on(rule, symbol, self._build) for symbol in rule.symbols):
-                yield self._one_of(rule)
+            if not any(self._on(rule, symbol, build) for symbol in rule.symbols):
+                yield from rule.symbols
             return
         for symbol in rule.symbols:
             if rule.wants == "must-not":
-                if self._build.enabled(symbol):
-                    yield self._must_not(rule, symbol)
-            elif not self._on(rule, symbol, self._build) and self._known(rule, symbol):
-                yield self._must(rule, symbol)
+                if build.enabled(symbol):
+                    yield symbol
+            elif not self._on(rule, symbol, build) and self._known(rule, symbol):
+                yield symbol
 
     def _on(self, rule: Rule, symbol: str, build: Build) -> bool:
         """Whether a symbol is high enough, and, for the way to the root, at hand when it is needed."""
@@ -162,6 +179,23 @@ class _Judge:
             self.unknown.append(symbol)
             return False
         return True
+
+
+class _Judge(_Rules):
+    """And how it is mended."""
+
+    def __init__(self, configuration: Configuration, initrd: Initrd) -> None:
+        super().__init__(configuration.build, initrd)
+        self._configuration = configuration
+
+    def problems(self, rule: Rule) -> Iterator[Problem]:
+        broken = self.broken(rule)
+        if rule.wants == "one-of":
+            if any(True for _ in broken):
+                yield self._one_of(rule)
+            return
+        for symbol in broken:
+            yield self._must_not(rule, symbol) if rule.wants == "must-not" else self._must(rule, symbol)
 
     def _must(self, rule: Rule, symbol: str) -> Problem:
         build = self._build

@@ -43,6 +43,10 @@ NAMESPACE: Final = uuid.UUID("a5a1c9be-7a4e-5d2c-9d0b-2f5c8e3f6a10")
 
 Generation = Literal[1, 2]
 
+CONNECTION_4: Final = 5 << 16
+"""First protocol version whose hosts take messages at connection id 4 (drivers/hv/connection.c:
+vmbus_negotiate_version)."""
+
 
 def _version(value: object) -> int:
     if isinstance(value, int) and not isinstance(value, bool):
@@ -151,6 +155,18 @@ class Vmbus(Model):
         if list(self.versions) != sorted(set(self.versions)) or not self.versions:
             raise ValueError("versions must be ascending and at least one")
         return self
+
+    def capped(self, highest: int) -> Vmbus:
+        """Return what a server accepts that knows no version above ``highest``.
+
+        :raises ValueError: none is left.
+        """
+        versions = tuple(version for version in self.versions if version <= highest)
+        if not versions:
+            lowest = self.versions[0]
+            raise ValueError(f"the lowest version of this host is {lowest >> 16}.{lowest & 0xFFFF}")
+        kept = {"versions": versions, "message_connection_4": self.message_connection_4 and highest >= CONNECTION_4}
+        return self.model_copy(update=kept)
 
 
 class Throttle(Model):

@@ -30,7 +30,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, fi
 
 from hvkernel.config.devices import MAX_DEVICES, VmDevice, device_kinds
 from hvkernel.config.errors import InputError
-from hvkernel.config.profile import Generation, Model
+from hvkernel.config.profile import Generation, Model, Version
 from hvkernel.config.render import input_error
 from hvkernel.config.units import format_size, parse_size
 
@@ -107,6 +107,9 @@ class VmConfig(Model):
     policy: str = "fifo"
     """Scheduling policy: ``fifo`` or ``random:SEED``."""
     isolation: Literal["none"] = "none"
+    vmbus: Version | None = None
+    """Highest protocol version that the VMBus server accepts, ``major << 16 | minor``, written ``"4.0"``: the host
+    acts as an older one would. ``None``: all of the profile's."""
 
     @field_validator("memory", mode="after")
     @classmethod

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import re
+from itertools import islice
 from typing import Final, NamedTuple
 
 __all__ = ["Dump", "is_text", "read_dump"]
 
 MAX_BYTES: Final = 64 << 20
 """Bytes that a dump may stand for: a repeated line ("*") could stand for any number."""
+
+_LONGEST_ROW: Final = 2048
+"""Characters of a line with an offset: xxd prints at most 256 bytes in one."""
+_CANDIDATES: Final = 4
+"""Numbers of a line that are tried as its offset: a log may put a time or an address in front."""
 
 _OFFSET: Final = re.compile(r"(?:^|(?<=[\s\]:|]))(?:0[xX])?([0-9a-fA-F]{4,16})(:?)(?=\s|$)")
 _TOKEN: Final = re.compile(r"([ \t]*)([0-9a-fA-F]+)(?=[ \t|]|$)")
@@ -48,7 +54,9 @@ def _row(line: str) -> tuple[int, bytes] | None:
     if line.strip() == "*":
         return -1, b""
     best = None
-    for match in _OFFSET.finditer(line):
+    if len(line) > _LONGEST_ROW:
+        return None
+    for match in islice(_OFFSET.finditer(line), _CANDIDATES):
         colon = bool(match[2])
         found = _bytes(line[match.end() :], colon, len(match[1]))
         if found is None:
@@ -100,8 +108,8 @@ def _with_offsets(rows: list[tuple[int, tuple[int, bytes] | None]]) -> list[Dump
             repeat = True
             continue
         if repeat and last:
-            while len(data) < min(offset, MAX_BYTES):
-                data += last[: offset - len(data)]
+            gap = max(min(offset, MAX_BYTES) - len(data), 0)
+            data += (last * (gap // len(last) + 1))[:gap]
         repeat = False
         if offset == 0 and data and found:
             dumps.append(Dump(bytes(data), tuple(problems)))

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from hvkernel.abi.ring import VMBUS_DATA_PACKET_FLAG_COMPLETION_REQUESTED, VMBUS_NO_RQSTOR, VMBUS_RQST_ERROR
-from hvkernel.hv.errno import EAGAIN, EINVAL, ENOBUFS, ENODEV
+from hvkernel.api.guest.errno import EAGAIN, EINVAL, ENOBUFS, ENODEV
 from hvkernel.hv.ring_info import (
     DESC_SIZE,
     DESC_TRANS_ID,
@@ -247,7 +247,8 @@ class RingBuffer:
         rbi = channel.outbound
         ring = rbi.ring_buffer
         lock = rbi.ring_lock
-        assert ring is not None, "outbound ring used while not mapped"
+        if ring is None:
+            ring = rbi.mapped(READ_INDEX)
         assert lock is not None
         total = 8
         for part in kv_list:
@@ -353,7 +354,8 @@ class RingBuffer:
             self._delay_test(channel)
         rbi = channel.inbound
         ring = rbi.ring_buffer
-        assert ring is not None, "inbound ring used while not mapped"
+        if ring is None:
+            ring = rbi.mapped(WRITE_INDEX)
         self._preempt()
         priv = rbi.priv_read_index
         write_loc = ring.load32(WRITE_INDEX)
@@ -438,7 +440,8 @@ class RingBuffer:
         """Publish the read index; signal the host if it waits and this made enough room. Source: hv_pkt_iter_close."""
         rbi = channel.inbound
         ring = rbi.ring_buffer
-        assert ring is not None, "inbound ring used while not mapped"
+        if ring is None:
+            ring = rbi.mapped(READ_INDEX)
         self._preempt()
         start_read_index = ring.load32(READ_INDEX)
         ring.store32(READ_INDEX, rbi.priv_read_index)
@@ -470,7 +473,7 @@ class RingBuffer:
 
     def hv_begin_read(self, rbi: HvRingBufferInfo) -> None:
         """Ask the host not to interrupt for this ring. Source: include/linux/hyperv.h hv_begin_read."""
-        rbi.mapped().store32(INTERRUPT_MASK, 1)
+        rbi.mapped(INTERRUPT_MASK, write=True).store32(INTERRUPT_MASK, 1)
         self._preempt()
 
     def hv_end_read(self, rbi: HvRingBufferInfo) -> int:
@@ -479,7 +482,7 @@ class RingBuffer:
         Source: include/linux/hyperv.h hv_end_read. 0 also where the kernel's answer would only make the caller come
         back for bytes that nobody can take (:mod:`hvkernel.hv.ring_walk`).
         """
-        rbi.mapped().store32(INTERRUPT_MASK, 0)
+        rbi.mapped(INTERRUPT_MASK, write=True).store32(INTERRUPT_MASK, 0)
         self._preempt()
         left = hv_get_bytes_to_read(rbi)
         if left and comes_back_for_nothing(rbi, left, self._finding):
@@ -501,5 +504,5 @@ class RingBuffer:
                     channel.out_full_flag = True
         else:
             channel.out_full_flag = False
-        rbi.mapped().store32(PENDING_SEND_SZ, size)
+        rbi.mapped(PENDING_SEND_SZ, write=True).store32(PENDING_SEND_SZ, size)
         self._preempt()

@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from hvkernel.abi.ring import HvRingBuffer, VmpacketDescriptor
+from hvkernel.abi.ring import VMBUS_PKT_TRAILER, HvRingBuffer, VmpacketDescriptor
+from hvkernel.machine.faults import PageFault
 
 if TYPE_CHECKING:
     from hvkernel.api.guest.sched import Mutex, Spinlock
@@ -38,9 +39,6 @@ __all__ = [
     "reciprocal_divide",
     "reciprocal_value",
 ]
-
-VMBUS_PKT_TRAILER: Final = 8
-"""Bytes behind every packet. Source: drivers/hv/ring_buffer.c VMBUS_PKT_TRAILER."""
 
 WRITE_INDEX: Final = HvRingBuffer.offset_of("write_index")
 READ_INDEX: Final = HvRingBuffer.offset_of("read_index")
@@ -218,16 +216,20 @@ class HvRingBufferInfo:
         self.told: frozenset[str] = frozenset()
         """Kinds of findings about this ring that were made; each is made once."""
 
-    def mapped(self) -> Vmap:
-        """The mapping; RuntimeError if there is none (the kernel would follow a null pointer)."""
+    def mapped(self, field: int, *, write: bool = False) -> Vmap:
+        """The mapping.
+
+        :param field: offset in the control page that the caller is about to use, bytes.
+        :raises PageFault: there is none, before init or after cleanup: the kernel follows a null pointer.
+        """
         if self.ring_buffer is None:
-            raise RuntimeError("hv_ring_buffer_info.ring_buffer: used while not mapped (before init or after cleanup)")
+            raise PageFault(field, write, "hv_ring_buffer_info.ring_buffer is NULL")
         return self.ring_buffer
 
 
 def hv_get_bytes_to_read(rbi: HvRingBufferInfo) -> int:
     """Bytes between the shared read and write index. Source: include/linux/hyperv.h hv_get_bytes_to_read."""
-    ring = rbi.mapped()
+    ring = rbi.mapped(READ_INDEX)
     read_loc = ring.load32(READ_INDEX)
     write_loc = ring.load32(WRITE_INDEX)
     if write_loc >= read_loc:
@@ -237,7 +239,7 @@ def hv_get_bytes_to_read(rbi: HvRingBufferInfo) -> int:
 
 def hv_get_bytes_to_write(rbi: HvRingBufferInfo) -> int:
     """Free bytes; an empty ring reports all of them, although one must stay free. Source: include/linux/hyperv.h."""
-    ring = rbi.mapped()
+    ring = rbi.mapped(READ_INDEX)
     read_loc = ring.load32(READ_INDEX)
     write_loc = ring.load32(WRITE_INDEX)
     if write_loc >= read_loc:

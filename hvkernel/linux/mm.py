@@ -203,11 +203,11 @@ class Mm:
         frame = sys._getframe(1)
         if frame.f_globals is globals() and frame.f_back is not None:
             frame = frame.f_back
-        code = frame.f_code
+        code, module = frame.f_code, frame.f_globals["__name__"]
         gpa = pfn << self.PAGE_SHIFT
         size = self.PAGE_SIZE << order
         high = self.lowmem_limit is not None and gpa >= self.lowmem_limit
-        page = Page(pfn, gpa, order, size, high, f"{code.co_name}:{frame.f_lineno}")
+        page = Page(pfn, gpa, order, size, high, f"{code.co_name}:{frame.f_lineno} ({module})")
         hvpfn = HvPfn(gpa >> HV_HYP_PAGE_SHIFT)
         self._memory.set_live(hvpfn, size >> HV_HYP_PAGE_SHIFT, True)
         if zero:

@@ -109,7 +109,7 @@ class Reboot:
         kernel = self._kernel
         cpu = kernel.cpus.this_cpu()
         if isinstance(fault, PageFault):
-            text = f"BUG: unable to handle page fault for address: {fault.gpa:016x}"
+            text = kernel.arch.page_fault_text(fault.gpa, kernel.mm.PAGE_SIZE)
         elif isinstance(fault, GeneralProtectionFault):
             text = f"general protection fault, maybe for address {getattr(fault, 'gpa', fault.register):#x}"
         elif isinstance(fault, UndefinedOpcode):

@@ -6,13 +6,17 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any, Literal, Self
+from typing import Any, Final, Literal, Self
 
-__all__ = ["Cell", "CellResult", "Problem", "Status"]
+__all__ = ["EVENT_NAMES", "Cell", "CellResult", "Problem", "Status"]
 
 Status = Literal["pass", "fail", "crash", "over-budget"]
 """``fail``: an invariant is broken. ``crash``: the interpreter that ran it died, or the model raised. ``over-budget``:
 it took more virtual time or more steps than a cell may."""
+
+
+EVENT_NAMES: Final = ("rescind", "rebind", "reload", "cpu-hotplug", "retarget", "subchannels")
+"""Events that can happen to a guest that is up; :mod:`hvkernel.matrix.events` says what they are."""
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,19 @@ from hvkernel.api.hooks import hookimpl
 if TYPE_CHECKING:
     from hvkernel.api.guest import Kernel
     from hvkernel.api.host import Device, DeviceRegistry, DeviceSlot
+    from hvkernel.api.matrix import Axis, Invariant
 
-HVKERNEL_CONTRACT: Final = "1.0"
+HVKERNEL_CONTRACT: Final = "1.1"
 
-__all__ = ["HVKERNEL_CONTRACT", "hv_abi", "hv_kconfig", "hv_register_devices", "hv_register_drivers"]
+__all__ = [
+    "HVKERNEL_CONTRACT",
+    "hv_abi",
+    "hv_kconfig",
+    "hv_matrix_axes",
+    "hv_matrix_invariants",
+    "hv_register_devices",
+    "hv_register_drivers",
+]
 
 
 @hookimpl
@@ -67,3 +76,19 @@ def hv_register_devices(registry: DeviceRegistry) -> None:
 
     registry.register(HV_SCSI_GUID, scsi_controller, owner="hv_storvsc")
     registry.register(HV_IDE_GUID, ide_disk, owner="hv_storvsc")
+
+
+@hookimpl
+def hv_matrix_axes() -> Sequence[Axis]:
+    """How large the disks are."""
+    from .matrix import AXES
+
+    return AXES
+
+
+@hookimpl
+def hv_matrix_invariants() -> Sequence[Invariant]:
+    """What a controller and its driver owe one another."""
+    from .matrix import INVARIANTS
+
+    return INVARIANTS

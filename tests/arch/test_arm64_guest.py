@@ -90,3 +90,13 @@ def test_word_and_page_sizes() -> None:
 def test_the_counter_is_as_wide_as_40_years_need() -> None:
     assert counter_width(25_000_000) == 56
     assert counter_width(1_000_000_000) == 61
+
+
+def test_what_is_printed_of_a_page_fault() -> None:
+    guest = make_guest(64)
+    null = "Unable to handle kernel NULL pointer dereference at virtual address 000000000000ffff"
+    assert guest.page_fault_text(0xFFFF, 65536) == null
+    assert (
+        guest.page_fault_text(0xFFFF, 4096)
+        == "Unable to handle kernel paging request at virtual address 000000000000ffff"
+    )

@@ -188,3 +188,15 @@ def test_interrupts_after_a_migration_share_one_look() -> None:
     (first, delay), (second, _) = queued
     assert first is second, "the kernel's work is one static object: it is queued once while it waits"
     assert delay == 25
+
+
+@pytest.mark.parametrize(
+    ("bits", "address", "text"),
+    [
+        (64, 0x48, "BUG: kernel NULL pointer dereference, address: 0000000000000048"),
+        (64, 0x1000, "BUG: unable to handle page fault for address: 0000000000001000"),
+        (32, 0xFFF, "BUG: kernel NULL pointer dereference, address: 00000fff"),
+    ],
+)
+def test_what_is_printed_of_a_page_fault(bits: int, address: int, text: str) -> None:
+    assert make_guest(bits).page_fault_text(address, 4096) == text

@@ -35,9 +35,9 @@ def main() -> int:
         before = os.getloadavg()[0]
         count = int(sys.argv[2]) if len(sys.argv) > 2 else 3
         runs = [list(measure(reference)) for _ in range(count)]
-        text = markdown(runs)
+        load = f"Load of the machine in the minute before: {before:.1f}, in the last one: {os.getloadavg()[0]:.1f}."
+        text = f"{markdown(runs)}\n\n{load}"
         print(text)
-        print(f"\n{count} runs, load of the machine (one minute) {before:.1f} before, {os.getloadavg()[0]:.1f} after")
         if sys.argv[1] == "--readme":
             into_readme(text)
         return int(not all(row.ok for rows in runs for row in rows))

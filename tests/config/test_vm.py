@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hvkernel.config import InputError, device_classes, load_vm
+from hvkernel.config import InputError, device_classes, load_profile, load_vm
 from hvkernel.config.units import format_size, parse_size
 
 KINDS = ", ".join(device_classes())
@@ -125,3 +125,16 @@ def test_sizes(text: str | int, size: int) -> None:
 def test_what_is_not_a_size(text: str) -> None:
     with pytest.raises(ValueError, match="a size is a number"):
         parse_size(text)
+
+
+def test_a_vm_may_have_an_older_vmbus_than_its_host(vm_file: Path) -> None:
+    vm_file.write_text('host = "ws2022"\nvmbus = "4.0"\n')
+    assert load_vm(vm_file).vmbus == 4 << 16
+    vmbus = load_profile("ws2022").vmbus
+    assert vmbus.capped(5 << 16).versions[-1] == 5 << 16
+    assert vmbus.capped(5 << 16).message_connection_4
+    assert vmbus.capped(4 << 16).versions == (13, 1 << 16 | 1, 2 << 16 | 4, 3 << 16, 4 << 16)
+    assert not vmbus.capped(4 << 16).message_connection_4
+    with pytest.raises(ValueError) as error:
+        load_profile("wsl2").vmbus.capped(1 << 16)
+    assert str(error.value) == "the lowest version of this host is 2.4"

@@ -119,6 +119,12 @@ def test_other_text_is_no_dump(text: str) -> None:
     assert read_dump(text) == []
 
 
+def test_a_long_line_is_read_in_time_that_its_length_justifies() -> None:
+    # Every word could be an offset, were it tried: the square of the length.
+    (dump,) = read_dump("0123 " * 60_000)
+    assert dump.data == bytes.fromhex("0123") * 60_000
+
+
 def test_words_without_a_colon_have_the_low_byte_first() -> None:
     data = struct.pack("<HHH", 0x0102, 0x0304, 0x0506)
     (dump,) = read_dump("0000000 0102 0304 0506\n0000006\n")

@@ -16,12 +16,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from hvkernel.api.guest import errno
 from hvkernel.api.guest.hyperv import VMBUS_RQST_ERROR, VmbusChannel, VmbusOffer
 from hvkernel.api.guest.sched import Tasklet
-from hvkernel.hv import errno
 from hvkernel.hv import ring_buffer as rb
 from hvkernel.machine.addresses import HvPfn
-from hvkernel.machine.faults import MachineError
+from hvkernel.machine.faults import MachineError, PageFault
 from hvkernel.machine.memory import Memory
 from hvkernel.ring import RingReader, RingWriter
 
@@ -542,8 +542,10 @@ def test_use_after_cleanup_is_an_error(jit: bool) -> None:
     side.ring.hv_ringbuffer_cleanup(side.channel.inbound)
     with pytest.raises(MachineError, match="after vunmap"):
         mapping.load32(0)
-    with pytest.raises(RuntimeError, match="not mapped"):
+    with pytest.raises(PageFault, match=r"guest read of gpa 0x4: hv_ring_buffer_info.ring_buffer is NULL"):
         rb.hv_get_bytes_to_read(side.channel.inbound)
+    with pytest.raises(PageFault, match=r"guest write to gpa 0x8: "):
+        side.ring.hv_begin_read(side.channel.inbound)
     assert side.ring.hv_ringbuffer_get_debuginfo(side.channel.inbound) == -errno.EINVAL
     side.ring.hv_ringbuffer_cleanup(side.channel.outbound)
     side.close()

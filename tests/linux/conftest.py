@@ -81,6 +81,9 @@ class TestArch:
     def attach(self, kernel: Any) -> None:
         self.kernel = kernel
 
+    def page_fault_text(self, address: int, page_size: int) -> str:
+        return f"test arch: no such address: {address:016x}"
+
     def setup_arch(self) -> None:
         self.calls.append("setup_arch")
 

@@ -361,9 +361,12 @@ class VmbusServer:
         self._defer(lambda: self._repeat_offer(device))
 
     def rescind(self, device: OfferedDevice | str) -> None:
-        """Take a device away: RESCIND_CHANNELOFFER of all its channels, sub-channels first."""
+        """Take a device away: RESCIND_CHANNELOFFER of all its channels, sub-channels first.
+
+        One that waits to be offered again does not come back.
+        """
         gone = self.device(device) if isinstance(device, str) else device
-        self._defer(lambda: self._rescind(gone))
+        self._defer(lambda: self._rescind(gone, None))
 
     def reoffer(self, name: str, *, at_once: bool = False) -> None:
         """Take a device away and offer it again: the same class and instance, a new relid, a device made anew.
@@ -433,15 +436,15 @@ class VmbusServer:
             if channel.state in (ChannelState.OFFERED, ChannelState.OPENING, ChannelState.OPEN):
                 self.bus.post(offer_message(channel).pack())
 
-    def _rescind(self, device: OfferedDevice) -> None:
+    def _rescind(self, device: OfferedDevice, successor: SlotSpec | None) -> None:
+        device.successor = successor
         for channel in reversed(device.channels):
             if channel.can(ChannelEvent.RESCIND):
                 channel.step(ChannelEvent.RESCIND)
         self.drop_removed(device)
 
     def _reoffer(self, device: OfferedDevice, at_once: bool) -> None:
-        device.successor = None if at_once else device.spec
-        self._rescind(device)
+        self._rescind(device, None if at_once else device.spec)
         if at_once:
             self._offer(device.spec)
 

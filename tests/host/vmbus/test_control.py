@@ -156,6 +156,18 @@ def test_a_device_that_waits_for_its_return_is_there_after_an_unload(raw: Any) -
     assert len(guest.connect()) == 2, "re-offered without a connection"
 
 
+def test_a_device_that_waits_for_its_return_can_be_taken_away(raw: Any) -> None:
+    guest = raw(slots=2)
+    guest.connect()
+    guest.server.reoffer("echo0")
+    guest.server.rescind("echo0")
+    guest.run()
+    assert guest.got() == [rescinded(raw, 1)]
+    guest.post(released(raw, 1))
+    assert guest.got() == []
+    assert [status.name for status in guest.server.status()] == ["echo1"]
+
+
 def test_the_next_offer_says_something_else(raw: Any) -> None:
     guest = raw(slots=2)
     first, _ = guest.connect()

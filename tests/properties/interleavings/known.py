@@ -34,6 +34,8 @@ class Known:
     """Pattern of the finding that tells of it, ..."""
     function: str = ""
     """... and a function of the guest that was active."""
+    raised: Callable[[Stack], bool] | None = None
+    """Whether an exception that came through these functions tells of it."""
 
 
 def frames(task: Task) -> dict[str, FrameType]:
@@ -81,6 +83,16 @@ def _target_change_outlives_the_connection(stack: Stack, watch: Watch) -> bool:
     return watch.unloaded and "vmbus_send_modifychannel" in stack
 
 
+def _interrupt_while_opening(stack: Stack) -> bool:
+    at = stack.get("vmbus_chan_sched") or stack.get("vmbus_on_event")
+    channel = at.f_locals.get("channel") if at is not None else None
+    return (
+        channel is not None
+        and channel.state == VmbusChannelState.CHANNEL_OPENING_STATE
+        and channel.inbound.ring_buffer is None
+    )
+
+
 KNOWN: Final = (
     Known(
         "close waits for an unopened sub-channel",
@@ -123,6 +135,14 @@ KNOWN: Final = (
         "the store goes on with a removed channel and marks a CPU for it.",
     ),
     Known(
+        "late interrupt of a channel that is being opened again",
+        "drivers/hv/channel.c: __vmbus_open; vmbus_drv.c: vmbus_chan_sched; ring_buffer.c: hv_ringbuffer_cleanup",
+        "An open sets the callback before there is a ring: the GPADL comes first, and the mapping after it. An "
+        "interrupt from before the close that is taken only then finds a callback and follows the null pointer that "
+        "the close left as the ring.",
+        raised=_interrupt_while_opening,
+    ),
+    Known(
         "a sub-channel is removed twice",
         "drivers/hv/channel.c: vmbus_disconnect_ring; channel_mgmt.c: vmbus_onoffer_rescind",
         "A close that has the mutex sees the rescind flag and removes the sub-channel; the rescind set the flag before "
@@ -137,6 +157,16 @@ def explain_wait(task: Task, watch: Watch) -> str | None:
     """Return the name of the known place in which ``task`` waits, if it is one."""
     stack = frames(task)
     return next((known.name for known in KNOWN if known.waits is not None and known.waits(stack, watch)), None)
+
+
+def explain_error(error: BaseException) -> str | None:
+    """Return the name of the known place that an exception came from."""
+    stack: dict[str, FrameType] = {}
+    at = error.__traceback__
+    while at is not None:
+        stack[at.tb_frame.f_code.co_name] = at.tb_frame
+        at = at.tb_next
+    return next((known.name for known in KNOWN if known.raised is not None and known.raised(stack)), None)
 
 
 def explain_finding(found: Finding) -> str | None:

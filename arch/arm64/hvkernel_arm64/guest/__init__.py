@@ -61,6 +61,10 @@ class Arm64Guest:
     def page_shift(self, config: Build) -> int:
         return next((shift for name, shift in PAGE_CONFIGS if config.y(name)), 12)
 
+    def page_fault_text(self, address: int, page_size: int) -> str:
+        what = "NULL pointer dereference" if address < page_size else "paging request"
+        return f"Unable to handle kernel {what} at virtual address {address:016x}"
+
     def hw_id_valid(self, hw_id: int) -> bool:
         return True
 

@@ -59,6 +59,10 @@ class X86Guest:
     def page_shift(self, config: Build) -> int:
         return 12
 
+    def page_fault_text(self, address: int, page_size: int) -> str:
+        what = "kernel NULL pointer dereference," if address < page_size else "unable to handle page fault for"
+        return f"BUG: {what} address: {address:0{self.bits // 4}x}"
+
     def hw_id_valid(self, hw_id: int) -> bool:
         return apic.apic_id_valid(self.state, hw_id)
 

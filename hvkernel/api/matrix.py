@@ -1,0 +1,231 @@
+"""What a plugin brings to ``hvkernel matrix``: axes to vary, and invariants that must hold in every cell.
+
+An axis is a name with values and a function that asks for a value; an invariant is a function that looks at a guest and
+says what is wrong. Both come through the hooks ``hv_matrix_axes`` and ``hv_matrix_invariants`` of
+:mod:`hvkernel.api.hooks`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from hvkernel.api.guest import Kernel
+
+__all__ = [
+    "Axis",
+    "Clash",
+    "Evidence",
+    "Invariant",
+    "Moment",
+    "Noticed",
+    "Plan",
+    "Reached",
+    "SeenChannel",
+    "SeenDevice",
+]
+
+T = TypeVar("T")
+
+Moment = Literal["booted", "up", "events", "unbound", "ended"]
+"""When an invariant is looked at. ``booted``: the boot is over, however it ended. ``up``: the guest is up and its disks
+were written and read. ``events``: the cell's events are over and the devices were driven again; without events, as
+``up``. ``unbound``: no VMBus device has a driver any more. ``ended``: the modules are unloaded, and Hyper-V has back
+what the kernel can give back. A guest that did not come up has ``booted`` alone."""
+
+
+# axes ----------------------------------------------------------------------------------------------------------
+
+
+class Plan(Protocol):
+    """What a cell asks for. Each axis adds to it; the later of two axes wins."""
+
+    def set_config(self, symbol: str, value: str) -> None:
+        """Lay ``CONFIG_symbol=value`` over the base ``.config``: ``y``, ``m``, ``n``, a number or a text.
+
+        Cells in which it would not come out of the evaluation like that are never made.
+        """
+        ...
+
+    def set_vm(self, key: str, value: Any) -> None:
+        """Set a key of the VM file, as ``cpus``, ``memory``, ``disks``."""
+        ...
+
+    def add_event(self, name: str) -> None:
+        """Let an event happen once the guest is up."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Clash:
+    """Values of two axes that no machine has together: the cell is never made."""
+
+    value: str
+    """Of the axis that says it."""
+    axis: str
+    """Name of the other axis."""
+    values: tuple[str, ...]
+    """Of the other axis."""
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """One thing that is varied."""
+
+    name: str
+    """As written on the command line: lower case, no ``=`` and no ``,``."""
+    values: tuple[str, ...]
+    """The first is the default, which a cell has where a spec does not name the axis."""
+    apply: Callable[[Plan, str], None]
+    """Asks a plan for a value."""
+    about: str
+    """One sentence."""
+    clashes: tuple[Clash, ...] = ()
+
+
+# invariants ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Noticed:
+    """A finding of the guest, the host or the machine."""
+
+    kind: str
+    side: str
+    """``guest`` or ``host``."""
+    text: str
+    where: tuple[str, ...]
+    """The guest's call chain, innermost first."""
+
+
+@dataclass(frozen=True, slots=True)
+class SeenDevice:
+    """One device that the host offers or has offered, seen from both sides."""
+
+    name: str
+    """The host's name for it, as ``scsi0``."""
+    class_guid: str
+    instance_guid: str
+    driver: str | None
+    """Driver that is bound now."""
+    module: str | None
+    built: str | None
+    """``y``, ``m`` or ``n``; ``None`` where no plugin has a driver for the class."""
+    state: str
+    """As in the report of ``hvkernel boot``."""
+    protocol: str | None
+    """What driver and device agreed on, as the device says."""
+
+
+@dataclass(frozen=True, slots=True)
+class SeenChannel:
+    """One channel of the guest or of the host."""
+
+    relid: int
+    is_open: bool
+    target_vp: int | None
+    """VP that it interrupts while it is open."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """Guest memory that the host can reach now."""
+
+    gpa: int
+    pages: int
+    """4 KiB pages."""
+    via: str
+
+
+class Evidence(Protocol):
+    """A guest at one moment of a cell, as an invariant sees it."""
+
+    @property
+    def moment(self) -> Moment: ...
+    @property
+    def values(self) -> Mapping[str, str]:
+        """Value by axis."""
+        ...
+
+    @property
+    def seed(self) -> int: ...
+    @property
+    def outcome(self) -> str:
+        """``up``, ``panic``, ``hung`` or ``unsupported``."""
+        ...
+
+    @property
+    def reason(self) -> str: ...
+    @property
+    def kernel(self) -> Kernel:
+        """The guest's kernel."""
+        ...
+
+    @property
+    def dmesg(self) -> Sequence[str]:
+        """Texts of the log, oldest first."""
+        ...
+
+    @property
+    def findings(self) -> Sequence[Noticed]: ...
+    @property
+    def devices(self) -> Sequence[SeenDevice]: ...
+    @property
+    def vmbus_version(self) -> int:
+        """Version that guest and host agreed on last, ``major << 16 | minor``; 0 before there was one."""
+        ...
+
+    @property
+    def guest_channels(self) -> Sequence[SeenChannel]:
+        """By relid; empty while hv_vmbus is not loaded."""
+        ...
+
+    @property
+    def host_channels(self) -> Sequence[SeenChannel]:
+        """Those that are offered, by relid."""
+        ...
+
+    @property
+    def gpadls(self) -> int:
+        """GPADLs that the host has."""
+        ...
+
+    @property
+    def shares(self) -> Sequence[Reached]:
+        """What of the guest's memory the host can reach, oldest first."""
+        ...
+
+    @property
+    def pages(self) -> Mapping[str, int]:
+        """Allocations of guest pages that live now: the function that made them, and how many."""
+        ...
+
+    @property
+    def kept(self) -> Mapping[str, int]:
+        """Of :attr:`pages` those that built-in drivers keep from their init on; known once no device has a driver."""
+        ...
+
+    @property
+    def memory(self) -> dict[str, Any]:
+        """What one invariant keeps from one moment of a cell to the next; each has its own."""
+        ...
+
+    def call(self, fn: Callable[..., T], *args: Any) -> T:
+        """Run ``fn`` as a kernel thread of the guest, and return its value: how an invariant drives a device."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Invariant:
+    """Something that holds in every cell."""
+
+    name: str
+    """What reports call it: lower case with hyphens."""
+    moments: tuple[Moment, ...]
+    check: Callable[[Evidence], Iterable[str]]
+    """Returns what is wrong, a sentence each; nothing where it holds. One that raises is broken."""
+    about: str
+    """One sentence."""

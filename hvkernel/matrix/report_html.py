@@ -1,0 +1,101 @@
+"""One self-contained page of a run: what ``hvkernel matrix --html`` writes.
+
+The page loads nothing from anywhere: style, script and data stand in it, and its content security policy names the two
+by their hash, so no other script can run in it, whatever a log line says. What comes from a guest reaches the page as
+JSON with the characters of HTML written as escapes, or through a template that escapes, and the script only ever makes
+text of it.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections import Counter
+from importlib import resources
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from hvkernel.matrix.report import STATUSES, Failure, Report, visible
+
+__all__ = ["render"]
+
+
+def render(report: Report) -> str:
+    """Return the page. The same results give the same bytes."""
+    style, script = _part("report.css"), _part("report.js")
+    environment = Environment(
+        loader=PackageLoader("hvkernel.matrix", "page"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["visible"] = visible
+    cells = Counter(failure.cause for failure in report.failures)
+    return environment.get_template("report.html.j2").render(
+        report=report,
+        statuses=STATUSES,
+        causes=[(kind, cause, cells[index]) for index, (kind, cause) in enumerate(report.causes)],
+        unexplained=cells[None],
+        unexplained_kinds=", ".join(dict.fromkeys(one.kind for one in report.failures if one.cause is None)),
+        style=Markup(style),
+        script=Markup(script),
+        style_hash=_hash(style),
+        script_hash=_hash(script),
+        data=Markup(_safe_json(_data(report))),
+    )
+
+
+def _part(name: str) -> str:
+    return (resources.files("hvkernel.matrix") / "page" / name).read_text("utf-8")
+
+
+def _hash(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _safe_json(data: object) -> str:
+    """Return JSON that can stand in a ``script`` element: ASCII, and nothing in it that ends the element or opens a
+    comment."""
+    text = json.dumps(data, separators=(",", ":"))
+    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+
+
+def _data(report: Report) -> dict[str, Any]:
+    """Return what the script works on. Columns, not rows: a hundred thousand combinations of sixteen axes are three
+    megabytes."""
+    return {
+        "statuses": STATUSES,
+        "axes": [
+            {"name": visible(name), "values": [visible(value) for value in values]}
+            for name, values in report.axes.items()
+        ],
+        "columns": [[row.values[index] for row in report.rows] for index in range(len(report.axes))],
+        "counts": [[row.counts[index] for row in report.rows] for index in range(len(STATUSES))],
+        "causes": [visible(cause.text) for _, cause in report.causes],
+        "failures": [_failure(failure) for failure in report.failures],
+        "omitted": report.omitted,
+        "impossible": report.pairs.impossible,
+    }
+
+
+def _failure(failure: Failure) -> dict[str, Any]:
+    result = failure.result
+    return {
+        "number": result.cell.number,
+        "seed": str(result.cell.seed),  # a seed of 64 bits is no number of JavaScript
+        "row": failure.row,
+        "status": result.status,
+        "kind": visible(failure.kind),
+        "outcome": visible(result.outcome),
+        "phase": visible(result.phase),
+        "cause": -1 if failure.cause is None else failure.cause,
+        "problems": [[visible(problem.invariant), visible(problem.text)] for problem in result.problems],
+        "log": [visible(line) for line in result.dmesg],
+        "replay": visible(failure.replay),
+        "seconds": result.virtual / 10_000_000,
+        "steps": result.steps,
+    }

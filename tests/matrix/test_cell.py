@@ -1,0 +1,202 @@
+"""Whole cells: those of sound kernels pass through every phase, and what is wrong with one is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from hvkernel.api.guest.block import BlockError
+from hvkernel.api.matrix import Evidence, Invariant
+from hvkernel.host.vmbus.server import VmbusServer
+from hvkernel.hv import channel_mgmt
+from hvkernel.linux.block import Block
+from hvkernel.matrix import cell as cell_module
+from hvkernel.matrix import events as events_module
+from hvkernel.matrix import expect
+from hvkernel.matrix.events import EVENTS
+from hvkernel.matrix.model import EVENT_NAMES, CellResult
+
+X86 = "arch=x86,host=ws2022/gen2"
+MODULES = "HYPERV=m,HYPERV_STORAGE=m"
+ARM64 = "arch=arm64,host=azure-arm64/gen2,page_size=64K"
+Run = Callable[..., CellResult]
+
+
+def problems(result: CellResult) -> list[tuple[str, str]]:
+    return [(one.invariant, one.text) for one in result.problems]
+
+
+def test_the_names_of_the_events() -> None:
+    assert tuple(EVENTS) == EVENT_NAMES
+
+
+@pytest.mark.parametrize("event", EVENT_NAMES)
+@pytest.mark.parametrize("guest", [X86, f"{X86},{MODULES}", ARM64])
+def test_a_sound_kernel_passes(guest: str, event: str, run: Run) -> None:
+    result = run(f"{guest},events={event}")
+    assert problems(result) == []
+    assert (result.status, result.outcome, result.phase) == ("pass", "up", "invariants")
+    assert result.dmesg == ()
+    assert 0 < result.virtual < 60 * 10_000_000
+    assert result.steps > 1000
+    assert result.cpu_ms > 0
+
+
+@pytest.mark.parametrize(
+    ("guest", "outcome"),
+    [
+        ("arch=x86,bits=32,pae=y,host=ws2016/gen1", "up"),
+        ("arch=x86,bits=32,host=ws2022/gen2", "unsupported"),
+        ("arch=x86,host=azure-arm64/gen2", "unsupported"),
+        ("arch=x86,host=ws2008r2/gen1", "panic"),
+        ("arch=x86,host=ws2008r2/gen1,release=5.15", "up"),
+        (f"{X86},HYPERV_STORAGE=n", "panic"),
+        (f"{X86},{MODULES},initrd=none", "panic"),
+        (f"{X86},{MODULES},BLK_DEV_SD=n", "hung"),
+        ("arch=x86,host=wsl2/gen2,HYPERV=m,HYPERV_STORAGE=m", "up"),
+        (f"{X86},cpus=65,devices=late,offer_order=random,policy=random", "up"),
+        (f"{ARM64},cpus=240,memory=small,disk_size=3T", "up"),
+        ("arch=x86,host=ws2012/gen1,HYPERV=m,HYPERV_STORAGE=m,events=reload", "up"),
+        ("arch=x86,host=ws2022/gen2,vmbus=3.0,events=subchannels", "up"),
+    ],
+)
+def test_what_should_not_come_up_and_does_not_is_no_fault(guest: str, outcome: str, run: Run) -> None:
+    result = run(guest, seed=3)
+    assert (problems(result), result.status, result.outcome) == ([], "pass", outcome)
+
+
+def test_a_cell_that_no_machine_has(run: Run) -> None:
+    result = run("arch=x86,host=ws2008r2/gen1,cpus=64")
+    assert (result.status, result.phase) == ("fail", "link")
+    assert problems(result) == [("legal-cell", "cell 0: cpus = 64: host ws2008r2 has at most 4")]
+
+
+def test_the_rules_for_the_boot_are_the_oracle(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(expect.Oracle, "obstacle", lambda *_: "HYPERV is n")
+    assert problems(run(X86)) == [("comes-up", "the guest is up although HYPERV is n")]
+    monkeypatch.setattr(expect.Oracle, "obstacle", lambda *_: "")
+    text = "panic: VFS: Unable to mount root fs on unknown-block(0,0); by the rules of check it should be up"
+    assert problems(run(f"{X86},HYPERV_STORAGE=n")) == [("comes-up", text)]
+
+
+def test_bytes_that_change_on_their_way(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = Block.write
+    monkeypatch.setattr(Block, "write", lambda self, disk, at, data: write(self, disk, at, b"\xff" + data[1:]))
+    result = run(X86)
+    assert {name for name, _ in problems(result)} == {"disk-bytes"}
+    assert result.problems[0].text == "sda: sectors 2048+1 were written, 1 of 512 bytes are wrong, from byte 0 on"
+
+
+def test_a_disk_that_fails(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(*_: Any) -> None:
+        raise BlockError(5, "sda: out of order")
+
+    monkeypatch.setattr(Block, "write", write)
+    assert set(problems(run(X86))) == {("disk-bytes", "sda: sda: out of order")}
+
+
+def test_a_model_that_raises_is_a_crash(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: VmbusServer, device: Any) -> None:
+        raise KeyError("nobody")
+
+    monkeypatch.setattr(VmbusServer, "_offer_if_due", broken)
+    result = run(X86)
+    assert (result.status, result.phase) == ("crash", "boot")
+    ((name, text),) = problems(result)
+    assert name == "model"
+    assert text.startswith("KeyError: 'nobody' [broken (matrix/test_cell.py:")
+    assert "_do_offer_all (vmbus/server.py:" in text
+    assert result.dmesg
+
+
+@pytest.mark.parametrize(
+    ("budget", "text"),
+    [
+        ({"seconds": 0.2}, "took more than 0.2 s of virtual time"),
+        ({"steps": 1000}, "took more than 1000 steps of the scheduler"),
+    ],
+)
+def test_a_budget(budget: Any, text: str, make_runner: Any, make_cell: Any) -> None:
+    runner = make_runner(budget=budget)
+    result = runner.run(make_cell(runner, X86))
+    assert (result.status, problems(result)) == ("over-budget", [("budget", text)])
+
+
+def test_a_guest_that_never_ends_an_event(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stuck(guest: Any) -> Iterator[str]:
+        kernel = guest.session.kernel
+        guest.call(kernel.sched.wait_for_completion, kernel.sched.init_completion())
+        yield ""
+
+    monkeypatch.setattr(cell_module, "EVENTS", {"rescind": stuck})
+    result = run(f"{X86},events=rescind")
+    assert (result.status, result.outcome, result.phase) == ("fail", "up", "events")
+    ((name, text),) = problems(result)
+    assert name == "stays-up"
+    assert text.startswith("wait_for_completion: nothing can run; tasks of the guest: ")
+
+
+def test_a_guest_that_panics_in_an_event(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def panic(guest: Any) -> Iterator[str]:
+        guest.call(guest.session.kernel.reboot.panic, "enough")
+        yield ""
+
+    monkeypatch.setattr(cell_module, "EVENTS", {"rescind": panic})
+    result = run(f"{X86},events=rescind")
+    assert (result.status, problems(result)) == ("fail", [("stays-up", "panic: panic: enough")])
+    assert any("Kernel panic - not syncing: enough" in line for line in result.dmesg)
+
+
+@pytest.mark.parametrize(
+    ("guest", "broken"), [(X86, {"sharing", "relids", "findings"}), (f"{X86},{MODULES}", {"sharing", "findings"})]
+)
+def test_a_bus_that_forgets_to_unload(guest: str, broken: Any, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(channel_mgmt, "vmbus_initiate_unload", lambda v, crash: None)
+    assert {name for name, _ in problems(run(guest))} == broken
+
+
+def test_a_sampled_cell_is_run_twice(make_runner: Any, make_cell: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = make_runner(sample=1)
+    cell = make_cell(runner, X86)
+    assert runner.run(cell).status == "pass"
+    moods = iter([0, 1])
+    rescind = events_module.EVENTS["rescind"]
+
+    def fickle(guest: Any) -> Iterator[str]:
+        if next(moods):
+            yield from rescind(guest)
+
+    monkeypatch.setattr(cell_module, "EVENTS", {"rescind": fickle})
+    result = runner.run(make_cell(runner, f"{X86},events=rescind"))
+    assert result.status == "fail"
+    assert [name for name, _ in problems(result)] == ["same-run"]
+
+
+def test_the_same_cell_ends_the_same(run: Run) -> None:
+    text = f"{X86},cpus=65,policy=random,offer_order=random,events=subchannels"
+    first, second, other = (run(text, seed) for seed in (5, 5, 6))
+    assert (first.virtual, first.steps) == (second.virtual, second.steps) != (other.virtual, other.steps)
+
+
+def test_invariants_of_plugins(make_runner: Any, make_cell: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = make_runner()
+    seen: list[tuple[str, int]] = []
+
+    def check(evidence: Evidence) -> Iterator[str]:
+        evidence.memory["times"] = evidence.memory.get("times", 0) + 1
+        online = evidence.call(evidence.kernel.cpus.num_online_cpus)
+        seen.append((evidence.moment, evidence.memory["times"] * online))
+        assert evidence.values["cpus"] == "2"
+        if evidence.moment == "ended":
+            raise ValueError("is broken")
+        if evidence.moment == "unbound":
+            yield "is unbound"
+
+    own = Invariant("own", ("up", "events", "unbound", "ended"), check, "Of a test.")
+    monkeypatch.setattr(runner, "invariants", (*runner.invariants, own))
+    result = runner.run(make_cell(runner, f"{X86},cpus=2"))
+    assert seen == [("up", 2), ("events", 4), ("unbound", 6), ("ended", 8)]
+    assert problems(result)[0] == ("own", "is unbound")
+    assert problems(result)[1][1].startswith("raised ValueError: is broken [check (matrix/test_cell.py:")
