@@ -8,13 +8,13 @@ STAMP := $(VENV)/.installed
 # numba keeps its compiled kernels beside the sources unless told otherwise; one cache serves all test workers.
 export NUMBA_CACHE_DIR := $(CURDIR)/build/numba
 
-.PHONY: run test lint docs bench fuzz clean venv
+.PHONY: run test lint docs bench fuzz fuzz-decode fuzz-interleavings clean venv
 
 venv: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,distributed]'
 	touch $@
 
 run: $(STAMP)
@@ -37,13 +37,17 @@ bench: $(STAMP)
 	$(BIN)/hvkernel bench
 	$(BIN)/python tests/bench/channels.py
 
-# A million inputs for hvkernel decode, some ten minutes; then SEEDS=N interleavings from seed FROM=S on, of which a
-# failing one prints what it did and how to replay it.
+# A million inputs for hvkernel decode (some ten minutes), then SEEDS interleavings from seed FROM on. A failure prints what it
+# did and how to replay it.
 SEEDS ?= 20000
 FROM ?= 0
 
-fuzz: $(STAMP)
+fuzz: fuzz-decode fuzz-interleavings
+
+fuzz-decode: $(STAMP)
 	$(BIN)/python tests/fuzz/decode.py
+
+fuzz-interleavings: $(STAMP)
 	$(BIN)/python tests/properties/fuzz.py --seeds $(SEEDS) --from $(FROM)
 
 clean:

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final
 
+from hvkernel.api.guest.errno import ETIMEDOUT
 from hvkernel.boot.sysfs import MARKER, Entry, put, remove, snapshot, write_all, write_marker, write_tree
 from hvkernel.config.errors import InputError
 from hvkernel.machine.faults import LimitReached, MachineStuck
@@ -35,7 +36,6 @@ SETTLE: Final = 10_000_000
 """Virtual time that the guest runs on after a store: one second."""
 PATIENCE: Final = 10
 """Looks for which a file that was emptied is left alone."""
-ETIMEDOUT: Final = 110
 
 Stamp = tuple[int, int, int]
 

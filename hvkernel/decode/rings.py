@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from hvkernel.abi import ring
+from hvkernel.abi.ring import VMBUS_PKT_TRAILER
 from hvkernel.decode.node import Bus, Node
 from hvkernel.decode.packets import explain_packet, looks_like_packet
 from hvkernel.decode.structs import explain_struct, unsigned
@@ -12,8 +13,7 @@ from hvkernel.decode.structs import explain_struct, unsigned
 __all__ = ["explain_ring", "looks_like_ring"]
 
 CONTROL: Final = ring.HvRingBuffer.SIZE
-TRAILER: Final = ring.VMBUS_PKT_TRAILER
-_LONGEST: Final = 0xFFFF * 8 + TRAILER
+_LONGEST: Final = 0xFFFF * 8 + VMBUS_PKT_TRAILER
 """Bytes that a packet with its trailer can have: len8 has 16 bits."""
 
 
@@ -72,11 +72,11 @@ def _walk(bus: Bus, records: list[Node], body: bytes, read: int, waiting: int) -
         window = _around(body, at, min(waiting, _LONGEST))
         node = explain_packet(bus, window, 0, len(window), exact=False)
         length = unsigned(window, 4, 2) * 8 if len(window) >= 16 else 0
-        total = length + TRAILER
+        total = length + VMBUS_PKT_TRAILER
         if length < 16 or total > waiting or node.size != length:
             node.problems.append(
-                f"{length} bytes and a trailer of {TRAILER} do not fit the {waiting} that wait: the packets behind "
-                "cannot be found"
+                f"{length} bytes and a trailer of {VMBUS_PKT_TRAILER} do not fit the {waiting} that wait: the packets "
+                "behind cannot be found"
             )
             waiting = 0
         else:
@@ -99,13 +99,13 @@ def _check_trailer(node: Node, window: bytes, length: int, at: int) -> None:
 def _older(bus: Bus, records: list[Node], notes: list[str], body: bytes, read: int, room: int) -> None:
     """Explain packets that were read, backwards from the read index as long as the trailers lead to packets."""
     size, end, found = len(body), read, 0
-    while room >= 16 + TRAILER:
-        tail = _around(body, (end - TRAILER) % size, TRAILER)
+    while room >= 16 + VMBUS_PKT_TRAILER:
+        tail = _around(body, (end - VMBUS_PKT_TRAILER) % size, VMBUS_PKT_TRAILER)
         start = unsigned(tail, 4, 4)
         total = (end - start) % size or size
-        if unsigned(tail, 0, 4) or start >= size or start & 7 or total > room or total < 16 + TRAILER:
+        if unsigned(tail, 0, 4) or start >= size or start & 7 or total > room or total < 16 + VMBUS_PKT_TRAILER:
             break
-        window = _around(body, start, total - TRAILER)
+        window = _around(body, start, total - VMBUS_PKT_TRAILER)
         if not looks_like_packet(window) or unsigned(window, 4, 2) * 8 != len(window):
             break
         if len(records) > bus.limit:

@@ -14,7 +14,7 @@ from hvkernel.abi import tlfs_hypercall as tlfs
 from hvkernel.api.host.arch import ArchFeatures
 from hvkernel.host import calls
 from hvkernel.host.status import HvStatus
-from hvkernel.machine.addresses import HV_HYP_PAGE_MASK, HV_HYP_PAGE_SIZE, HvPfn
+from hvkernel.machine.addresses import HV_HYP_PAGE_SIZE, OFFSET_IN_HVPAGE, HvPfn
 
 if TYPE_CHECKING:
     from hvkernel.host.partition import Host
@@ -232,7 +232,7 @@ class Hypercalls:
                 continue  # "the hypervisor ignores the corresponding GPA pointer"
             if gpa & 7:
                 return HvStatus.INVALID_ALIGNMENT, f"{what} GPA {gpa:#x} is not aligned to 8 bytes"
-            if (gpa & HV_HYP_PAGE_MASK) + size > HV_HYP_PAGE_SIZE:
+            if (gpa & OFFSET_IN_HVPAGE) + size > HV_HYP_PAGE_SIZE:
                 return HvStatus.INVALID_ALIGNMENT, f"{what} of {size} bytes at GPA {gpa:#x} crosses a page"
             refused = self._reach(what, gpa)
             if refused:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from hvkernel.abi.monitor import HvMonitorPage
+from hvkernel.abi.ring import VMBUS_DEFAULT_MAX_PKT_SIZE
 from hvkernel.abi.vmbus import (
     MAX_USER_DEFINED_BYTES,
     VERSION_WIN10_V5_3,
@@ -22,11 +24,11 @@ from hvkernel.abi.vmbus import (
     VmbusChannelTlConnectRequest,
 )
 from hvkernel.abi.wire import Guid
+from hvkernel.api.guest.errno import EAGAIN, EDQUOT, EINVAL, ENODEV, ENOMEM
 from hvkernel.api.guest.hyperv import VmbusGpadl
 from hvkernel.hv import channel_mgmt, channel_packets, hv_trace
 from hvkernel.hv import connection as connection_c
 from hvkernel.hv.channel_state import Event, State, step
-from hvkernel.hv.errno import EAGAIN, EDQUOT, EINVAL, ENODEV, ENOMEM
 from hvkernel.hv.gpadl import create_gpadl_header, hv_ring_gpadl_send_hvpgoffset
 from hvkernel.hv.hyperv_vmbus import MsgInfo
 
@@ -34,10 +36,8 @@ if TYPE_CHECKING:
     from hvkernel.api.guest.hyperv import VmbusChannel
     from hvkernel.hv.hyperv_vmbus import HvVmbus
 
-VMBUS_DEFAULT_MAX_PKT_SIZE: Final = 4096
-"""include/linux/hyperv.h."""
-TRIGGER_GROUP: Final = 8
-"""Offset of ``trigger_group`` in ``struct hv_monitor_page``; each group is 8 bytes, ``pending`` first."""
+TRIGGER_GROUP: Final = HvMonitorPage.offset_of("trigger_group")
+"""Each group is 8 bytes, ``pending`` first."""
 
 
 def set_state(channel: VmbusChannel, event: Event) -> None:

@@ -11,6 +11,9 @@ from hvkernel.abi.vmbus import (
     CHANNEL_MESSAGES,
     INVALID_RELID,
     MAX_CHANNEL_RELIDS,
+    UNLOAD_DELAY_UNIT_MS,
+    UNLOAD_MSG_LOOPS,
+    UNLOAD_WAIT_LOOPS,
     VERSION_WIN8_1,
     VERSION_WS2008,
     VMBUS_CHANNEL_TLNPI_PROVIDER_OFFER,
@@ -39,10 +42,6 @@ from hvkernel.machine.faults import PageFault
 if TYPE_CHECKING:
     from hvkernel.hv.hyperv_vmbus import HvVmbus
 
-UNLOAD_DELAY_UNIT_MS: Final = 10
-UNLOAD_WAIT_LOOPS: Final = 100 * 1000 // UNLOAD_DELAY_UNIT_MS
-"""An Azure host writes its disk cache back first, which was seen to take 50 s: wait up to 100 s."""
-UNLOAD_MSG_LOOPS: Final = 5 * 1000 // UNLOAD_DELAY_UNIT_MS
 ALL_OFFERS_SECONDS: Final = 60
 OFFER_SIZE: Final = VmbusChannelOfferChannel.SIZE
 RELID: Final = VmbusChannelOfferChannel.offset_of("child_relid")

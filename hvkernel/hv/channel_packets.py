@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from hvkernel.abi.ring import MAX_PAGE_BUFFER_COUNT, VMBUS_DATA_PACKET_FLAG_COMPLETION_REQUESTED, VmbusPacketType
+from hvkernel.api.guest.errno import EINVAL
 from hvkernel.api.guest.hyperv import (
     VMBUS_NO_RQSTOR,
     VMBUS_RQST_ADDR_ANY,
@@ -20,7 +21,6 @@ from hvkernel.api.guest.hyperv import (
     HvPageBuffer,
     VmbusRequestor,
 )
-from hvkernel.hv.errno import EINVAL
 
 if TYPE_CHECKING:
     from hvkernel.api.guest.hyperv import VmbusChannel

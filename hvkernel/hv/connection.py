@@ -32,10 +32,10 @@ from hvkernel.abi.vmbus import (
     VmbusChannelMessageHeader,
     VmbusChannelMessageType,
 )
+from hvkernel.api.guest.errno import EAGAIN, ECONNREFUSED, EDOM, EINVAL, ENOBUFS, ENOMEM, ETIMEDOUT
 from hvkernel.hv import channel_mgmt, hv_trace, warn
 from hvkernel.hv import hv as hv_c
 from hvkernel.hv.connection_state import Event, State, step
-from hvkernel.hv.errno import EAGAIN, ECONNREFUSED, EDOM, EINVAL, ENOBUFS, ENOMEM, ETIMEDOUT
 from hvkernel.hv.hyperv_vmbus import MsgInfo, as_int
 
 if TYPE_CHECKING:
@@ -57,7 +57,6 @@ VMBUS_VERSIONS: Final = (
 PRE_WIN8_VERSIONS: Final = (VERSION_WIN7, VERSION_WS2008)
 """What kernels before 5.19 ask for after these (capability ``vmbus_win7``)."""
 
-HV_CALL_BATCHED: Final = HvCallbackMode.HV_CALL_BATCHED
 POST_RETRIES: Final = 100
 DOUBLING_RETRIES: Final = 22
 """The delay between posts doubles until this try, from 1 us to 4.2 s (drivers/hv/connection.c:vmbus_post_msg)."""
@@ -214,7 +213,7 @@ def vmbus_on_event(v: HvVmbus, channel: VmbusChannel) -> None:
     if callback is None:
         return
     callback(channel.channel_callback_context)
-    if channel.callback_mode != HV_CALL_BATCHED:
+    if channel.callback_mode != HvCallbackMode.HV_CALL_BATCHED:
         return
     ring = v.rings()
     if not ring.hv_end_read(channel.inbound):

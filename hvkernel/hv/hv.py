@@ -6,7 +6,6 @@ import struct
 from typing import TYPE_CHECKING, Final
 
 from hvkernel.abi.tlfs import (
-    HV_EVENT_FLAGS_COUNT,
     HV_HYP_PAGE_SHIFT,
     HV_MESSAGE_PAYLOAD_BYTE_COUNT,
     HV_SYNIC_CONTROL_ENABLE,
@@ -17,20 +16,18 @@ from hvkernel.abi.tlfs import (
     HV_SYNIC_SINT_VECTOR_MASK,
     HVCALL_POST_MESSAGE,
 )
-from hvkernel.abi.vmbus import VERSION_WIN10_V4_1, VMBUS_CONNECT_CPU, VMBUS_MESSAGE_SINT
+from hvkernel.abi.vmbus import HV_MAX_TRIES, VERSION_WIN10_V4_1, VMBUS_CONNECT_CPU, VMBUS_MESSAGE_SINT
+from hvkernel.api.guest.errno import EBUSY, EMSGSIZE, ENOMEM
 from hvkernel.api.guest.mshyperv import hv_result
 from hvkernel.api.guest.sched import Tasklet
 from hvkernel.hv import vmbus_isr
 from hvkernel.hv.connection_state import State
-from hvkernel.hv.errno import EBUSY, EMSGSIZE, ENOMEM
 from hvkernel.hv.hyperv_vmbus import HvPerCpuContext
 
 if TYPE_CHECKING:
     from hvkernel.hv.hyperv_vmbus import HvVmbus
 
-EVENT_FLAGS_BYTES: Final = HV_EVENT_FLAGS_COUNT // 8
 LOW_BITS: Final = (1 << HV_HYP_PAGE_SHIFT) - 1
-HV_MAX_TRIES: Final = 3
 POST_MESSAGE: Final = struct.Struct("<IIII")
 """connectionid, reserved, message_type, payload_size of ``struct hv_input_post_message``."""
 
@@ -146,10 +143,10 @@ def hv_synic_event_pending(v: HvVmbus) -> bool:
     """Say whether a channel interrupt of this CPU stays unhandled through three waits of 10 to 20 ms."""
     hv_cpu = v.percpu.this_cpu_ptr(v.contexts())
     assert hv_cpu.synic_event_page is not None
-    flags_gpa = hv_cpu.synic_event_page.gpa + VMBUS_MESSAGE_SINT * EVENT_FLAGS_BYTES
+    flags_gpa = hv_cpu.synic_event_page.gpa + VMBUS_MESSAGE_SINT * vmbus_isr.EVENT_FLAGS_BYTES
     tries = 0
     while True:
-        flags = int.from_bytes(v.memory.read(flags_gpa, EVENT_FLAGS_BYTES), "little")
+        flags = int.from_bytes(v.memory.read(flags_gpa, vmbus_isr.EVENT_FLAGS_BYTES), "little")
         pending = bool(flags & ~1)  # bit 0 stands for protocol messages
         if not pending or tries >= HV_MAX_TRIES:
             return pending

@@ -13,8 +13,8 @@ from hvkernel.abi.tlfs import (
     HV_HYP_PAGE_SIZE,
 )
 from hvkernel.api.guest.device import NOTIFY_DONE, NotifierBlock
+from hvkernel.api.guest.errno import ENOMEM
 from hvkernel.api.guest.mshyperv import VP_INVAL, host_build_line, hv_result_success
-from hvkernel.hv.errno import ENOMEM
 from hvkernel.hv.hyp_page import HypPage, HypPages
 
 if TYPE_CHECKING:

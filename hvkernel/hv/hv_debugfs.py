@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
+from hvkernel.api.guest.errno import EINVAL, ERANGE
 from hvkernel.api.guest.hyperv import HvDevice, VmbusChannel
 from hvkernel.api.guest.sysfs import Attribute, Dentry
-from hvkernel.hv.errno import EINVAL, ERANGE
 
 if TYPE_CHECKING:
     from hvkernel.hv.hyperv_vmbus import HvVmbus

@@ -15,24 +15,23 @@ from hvkernel.abi.tlfs import (
     HV_ACCESS_TSC_INVARIANT,
     HV_CLOCK_HZ,
     HV_HYP_PAGE_SHIFT,
+    HV_MAX_MAX_DELTA_TICKS,
+    HV_MIN_DELTA_TICKS,
     HV_MSR_REFERENCE_TSC_AVAILABLE,
     HV_MSR_SYNTIMER_AVAILABLE,
     HV_MSR_TIME_REF_COUNT_AVAILABLE,
 )
+from hvkernel.api.guest.errno import EINVAL
 from hvkernel.api.guest.hyperv import HvCommon
 from hvkernel.api.guest.mshyperv import U64_MAX
 from hvkernel.api.guest.smp import CpuhpState, PerCpu
 from hvkernel.api.guest.time import CLOCK_EVT_FEAT_ONESHOT, NSEC_PER_SEC, ClockEventDevice, Clocksource
-from hvkernel.hv.errno import EINVAL
 
 if TYPE_CHECKING:
     from hvkernel.hv.hyperv_vmbus import GuestKernel
 
 __all__ = ["HvTimerObject", "hv_read_tsc_page"]
 
-HV_MAX_MAX_DELTA_TICKS: Final = 0xFFFF_FFFF
-HV_MIN_DELTA_TICKS: Final = 1
-"""include/clocksource/hyperv_timer.h."""
 TSC_PAGE: Final = struct.Struct("<IIQq")
 """``struct ms_hyperv_tsc_page``: sequence, reserved, scale, offset."""
 LOW_BITS: Final = (1 << HV_HYP_PAGE_SHIFT) - 1

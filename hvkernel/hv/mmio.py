@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from hvkernel.abi.vmbus import VTPM_BASE_ADDRESS
 from hvkernel.api.guest.device import Resource
-from hvkernel.hv.errno import ENXIO
+from hvkernel.api.guest.errno import ENXIO
 
 if TYPE_CHECKING:
     from hvkernel.api.guest.device import AcpiDevice
     from hvkernel.hv.hyperv_vmbus import HvVmbus
 
-VTPM_BASE_ADDRESS: Final = 0xFED40000
 LOW_LIMIT: Final = 0x100000
 SZ_128M: Final = 128 << 20
 SZ_4G: Final = 4 << 30

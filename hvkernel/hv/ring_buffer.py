@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from hvkernel.abi.ring import VMBUS_DATA_PACKET_FLAG_COMPLETION_REQUESTED, VMBUS_NO_RQSTOR, VMBUS_RQST_ERROR
-from hvkernel.hv.errno import EAGAIN, EINVAL, ENOBUFS, ENODEV
+from hvkernel.api.guest.errno import EAGAIN, EINVAL, ENOBUFS, ENODEV
 from hvkernel.hv.ring_info import (
     DESC_SIZE,
     DESC_TRANS_ID,

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from hvkernel.abi.ring import HvRingBuffer, VmpacketDescriptor
+from hvkernel.abi.ring import VMBUS_PKT_TRAILER, HvRingBuffer, VmpacketDescriptor
 from hvkernel.machine.faults import PageFault
 
 if TYPE_CHECKING:
@@ -39,9 +39,6 @@ __all__ = [
     "reciprocal_divide",
     "reciprocal_value",
 ]
-
-VMBUS_PKT_TRAILER: Final = 8
-"""Bytes behind every packet. Source: drivers/hv/ring_buffer.c VMBUS_PKT_TRAILER."""
 
 WRITE_INDEX: Final = HvRingBuffer.offset_of("write_index")
 READ_INDEX: Final = HvRingBuffer.offset_of("read_index")

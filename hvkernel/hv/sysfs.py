@@ -11,9 +11,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from hvkernel.abi.monitor import HvMonitorPage
+from hvkernel.api.guest.errno import EEXIST, EINVAL, EIO, ENODEV
 from hvkernel.api.guest.hyperv import HvDevice, HvDriver, HvVmbusDeviceId, VmbusChannel, pUl
 from hvkernel.api.guest.sysfs import Attribute, AttributeGroup, Kobject
-from hvkernel.hv.errno import EEXIST, EINVAL, EIO, ENODEV
+from hvkernel.hv.channel import TRIGGER_GROUP
 from hvkernel.hv.hyperv_vmbus import as_int
 from hvkernel.hv.ring_info import (
     INTERRUPT_MASK,
@@ -38,10 +40,8 @@ __all__ = [
     "driver_groups",
 ]
 
-TRIGGER_GROUP: Final = 8
-LATENCY: Final = 0x240
-PARAMETER: Final = 0x440
-"""Offsets in ``struct hv_monitor_page`` (drivers/hv/hyperv_vmbus.h)."""
+LATENCY: Final = HvMonitorPage.offset_of("latency")
+PARAMETER: Final = HvMonitorPage.offset_of("parameter")
 ACPI_STATE_S4: Final = 4
 """include/acpi/actypes.h."""
 SERVER: Final = 0

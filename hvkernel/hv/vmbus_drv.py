@@ -8,6 +8,7 @@ from hvkernel.abi.vmbus import (
     VERSION_WIN10_V4_1,
 )
 from hvkernel.api.guest.device import NOTIFY_DONE, AcpiDriver, BusType, Device, DeviceDriver, NotifierBlock
+from hvkernel.api.guest.errno import EEXIST, EINVAL, EIO, ENODEV
 from hvkernel.api.guest.hyperv import HvDevice, HvDriver, HvVmbusDeviceId
 from hvkernel.api.guest.smp import CpuhpState
 from hvkernel.hv import channel as channel_c
@@ -15,7 +16,6 @@ from hvkernel.hv import channel_cpus, channel_mgmt, mmio, sysfs, vmbus_isr, vmbu
 from hvkernel.hv import connection as connection_c
 from hvkernel.hv import hv as hv_c
 from hvkernel.hv.channel_state import State as ChannelState
-from hvkernel.hv.errno import EEXIST, EINVAL, EIO, ENODEV
 
 if TYPE_CHECKING:
     from hvkernel.api.guest.device import AcpiDevice

@@ -16,12 +16,12 @@ from hvkernel.abi.vmbus import (
     VmbusChannelRescindOffer,
 )
 from hvkernel.api.guest.device import DevPmOps
+from hvkernel.api.guest.errno import EBUSY, EINVAL, EOPNOTSUPP
 from hvkernel.api.guest.hyperv import HvDriver
 from hvkernel.hv import channel_mgmt, vmbus_isr, warn
 from hvkernel.hv import connection as connection_c
 from hvkernel.hv import hv as hv_c
 from hvkernel.hv.connection_state import Event
-from hvkernel.hv.errno import EBUSY, EINVAL, EOPNOTSUPP
 
 if TYPE_CHECKING:
     from hvkernel.api.guest.hyperv import HvDevice, VmbusChannel

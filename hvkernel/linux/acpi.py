@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Final
 from hvkernel.abi import acpi as abi
 from hvkernel.api.guest.device import AcpiDevice as AcpiDeviceProto
 from hvkernel.api.guest.device import AcpiDriver, BusType, Device, DeviceDriver, Resource
+from hvkernel.api.guest.errno import EBUSY, ENODEV
 from hvkernel.linux import aml
 from hvkernel.linux.acpi_files import ACPI_GROUPS
-from hvkernel.linux.errno import EBUSY, ENODEV
 from hvkernel.machine import Fault
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Protocol
 
 from hvkernel.api.guest.block import BlockError, Gendisk, Partition
+from hvkernel.api.guest.errno import EINVAL, EIO, ENOSPC
 from hvkernel.linux import partitions
-from hvkernel.linux.errno import EINVAL, EIO, ENOSPC
 from hvkernel.linux.printk import KERN_INFO, KERN_WARNING
 
 if TYPE_CHECKING:

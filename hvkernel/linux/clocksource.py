@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from hvkernel.api.guest.errno import EBUSY, EINVAL
 from hvkernel.api.guest.time import (
     CLOCK_SOURCE_IS_CONTINUOUS,
     CLOCK_SOURCE_MUST_VERIFY,
@@ -19,7 +20,6 @@ from hvkernel.api.guest.time import (
     Clocksource,
 )
 from hvkernel.linux import timekeeping
-from hvkernel.linux.errno import EBUSY, EINVAL
 from hvkernel.linux.printk import Printk
 
 CLOCK_TICK_RATE: Final = 1193182

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from hvkernel.linux.errno import ENODEV
+from hvkernel.api.guest.errno import ENODEV
 
 if TYPE_CHECKING:
     from hvkernel.machine import VirtualProcessor

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from hvkernel.api.guest.errno import EBUSY, EINVAL, EIO, ENOSPC
 from hvkernel.api.guest.sched import Completion, WaitQueueHead
 from hvkernel.api.guest.smp import CpuhpState
-from hvkernel.linux.errno import EBUSY, EINVAL, EIO, ENOSPC
 
 if TYPE_CHECKING:
     from hvkernel.linux.cpu import Cpu

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from hvkernel.api.guest.errno import EEXIST, ENODEV
 from hvkernel.api.guest.sysfs import Attribute, Dentry
-from hvkernel.linux.errno import EEXIST, ENODEV
 
 
 class Debugfs:

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Protocol
 
 from hvkernel.api.guest.device import BusType, Device, DeviceDriver, ProbeType
-from hvkernel.linux.errno import EAGAIN, EBUSY, EEXIST, EFAULT, EINVAL, ENODEV, ENXIO, EPROBE_DEFER
+from hvkernel.api.guest.errno import EAGAIN, EBUSY, EEXIST, EFAULT, EINVAL, ENODEV, ENXIO, EPROBE_DEFER
 from hvkernel.linux.locking import Locking, MutexLock
 from hvkernel.linux.printk import Printk
 

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from hvkernel.api.guest.block import BlockError
 from hvkernel.api.guest.device import Device
+from hvkernel.api.guest.errno import ENXIO
 from hvkernel.api.guest.sched import WaitQueueHead
-from hvkernel.linux.errno import ENXIO
 from hvkernel.linux.printk import KERN_WARNING
 
 if TYPE_CHECKING:

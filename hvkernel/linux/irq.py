@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from hvkernel.api.guest.arch import IpiKind
+from hvkernel.api.guest.errno import EBUSY, EINVAL
 from hvkernel.api.guest.smp import PerCpu
-from hvkernel.linux.errno import EBUSY, EINVAL
 from hvkernel.linux.preempt import HARDIRQ_MASK, HARDIRQ_OFFSET, SOFTIRQ_MASK
 from hvkernel.machine import Fault
 

@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from hvkernel.api.guest.arch import ArchBug
+from hvkernel.api.guest.errno import EFAULT
 from hvkernel.api.guest.kernel import Build, KernelObject, Release
 from hvkernel.linux import core_objects
 from hvkernel.linux.acpi import Acpi
@@ -19,7 +20,6 @@ from hvkernel.linux.cmdline import CommandLine
 from hvkernel.linux.cpuhp import Cpuhp
 from hvkernel.linux.debugfs import Debugfs
 from hvkernel.linux.driver import DriverCore
-from hvkernel.linux.errno import EFAULT
 from hvkernel.linux.firmware import Firmware
 from hvkernel.linux.init import Init
 from hvkernel.linux.initcall import Initcall, Initcalls

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
 from typing import Any
 
+from hvkernel.api.guest.errno import EAGAIN, EBUSY, ENOENT
 from hvkernel.api.guest.kernel import KernelObject
-from hvkernel.linux.errno import EAGAIN, EBUSY, ENOENT
 from hvkernel.linux.symbols import Symbols
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from hvkernel.api.guest.device import NOTIFY_DONE, NOTIFY_STOP_MASK, NotifierBlock
-from hvkernel.linux.errno import EEXIST, ENOENT
+from hvkernel.api.guest.errno import EEXIST, ENOENT
 
 
 class NotifierChain:

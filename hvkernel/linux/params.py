@@ -6,9 +6,9 @@ import re
 from functools import partial
 from typing import Final
 
+from hvkernel.api.guest.errno import EINVAL, ERANGE
 from hvkernel.api.guest.kernel import ModuleParam
 from hvkernel.api.guest.sysfs import Attribute
-from hvkernel.linux.errno import EINVAL, ERANGE
 
 NUMBER: Final = re.compile(rb"(?P<sign>[+-]?)(?:0[xX](?P<hex>[0-9a-fA-F]+)|(?P<oct>0[0-7]*)|(?P<dec>[1-9][0-9]*))\n?")
 BASES: Final = (("hex", 16), ("oct", 8), ("dec", 10))

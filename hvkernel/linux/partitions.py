@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Final
 from uuid import UUID
 
-from hvkernel.linux.errno import EIO, ENOSPC
+from hvkernel.api.guest.errno import EIO, ENOSPC
 
 ReadSector = Callable[[int], bytes]
 """512 bytes of a sector; raises OSError when the device fails."""

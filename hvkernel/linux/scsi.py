@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from hvkernel.api.guest.device import BusType, Device
+from hvkernel.api.guest.errno import EINVAL
 from hvkernel.api.guest.mm import Page
 from hvkernel.api.guest.sched import Completion
 from hvkernel.api.guest.scsi import (
@@ -25,7 +26,6 @@ from hvkernel.api.guest.scsi import (
     ScsiHostTemplate,
 )
 from hvkernel.api.guest.time import TimerList
-from hvkernel.linux.errno import EINVAL
 from hvkernel.linux.printk import KERN_ERR, KERN_INFO, KERN_WARNING
 from hvkernel.linux.scsi_proto import UNIT_ATTENTION, Sense, normalize_sense, unit_attention_text
 from hvkernel.linux.scsi_scan import Scan

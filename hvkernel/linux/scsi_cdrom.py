@@ -6,9 +6,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from hvkernel.api.guest.device import BusType, DeviceDriver
+from hvkernel.api.guest.errno import ENODEV
 from hvkernel.api.guest.scsi import ScsiDevice
 from hvkernel.linux import scsi_proto as proto
-from hvkernel.linux.errno import ENODEV
 from hvkernel.linux.printk import KERN_DEBUG, KERN_INFO, KERN_NOTICE
 
 if TYPE_CHECKING:

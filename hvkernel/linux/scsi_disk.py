@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from hvkernel.api.guest.block import BlockError
+from hvkernel.api.guest.errno import EINVAL, EIO, ENODEV, ENOMEM, EOPNOTSUPP
 from hvkernel.api.guest.mm import Page
 from hvkernel.api.guest.sched import Completion
 from hvkernel.api.guest.scsi import DmaDirection, HostByte, ScsiDevice
 from hvkernel.linux import scsi_proto as proto
 from hvkernel.linux.block import SECTOR, Disk
-from hvkernel.linux.errno import EINVAL, EIO, ENODEV, ENOMEM, EOPNOTSUPP
 from hvkernel.linux.printk import KERN_DEBUG, KERN_ERR, KERN_INFO, KERN_NOTICE, KERN_WARNING
 from hvkernel.linux.scsi import SD_TIMEOUT, Result, Scsi
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from hvkernel.api.guest.device import Device
+from hvkernel.api.guest.errno import ENODEV, ENXIO
 from hvkernel.api.guest.sched import Completion
 from hvkernel.api.guest.scsi import (
     BLIST_LARGELUN,
@@ -16,7 +17,6 @@ from hvkernel.api.guest.scsi import (
     ScsiHost,
 )
 from hvkernel.linux import scsi_proto as proto
-from hvkernel.linux.errno import ENODEV, ENXIO
 from hvkernel.linux.printk import KERN_ERR, KERN_INFO, KERN_NOTICE, KERN_WARNING
 
 if TYPE_CHECKING:

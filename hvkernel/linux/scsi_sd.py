@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hvkernel.api.guest.device import BusType, DeviceDriver, ProbeType
+from hvkernel.api.guest.errno import ENODEV
 from hvkernel.api.guest.scsi import ScsiDevice
 from hvkernel.linux import scsi_proto as proto
-from hvkernel.linux.errno import ENODEV
 from hvkernel.linux.printk import KERN_INFO, KERN_NOTICE
 from hvkernel.linux.scsi_disk import ScsiDisk
 

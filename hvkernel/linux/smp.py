@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from hvkernel.api.guest.arch import IpiKind
+from hvkernel.api.guest.errno import ENXIO
 from hvkernel.linux.cpu import Cpu
-from hvkernel.linux.errno import ENXIO
 
 if TYPE_CHECKING:
     from hvkernel.linux.kernel import Kernel

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from hvkernel.api.guest.device import BusType, Device, DeviceDriver
+from hvkernel.api.guest.errno import EACCES, EFAULT, EINVAL, EIO, EISDIR, ELOOP, ENOENT, ENOTDIR
 from hvkernel.api.guest.kernel import KernelObject
 from hvkernel.api.guest.sysfs import Attribute, AttributeGroup, Dentry, Kobject
-from hvkernel.linux.errno import EACCES, EFAULT, EINVAL, EIO, ENOENT
 from hvkernel.linux.params import param_attribute
 from hvkernel.linux.sysfs_files import BUS_FILES, DEVICE_FILES, DRIVER_FILES, MODULE_FILES, device_entry
 
@@ -31,9 +31,6 @@ __all__ = ["Directory", "File", "Link", "Node", "Sysfs"]
 
 MAX_LINKS: Final = 40
 """Links that one look-up follows. Source: include/linux/namei.h MAXSYMLINKS."""
-EISDIR: Final = 21
-ENOTDIR: Final = 20
-ELOOP: Final = 40
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,8 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from hvkernel.api.guest.device import BusType, Device, DeviceDriver
+from hvkernel.api.guest.errno import EINVAL, ENODEV
 from hvkernel.api.guest.sysfs import Attribute
-from hvkernel.linux.errno import EINVAL, ENODEV
 
 if TYPE_CHECKING:
     from hvkernel.api.guest.kernel import KernelObject

@@ -10,9 +10,9 @@ from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Final
 
 from hvkernel.api.guest.arch import IpiKind
+from hvkernel.api.guest.errno import EBUSY, EINVAL
 from hvkernel.api.guest.sched import MAX_SCHEDULE_TIMEOUT
 from hvkernel.api.guest.time import CLOCK_EVT_FEAT_ONESHOT, NSEC_PER_SEC, ClockEventDevice, TimerList
-from hvkernel.linux.errno import EBUSY, EINVAL
 from hvkernel.linux.smp import RELAX
 from hvkernel.linux.softirq import TIMER_SOFTIRQ
 from hvkernel.linux.timekeeping import clocks_calc_mult_shift

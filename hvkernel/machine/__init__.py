@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from hvkernel.machine.accessor import Accessor, Side, View
 from hvkernel.machine.addresses import (
-    HV_HYP_PAGE_MASK,
     HV_HYP_PAGE_SHIFT,
     HV_HYP_PAGE_SIZE,
+    OFFSET_IN_HVPAGE,
     Gpa,
     HvPfn,
     Pfn,
@@ -42,9 +42,9 @@ from hvkernel.machine.vmap import Vmap
 from hvkernel.machine.vp import TrapHandler, VirtualProcessor, VpTopology
 
 __all__ = [
-    "HV_HYP_PAGE_MASK",
     "HV_HYP_PAGE_SHIFT",
     "HV_HYP_PAGE_SIZE",
+    "OFFSET_IN_HVPAGE",
     "UNITS_PER_SECOND",
     "Accessor",
     "Clock",

@@ -9,13 +9,22 @@ from __future__ import annotations
 
 from typing import Final, NewType
 
-HV_HYP_PAGE_SHIFT: Final = 12
-"""log2 of the hypervisor's page. Source: include/asm-generic/hyperv-tlfs.h:HV_HYP_PAGE_SHIFT."""
-HV_HYP_PAGE_SIZE: Final = 1 << HV_HYP_PAGE_SHIFT
-"""The hypervisor's page in bytes, on every architecture. Source:
-include/asm-generic/hyperv-tlfs.h:HV_HYP_PAGE_SIZE."""
-HV_HYP_PAGE_MASK: Final = HV_HYP_PAGE_SIZE - 1
-"""The offset bits inside a hypervisor page (the complement of the kernel's macro of that name)."""
+from hvkernel.abi.tlfs_features import HV_HYP_PAGE_SHIFT, HV_HYP_PAGE_SIZE
+
+__all__ = [
+    "HV_HYP_PAGE_SHIFT",
+    "HV_HYP_PAGE_SIZE",
+    "OFFSET_IN_HVPAGE",
+    "Gpa",
+    "HvPfn",
+    "Pfn",
+    "gpa_of",
+    "hvpfn_of",
+    "hvpfns_of",
+]
+
+OFFSET_IN_HVPAGE: Final = HV_HYP_PAGE_SIZE - 1
+"""The offset bits inside a hypervisor page: what HV_HYP_PAGE_MASK takes away."""
 
 HvPfn = NewType("HvPfn", int)
 """A 4 KiB page number: what the hypervisor counts in."""

@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Final
 
 from hvkernel.machine.accessor import Accessor, Side
-from hvkernel.machine.addresses import HV_HYP_PAGE_MASK, HV_HYP_PAGE_SHIFT, HV_HYP_PAGE_SIZE, HvPfn
+from hvkernel.machine.addresses import HV_HYP_PAGE_SHIFT, HV_HYP_PAGE_SIZE, OFFSET_IN_HVPAGE, HvPfn
 from hvkernel.machine.faults import MachineError, PageFault, ProtectionFault
 from hvkernel.machine.ledger import Ledger
 from hvkernel.machine.overlay import Overlays
@@ -56,7 +56,7 @@ def _ram_ranges(ram: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
     end = 0
     for start, size in ranges:
         what = f"ram: range (start={start:#x}, size={size:#x})"
-        if start < 0 or (start | size) & HV_HYP_PAGE_MASK:
+        if start < 0 or (start | size) & OFFSET_IN_HVPAGE:
             raise ValueError(f"{what} is not a multiple of {HV_HYP_PAGE_SIZE} bytes from address 0 up")
         if size <= 0:
             raise ValueError(f"{what} is empty")
@@ -337,8 +337,8 @@ class Memory:
 
     def _zero(self, gpa: int, n: int) -> None:
         if n >= _PUNCH:
-            start = (gpa + HV_HYP_PAGE_MASK) & ~HV_HYP_PAGE_MASK
-            end = (gpa + n) & ~HV_HYP_PAGE_MASK
+            start = (gpa + OFFSET_IN_HVPAGE) & ~OFFSET_IN_HVPAGE
+            end = (gpa + n) & ~OFFSET_IN_HVPAGE
             self._map.madvise(mmap.MADV_REMOVE, start, end - start)
             self._map[gpa:start] = bytes(start - gpa)
             self._map[end : gpa + n] = bytes(gpa + n - end)

@@ -10,8 +10,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from hvkernel.abi.vmbus import VERSION_WIN8, VERSION_WIN10_V4_1, VmbusChannelState
+from hvkernel.api.guest.errno import EBUSY, EIO
 from hvkernel.hv import vmbus_drv
-from hvkernel.linux.errno import EBUSY, EIO
 from hvkernel.linux.scsi_disk import ScsiDisk
 from hvkernel.matrix.evidence import vmbus_of
 

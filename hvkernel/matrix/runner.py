@@ -21,7 +21,7 @@ from typing import Final, TypeAlias
 from hvkernel.config.errors import InputError
 from hvkernel.matrix.model import Cell
 from hvkernel.matrix.store import Row, Spec, Store
-from hvkernel.matrix.worker import WATCHDOG, Factory, Station
+from hvkernel.matrix.worker import WATCHDOG, Factory, Station, cell_runner
 
 __all__ = ["Meter", "OnProgress", "Progress", "Stop", "cores", "left_to_do", "run", "until_signal"]
 
@@ -75,7 +75,7 @@ def run(
     cells: Sequence[Cell],
     store: Store,
     *,
-    factory: Factory,
+    factory: Factory = cell_runner,
     jobs: int | None = None,
     progress: OnProgress | None = None,
     watchdog: float = WATCHDOG,

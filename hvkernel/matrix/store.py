@@ -50,6 +50,10 @@ CREATE INDEX cell_not_passed ON cell (number) WHERE status <> 'pass';
 """The statements that make the tables."""
 
 
+UNIMPORTANT: Final = ("source", "title")
+"""Fields of a spec that change no result."""
+
+
 class StoreError(InputError):
     """The file cannot hold, or does not hold, the results of this run."""
 
@@ -204,6 +208,9 @@ class Store:
     def _same_run(self, spec: Spec) -> None:
         ours: Any = json.loads(spec.to_json())
         theirs: Any = json.loads(self.spec)
+        for name in UNIMPORTANT:
+            ours.pop(name, None)
+            theirs.pop(name, None)
         for field, here, there in _differences(ours, theirs):
             limit = f"its results are of a run with {_short(there)}; take another file, or remove this one"
             raise StoreError(str(self.path), field, _short(here), limit)

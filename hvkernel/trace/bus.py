@@ -9,14 +9,12 @@ from heapq import heappop, heappush
 from typing import Final
 
 from hvkernel.abi.guids import guid_name
-from hvkernel.abi.ring import VmbusPacketType
+from hvkernel.abi.ring import VMBUS_PKT_TRAILER, VmbusPacketType
 from hvkernel.abi.vmbus import VmbusChannelMessageType as Type
 from hvkernel.abi.vmbus import VmbusChannelOfferChannel
 
 __all__ = ["Channel", "Channels", "Packet", "Request", "message_name"]
 
-TRAILER: Final = 8
-"""Bytes that follow each packet in the ring."""
 MAX_WAITING: Final = 1 << 16
 """Packets and requests of a ring that are remembered; the oldest are forgotten when a guest breaks every rule."""
 _DESCRIPTOR: Final = struct.Struct("<HHHHQ")
@@ -140,7 +138,7 @@ class Channels:
     def packet(self, channel: Channel, to_host: bool, data: bytes) -> Packet:
         """Follow a packet that was written to a channel's ring."""
         kind, _, _, flags, trans_id = _DESCRIPTOR.unpack_from(data.ljust(_DESCRIPTOR.size, b"\0"))
-        size = len(data) + TRAILER
+        size = len(data) + VMBUS_PKT_TRAILER
         request = dropped = None
         completes = kind == VmbusPacketType.VM_PKT_COMP
         if completes:

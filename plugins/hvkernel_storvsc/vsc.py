@@ -16,6 +16,8 @@ from hvkernel.abi.ring import (
     VMBUS_DATA_PACKET_FLAG_COMPLETION_REQUESTED,
     VmbusPacketType,
 )
+from hvkernel.abi.tlfs_features import HV_HYP_PAGE_SHIFT, HV_HYP_PAGE_SIZE
+from hvkernel.api.guest.errno import EINVAL, ENODEV, ENOMEM, ETIMEDOUT
 from hvkernel.api.guest.hyperv import (
     VMBUS_RQST_INIT,
     VMBUS_RQST_RESET,
@@ -43,10 +45,6 @@ from hvkernel.api.guest.scsi import (
 
 from . import vsc_io
 from .vsc_io import (
-    EINVAL,
-    ENODEV,
-    HV_HYP_PAGE_SHIFT,
-    HV_HYP_PAGE_SIZE,
     HvHostDevice,
     Ratelimit,
     StorvscCmdRequest,
@@ -89,8 +87,6 @@ from .wire import (
 )
 from .wire import VstorPacketOperation as Op
 
-ENOMEM: Final = 12
-ETIMEDOUT: Final = 110
 SCSI_SPC_3: Final = 6
 TIMEOUT_ERROR: Final = 0x2007
 """include/scsi/scsi.h."""

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from hvkernel.abi.ring import VMBUS_DATA_PACKET_FLAG_COMPLETION_REQUESTED, VmbusPacketType
+from hvkernel.abi.tlfs_features import HV_HYP_PAGE_SHIFT, HV_HYP_PAGE_SIZE
+from hvkernel.api.guest.errno import EAGAIN, EINVAL, ENODEV
 from hvkernel.api.guest.hyperv import (
     HvDevice,
     HvMpbArray,
@@ -57,12 +59,6 @@ from .wire import (
 if TYPE_CHECKING:
     from .vsc import Storvsc
 
-EAGAIN: Final = 11
-EINVAL: Final = 22
-ENODEV: Final = 19
-
-HV_HYP_PAGE_SHIFT: Final = 12
-HV_HYP_PAGE_SIZE: Final = 4096
 MPB_ARRAY_SIZE: Final = 32
 """sizeof(struct vmbus_packet_mpb_array) (include/linux/hyperv.h)."""
 

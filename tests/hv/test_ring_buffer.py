@@ -16,9 +16,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from hvkernel.api.guest import errno
 from hvkernel.api.guest.hyperv import VMBUS_RQST_ERROR, VmbusChannel, VmbusOffer
 from hvkernel.api.guest.sched import Tasklet
-from hvkernel.hv import errno
 from hvkernel.hv import ring_buffer as rb
 from hvkernel.machine.addresses import HvPfn
 from hvkernel.machine.faults import MachineError, PageFault

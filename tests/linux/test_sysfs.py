@@ -7,14 +7,13 @@ from typing import Any
 import pytest
 
 from hvkernel.api.guest.device import BusType, Device, DeviceDriver
+from hvkernel.api.guest.errno import EACCES, EEXIST, EINVAL, EISDIR, ELOOP, ENODEV, ENOENT, ENOTDIR
 from hvkernel.api.guest.kernel import Export, Import, KernelObject, ModuleParam
 from hvkernel.api.guest.sysfs import Attribute, AttributeGroup, Dentry, Kobject
 from hvkernel.linux.debugfs import Debugfs
 from hvkernel.linux.params import param_attribute
 from hvkernel.linux.sysfs import Directory, File, Link, relative
 from hvkernel.linux.sysfs_files import synthetic_uevent, written_name
-
-ENOENT, EACCES, EEXIST, ENODEV, ENOTDIR, EISDIR, EINVAL, ELOOP = 2, 13, 17, 19, 20, 21, 22, 40
 
 
 class Counter:

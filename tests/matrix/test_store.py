@@ -155,6 +155,11 @@ def test_a_store_of_another_spec_is_refused_by_the_field_that_differs(
     assert text_of(error, tmp_path / "s") == said
 
 
+def test_a_spec_may_move_and_be_renamed(tmp_path: Path) -> None:
+    Store(tmp_path / "s", AnySpec(SPEC.data | {"source": "a.toml"})).close()
+    Store(tmp_path / "s", AnySpec(SPEC.data | {"source": "b/a.toml", "title": "Mine"})).close()
+
+
 def test_a_store_of_another_hvkernel_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Store(tmp_path / "s", SPEC).close()
     monkeypatch.setattr(store_module, "__version__", "9.9")

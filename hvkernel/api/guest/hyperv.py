@@ -12,6 +12,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
+from hvkernel.abi.ring import (
+    VMBUS_NO_RQSTOR,
+    VMBUS_RQST_ADDR_ANY,
+    VMBUS_RQST_ERROR,
+    VMBUS_RQST_ID_NO_RESPONSE,
+    VMBUS_RQST_INIT,
+    VMBUS_RQST_RESET,
+)
 from hvkernel.abi.vmbus import HvCallbackMode, VmbusChannelState
 from hvkernel.abi.wire import Guid
 from hvkernel.api.guest.device import Device, DeviceDriver, ProbeType, Resource
@@ -44,20 +52,7 @@ __all__ = [
     "pUl",
 ]
 
-U64_MAX: Final = 0xFFFF_FFFF_FFFF_FFFF
 PCI_VENDOR_ID_MICROSOFT: Final = 0x1414
-VMBUS_NO_RQSTOR: Final = U64_MAX
-"""The channel has no requestor (include/linux/hyperv.h)."""
-VMBUS_RQST_ERROR: Final = U64_MAX - 1
-"""No free slot, or an id that is not in use (include/linux/hyperv.h)."""
-VMBUS_RQST_ADDR_ANY: Final = U64_MAX
-"""Match whatever address the slot holds (include/linux/hyperv.h)."""
-VMBUS_RQST_ID_NO_RESPONSE: Final = U64_MAX - 2
-"""netvsc: no completion is expected (include/linux/hyperv.h)."""
-VMBUS_RQST_INIT: Final = U64_MAX - 2
-"""storvsc: the requests of the initialisation (include/linux/hyperv.h)."""
-VMBUS_RQST_RESET: Final = U64_MAX - 3
-"""storvsc: the host reset request (include/linux/hyperv.h)."""
 
 
 def pUl(guid: bytes) -> str:

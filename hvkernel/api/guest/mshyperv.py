@@ -10,6 +10,18 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from hvkernel.abi.tlfs_features import HV_LINUX_VENDOR_ID
+from hvkernel.abi.tlfs_hypercall import (
+    HV_HYPERCALL_FAST_BIT,
+    HV_HYPERCALL_REP_COMP_MASK,
+    HV_HYPERCALL_REP_COMP_OFFSET,
+    HV_HYPERCALL_REP_START_MASK,
+    HV_HYPERCALL_REP_START_OFFSET,
+    HV_HYPERCALL_RESULT_MASK,
+    HV_HYPERCALL_VARHEAD_OFFSET,
+    VP_INVAL,
+)
+
 __all__ = [
     "HV_HYPERCALL_FAST_BIT",
     "U64_MAX",
@@ -28,18 +40,6 @@ __all__ = [
 U64_MAX: Final = 0xFFFF_FFFF_FFFF_FFFF
 """Largest 64-bit value; what a hypercall returns on x86 when there is no hypercall page."""
 
-VP_INVAL: Final = 0xFFFF_FFFF
-"""Entry of ``hv_vp_index`` of a CPU that never ran (include/asm-generic/mshyperv.h)."""
-
-HV_LINUX_VENDOR_ID: Final = 0x8100
-HV_HYPERCALL_RESULT_MASK: Final = 0xFFFF
-HV_HYPERCALL_FAST_BIT: Final = 1 << 16
-"""Bit of the control word that says the input is in registers (TLFS 3.7)."""
-HV_HYPERCALL_VARHEAD_OFFSET: Final = 17
-HV_HYPERCALL_REP_COMP_OFFSET: Final = 32
-HV_HYPERCALL_REP_COMP_MASK: Final = 0xFFF << 32
-HV_HYPERCALL_REP_START_OFFSET: Final = 48
-HV_HYPERCALL_REP_START_MASK: Final = 0xFFF << 48
 BANK: Final = 64
 
 

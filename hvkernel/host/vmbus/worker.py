@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
+from hvkernel.abi.ring import VMBUS_PKT_TRAILER
 from hvkernel.host.vmbus.packets import BadPacket, parse_packet
 from hvkernel.host.vmbus.ring import RingCorrupt
 from hvkernel.machine import Fault
@@ -14,9 +15,6 @@ if TYPE_CHECKING:
     from hvkernel.machine import Task
 
 __all__ = ["Worker"]
-
-TRAILER: Final = 8
-"""Bytes after each packet of a ring (include/linux/hyperv.h: VMBUS_PKT_TRAILER)."""
 
 
 class Worker:
@@ -91,7 +89,7 @@ class Worker:
             # The bytes are copied out, so the guest may have their room before the device looks at them.
             signal = incoming.commit()
             if machine.tracer is not None:
-                machine.tracer.taken(machine.clock.now, channel.relid, True, len(raw) + TRAILER)
+                machine.tracer.taken(machine.clock.now, channel.relid, True, len(raw) + VMBUS_PKT_TRAILER)
             if signal:
                 channel.signal_guest()
             if packet.buffer is None:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from loom_guest import INSTANCE, loom_slot
 
+from hvkernel.api.guest.errno import EAGAIN, EBUSY, EDQUOT, EINVAL, EIO, ENODEV
 from hvkernel.host.vmbus.tables import ChannelState
 from hvkernel.hv import vmbus_drv
-from hvkernel.hv.errno import EAGAIN, EBUSY, EDQUOT, EINVAL, EIO, ENODEV
 
 if TYPE_CHECKING:
     from hvkernel_loom.vsc import Loom

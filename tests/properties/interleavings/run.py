@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 from loom_guest import LoomGuest, compose_with_looms
 
 from hvkernel.api.guest.device import NotifierBlock
+from hvkernel.api.guest.errno import ETIMEDOUT
 from hvkernel.host.vmbus.tables import ConnectionState
 from hvkernel.hv import vmbus_drv
-from hvkernel.hv.errno import ETIMEDOUT
 from interleavings import known
 from interleavings.operations import Operations
 from interleavings.policy import Starving

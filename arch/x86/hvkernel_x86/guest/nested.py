@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from hvkernel.abi.tlfs import (
     HV_MAX_FLUSH_PAGES,
@@ -12,15 +12,13 @@ from hvkernel.abi.tlfs import (
     HVCALL_FLUSH_GUEST_PHYSICAL_ADDRESS_LIST,
     HVCALL_FLUSH_GUEST_PHYSICAL_ADDRESS_SPACE,
 )
+from hvkernel.api.guest.errno import ENOSPC, ENOTSUPP
 from hvkernel.api.guest.mshyperv import hv_result, hv_result_success
 from hvkernel_x86.guest.hypercall import hv_do_hypercall, rep_hypercall
 from hvkernel_x86.guest.trace import HYPERV_NESTED_FLUSH_GUEST_MAPPING, HYPERV_NESTED_FLUSH_GUEST_MAPPING_RANGE
 
 if TYPE_CHECKING:
     from hvkernel_x86.guest.state import X86State
-
-ENOSPC: Final = 28
-ENOTSUPP: Final = 524
 
 
 def hyperv_fill_flush_guest_mapping_list(start_gfn: int, pages: int) -> list[int] | int:

@@ -20,8 +20,10 @@ from hvkernel.abi.ring import (
     VmbusPacketType,
     VmtransferPagePacketHeader,
 )
+from hvkernel.abi.tlfs_features import HV_HYP_PAGE_SIZE
 from hvkernel.abi.vmbus import HvCallbackMode
 from hvkernel.api.guest import Completion, DelayedWork, Import, Kernel, KernelObject, Mutex, Page, Spinlock, Work
+from hvkernel.api.guest.errno import EAGAIN, EINVAL, EIO, ENODEV, ENOMEM, ETIMEDOUT
 from hvkernel.api.guest.hyperv import (
     HvDevice,
     HvDriver,
@@ -37,14 +39,6 @@ from hvkernel.api.guest.hyperv import (
 )
 from hvkernel_loom.wire import CLASS, STATUS_OK, LoomMessage, LoomOp, pattern
 
-EIO: Final = 5
-EAGAIN: Final = 11
-ENOMEM: Final = 12
-ENODEV: Final = 19
-EINVAL: Final = 22
-ETIMEDOUT: Final = 110
-
-HV_HYP_PAGE_SIZE: Final = 4096
 LOOM_RING_BYTES: Final = 8192
 """Data bytes of each ring."""
 LOOM_REQUESTS: Final = 32
