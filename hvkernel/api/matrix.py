@@ -204,6 +204,11 @@ class Evidence(Protocol):
         ...
 
     @property
+    def kept(self) -> Mapping[str, int]:
+        """Of :attr:`pages` those that built-in drivers keep from their init on; known once no device has a driver."""
+        ...
+
+    @property
     def memory(self) -> dict[str, Any]:
         """What one invariant keeps from one moment of a cell to the next; each has its own."""
         ...

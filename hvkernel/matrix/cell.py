@@ -7,8 +7,9 @@ worker that has run a hundred thousand of them is as large as one that has run a
 from __future__ import annotations
 
 import hashlib
+import re
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from time import process_time
@@ -23,7 +24,7 @@ from hvkernel.matrix.drive import drive_disks
 from hvkernel.matrix.events import EVENTS, bound_devices, unload
 from hvkernel.matrix.evidence import SessionEvidence
 from hvkernel.matrix.expect import Oracle, vm_obstacle
-from hvkernel.matrix.invariants import BUILT_IN
+from hvkernel.matrix.invariants import BUILT_IN, foreign_pages
 from hvkernel.matrix.model import Cell, CellResult, Problem, Status
 from hvkernel.matrix.run import SECOND, GuestEnded, GuestRun, OverBudget, Stuck
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from hvkernel.boot.request import BootRequest
     from hvkernel.config.matrix import MatrixSpec
     from hvkernel.kconfig import Build
+    from hvkernel.matrix.axes import Plan
 
 __all__ = ["CellRunner"]
 
@@ -49,6 +51,9 @@ SAMPLE: Final = 64
 """One cell in so many is run twice, to see that it is the same run."""
 
 
+_PAGES: Final = re.compile(r"ARM64_(\d+)K_PAGES")
+
+
 @dataclass(slots=True)
 class _Progress:
     """How far a cell has come."""
@@ -59,12 +64,15 @@ class _Progress:
     session: Session | None = None
     version: int = 0
     """VMBus version of the last connection."""
+    kept: Mapping[str, int] = field(default_factory=dict)
+    """Pages that drivers may keep."""
     memories: dict[str, dict[str, Any]] = field(default_factory=dict)
     """What each invariant keeps."""
 
     def wrong(self, invariant: str, text: str) -> None:
-        if len(self.problems) < PROBLEMS:
-            self.problems.append(Problem(invariant, text))
+        problem = Problem(invariant, text)
+        if len(self.problems) < PROBLEMS and problem not in self.problems:
+            self.problems.append(problem)
 
 
 class CellRunner:
@@ -94,11 +102,14 @@ class CellRunner:
         self.invariants = _invariants(self.plugins)
         """The built-in ones, then those of plugins."""
 
-    def run(self, cell: Cell) -> CellResult:
-        """Run a cell. Whatever is wrong with it is in the result; nothing is raised but what ends this process."""
+    def run(self, cell: Cell, *, twice: bool | None = None) -> CellResult:
+        """Run a cell. Whatever is wrong with it is in the result; nothing is raised but what ends this process.
+
+        :param twice: whether it is run twice and must do the same; ``None``: one in so many cells is.
+        """
         began = process_time()
         result, digest = self._once(cell)
-        if result.status == "pass" and self._sampled(cell):
+        if result.status == "pass" and (self._sampled(cell) if twice is None else twice):
             again, other = self._once(cell)
             if again.status != "pass":
                 result = again
@@ -161,6 +172,9 @@ class CellRunner:
         if unknown is not None:
             raise InputError(request.where, "event", unknown, f"must be one of {', '.join(EVENTS)}")
         build = configure(request, self.plugins)
+        unlike = _unlike(plan, build)
+        if unlike:
+            raise InputError(request.where, limit=unlike)
         progress.phase = "link"
         composed = compose(request, self.plugins)
         if isinstance(composed, Unsupported):
@@ -225,10 +239,14 @@ class CellRunner:
     def _shut_down(self, run: GuestRun, cell: Cell, progress: _Progress) -> None:
         """Drivers go, then the bus, then Hyper-V itself as before another kernel is started."""
         kernel = run.session.kernel
-        unload(run, keep_bus=True)
-        for _, device in reversed(bound_devices(run)):
-            run.call(kernel.driver.device_release_driver, device)
-        run.settle()
+        gone = unload(run, keep_bus=True)
+        bus = kernel.driver.buses.get("vmbus")
+        for driver in bus.drivers if bus is not None else ():
+            if driver.owner in gone:
+                progress.wrong("modules", f"{driver.owner} is unloaded, and its driver {driver.name} is registered")
+        pairs = bound_devices(run)
+        self._unbind(run, pairs)
+        progress.kept = self._kept(run, cell, pairs)
         self._look(run, cell, "unbound", progress)
         unload(run)
         run.call(kernel.driver.device_shutdown)
@@ -236,10 +254,36 @@ class CellRunner:
         run.settle()
         self._look(run, cell, "ended", progress)
 
+    def _unbind(self, run: GuestRun, pairs: Sequence[tuple[Any, Any]]) -> None:
+        for _, device in reversed(pairs):
+            run.call(run.session.kernel.driver.device_release_driver, device)
+        run.settle()
+
+    def _kept(self, run: GuestRun, cell: Cell, pairs: Sequence[tuple[Any, Any]]) -> dict[str, int]:
+        """Return the pages that drivers have kept and may: built in, without an exit, and no more each time.
+
+        A module gives back what its init allocated; built-in code cannot. So whoever still has pages is bound and
+        unbound once more: what grows by that is a leak.
+        """
+        kernel = run.session.kernel
+        packages = {_package(obj.init.__module__) for obj in kernel.objects if kernel.built(obj) == "y"}
+
+        def left() -> dict[str, int]:
+            found = foreign_pages(SessionEvidence(run.session, cell, "unbound", run.call, 0))
+            return {caller: count for caller, count in found.items() if _package(caller.partition("(")[2]) in packages}
+
+        before = left()
+        if not before:
+            return {}
+        for driver, device in pairs:
+            run.call(kernel.driver.device_driver_attach, driver, device)
+        self._unbind(run, pairs)
+        return {caller: count for caller, count in left().items() if count <= before.get(caller, 0)}
+
     def _look(self, run: GuestRun, cell: Cell, moment: Moment, progress: _Progress) -> None:
         """Check the invariants of a moment."""
         progress.version = run.session.server.bus.version or progress.version
-        evidence = SessionEvidence(run.session, cell, moment, run.call, progress.version)
+        evidence = SessionEvidence(run.session, cell, moment, run.call, progress.version, progress.kept)
         for invariant in self.invariants:
             if moment in invariant.moments:
                 evidence.memory = progress.memories.setdefault(invariant.name, {})
@@ -272,6 +316,23 @@ def _told(error: BaseException) -> str:
     where = " < ".join(f"{one.name} ({_file(one.filename)}:{one.lineno})" for one in reversed(frames))
     inner = f": {_told(error.exceptions[0])}" if isinstance(error, ExceptionGroup) else ""
     return f"{type(error).__name__}: {error}{inner} [{where}]"
+
+
+def _unlike(plan: Plan, build: Build) -> str:
+    """Return what of a plan the evaluated configuration does not have; empty: it is what was asked for."""
+    for symbol, asked in plan.expect.items():
+        pages = _PAGES.fullmatch(symbol)
+        if pages is not None:
+            # On an architecture without such a symbol the axis means the page size that there is.
+            if (build.page_size == int(pages[1]) * 1024) != (asked == "y"):
+                return f"{symbol}={asked} was asked for, and PAGE_SIZE is {build.page_size // 1024}K"
+        elif build.value(symbol) != asked:
+            return f"{symbol}={asked} was asked for, and the configuration has {symbol}={build.value(symbol)}"
+    return ""
+
+
+def _package(module: str) -> str:
+    return module.partition(".")[0]
 
 
 def _file(name: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import cached_property
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hvkernel.abi.vmbus import VmbusChannelState
@@ -39,10 +40,17 @@ class SessionEvidence:
 
     :param call: runs a function in the guest within the cell's budget.
     :param vmbus_version: of the connection that was there last.
+    :param kept: allocations that drivers may keep from their init on, as in :attr:`pages`.
     """
 
     def __init__(
-        self, session: Session, cell: Cell, moment: Moment, call: Callable[..., Any], vmbus_version: int
+        self,
+        session: Session,
+        cell: Cell,
+        moment: Moment,
+        call: Callable[..., Any],
+        vmbus_version: int,
+        kept: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         self.session = session
         self.cell = cell
@@ -50,6 +58,7 @@ class SessionEvidence:
         self.memory: dict[str, Any] = {}
         """What one invariant keeps; set anew for each of them."""
         self.vmbus_version = vmbus_version
+        self.kept = kept
         self._call = call
 
     @property

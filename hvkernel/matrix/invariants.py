@@ -10,17 +10,21 @@ import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
-from hvkernel.abi.vmbus import VERSION_WIN8_1
+from hvkernel.abi.vmbus import VERSION_WIN8, VERSION_WIN8_1
 from hvkernel.api.matrix import Evidence, Invariant
 
 if TYPE_CHECKING:
     from hvkernel.api.matrix import Moment
 
-__all__ = ["BUILT_IN", "TOLERATED"]
+__all__ = ["BUILT_IN", "TOLERATED", "foreign_pages"]
 
 
 def _before_3_0(evidence: Evidence) -> bool:
     return 0 < evidence.vmbus_version < VERSION_WIN8_1
+
+
+def _before_2_4(evidence: Evidence) -> bool:
+    return 0 < evidence.vmbus_version < VERSION_WIN8
 
 
 def _panicked(evidence: Evidence) -> bool:
@@ -56,6 +60,11 @@ TOLERATED: Final[tuple[tuple[str, Callable[[Evidence], bool], str], ...]] = (
         r"|tolerated: vmbus: INITIATE_CONTACT on a live connection; the old one is dropped",
         _before_3_0,
         "hosts before 3.0 know no UNLOAD, so the guest frees the connection's pages and connects again without a word",
+    ),
+    (
+        r"tolerated: vmbus: \S+: sub-channels do not exist before version 2\.4; none offered",
+        _before_2_4,
+        "a VM of more than 16 processors has more channels than such a connection can be offered",
     ),
     (
         r"refused: VP \d+ (read|wrote 0x[0-9a-f]+ to) REFERENCE_TSC: ACCESS_DENIED",
@@ -175,16 +184,26 @@ def _sharing(evidence: Evidence) -> Iterator[str]:
             yield f"the host still reaches {share.pages} pages at {share.gpa:#x} via {share.via}"
 
 
-def _pages(evidence: Evidence) -> Iterator[str]:
+def foreign_pages(evidence: Evidence) -> dict[str, int]:
+    """Return the allocations that are neither the architecture's, nor hv_common's, nor those of a bus that lives."""
     package = type(evidence.kernel.arch).__module__.partition(".")[0]
     stays = set(CORE_PAGES)
     if evidence.moment != "ended" or evidence.guest_channels:
         stays |= BUS_PAGES
+    found = {}
     for caller, count in evidence.pages.items():
         function, _, module = caller.partition(" ")
         maker = f"{function.partition(':')[0]} {module}"
         if maker not in stays and not module.startswith(f"({package}."):
-            yield f"{count} allocations at {caller} were never freed"
+            found[caller] = count
+    return found
+
+
+def _pages(evidence: Evidence) -> Iterator[str]:
+    for caller, count in foreign_pages(evidence).items():
+        lost = count - evidence.kept.get(caller, 0)
+        if lost > 0:
+            yield f"{lost} allocations at {caller} were never freed"
 
 
 def _leaves(evidence: Evidence) -> bool:

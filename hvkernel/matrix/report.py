@@ -10,12 +10,13 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from functools import cached_property
+from itertools import combinations, product
 from typing import Final, Protocol, get_args
 
 from hvkernel.matrix.model import Cell, CellResult, Status
 
-__all__ = ["KEPT", "STATUSES", "Cause", "Failure", "Kind", "Report", "Row", "kind_of", "visible"]
+__all__ = ["KEPT", "STATUSES", "Cause", "Failure", "Kind", "Pairs", "Report", "Row", "kind_of", "visible"]
 
 STATUSES: Final[tuple[Status, ...]] = get_args(Status)
 """Every status, the good one first."""
@@ -36,6 +37,11 @@ class Cause(Protocol):
     @property
     def values(self) -> tuple[tuple[str, str], ...]:
         """(axis, value) of the few values that matter; empty: any cell fails."""
+        ...
+
+    @property
+    def alike(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """Axis of one of these values, and its other values with which the cell fails too."""
         ...
 
     @property
@@ -63,6 +69,11 @@ def kind_of(result: CellResult) -> str:
     if result.problems:
         return result.problems[0].invariant
     return "" if result.status == "pass" else result.status
+
+
+def _explains(cause: Cause, cell: Cell) -> bool:
+    by_axis, alike = cell.by_axis, dict(cause.alike)
+    return all(by_axis.get(axis) in (value, *alike.get(axis, ())) for axis, value in cause.values)
 
 
 @dataclass(slots=True)
@@ -97,6 +108,18 @@ class Kind:
     first: Failure
 
 
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """Pairs of values of two axes."""
+
+    seen: int
+    """Pairs that a cell had."""
+    possible: int
+    """Pairs that a cell can have."""
+    impossible: tuple[tuple[int, int, int, int], ...]
+    """Those that none can have: both axes by index, the earlier first, and their values by index."""
+
+
 class Report:
     """Gathers the results of one run."""
 
@@ -106,6 +129,7 @@ class Report:
         *,
         planned: int,
         replay: Callable[[Cell], str],
+        possible: Callable[[Mapping[str, str]], bool] = lambda _: True,
         title: str = "",
         kept: int = KEPT,
     ) -> None:
@@ -114,6 +138,7 @@ class Report:
         :param axes: values by axis, in the order of the spec; values that only come up in results are added.
         :param planned: cells of the whole run.
         :param replay: the command that runs one cell again.
+        :param possible: whether there can be a cell with these values; asked for pairs that no cell had.
         :param title: of the spec.
         :param kept: failures that are kept whole.
         """
@@ -127,6 +152,7 @@ class Report:
         self.causes: list[tuple[str, Cause]] = []
         """(kind, cause), in the order found."""
         self._replay = replay
+        self._possible = possible
         self._kept = kept
         self._by_values: dict[tuple[int, ...], int] = {}
         self._number = {name: {value: i for i, value in enumerate(values)} for name, values in self.axes.items()}
@@ -193,24 +219,25 @@ class Report:
         """Failures that are only counted."""
         return self.failed - len(self.failures)
 
-    def pairs(self) -> tuple[int, int]:
-        """Return how many pairs of values of two axes a cell had, and how many there are on paper.
-
-        Some of the latter are impossible; the cells are made so that only those, and none else, are missing.
-        """
-        seen = paper = 0
-        for one, other in combinations(range(len(self.axes)), 2):
-            seen += len(
-                {
-                    (row.values[one], row.values[other])
-                    for row in self.rows
-                    if -1 not in (row.values[one], row.values[other])
-                }
-            )
-        sizes = [len(values) for values in self.axes.values()]
-        for a, b in combinations(sizes, 2):
-            paper += a * b
-        return seen, paper
+    @cached_property
+    def pairs(self) -> Pairs:
+        """Which pairs of values of two axes met in a cell. To be asked when all results are in."""
+        seen = 0
+        impossible: list[tuple[int, int, int, int]] = []
+        missing = 0
+        names = list(self.axes)
+        for one, other in combinations(range(len(names)), 2):
+            met = {(row.values[one], row.values[other]) for row in self.rows}
+            for pair in product(range(len(self.axes[names[one]])), range(len(self.axes[names[other]]))):
+                if pair in met:
+                    seen += 1
+                    continue
+                values = {name: self.axes[name][at] for name, at in zip((names[one], names[other]), pair, strict=True)}
+                if self._possible(values):
+                    missing += 1
+                else:
+                    impossible.append((one, other, *pair))
+        return Pairs(seen, seen + missing, tuple(impossible))
 
     def explain(
         self,
@@ -221,17 +248,16 @@ class Report:
     ) -> None:
         """Find the causes of the failures that are kept.
 
-        A cell that fails in the same way as one that was shrunk, and has all the values that matter there, is put to
-        the same cause; each other one is shrunk itself, until there are ``limit`` causes.
+        A cell that fails in the same way as one that was shrunk, and has the values that matter there, or others that
+        are as bad, is put to the same cause; each other one is shrunk itself, until there are ``limit`` causes.
 
         :param shrink: returns the cause of one failure, or nothing where it cannot.
         :param progress: is told the causes so far and the kind that is looked into.
         """
         tried = 0
         for failure in self.failures:
-            values = set(failure.result.cell.values)
             for index, (kind, cause) in enumerate(self.causes):
-                if kind == failure.kind and values.issuperset(cause.values):
+                if kind == failure.kind and _explains(cause, failure.result.cell):
                     failure.cause = index
                     break
             else:

@@ -34,15 +34,13 @@ def render(report: Report) -> str:
         lstrip_blocks=True,
     )
     environment.filters["visible"] = visible
-    seen, paper = report.pairs()
     cells = Counter(failure.cause for failure in report.failures)
     return environment.get_template("report.html.j2").render(
         report=report,
         statuses=STATUSES,
-        pairs_seen=seen,
-        pairs_paper=paper,
         causes=[(kind, cause, cells[index]) for index, (kind, cause) in enumerate(report.causes)],
         unexplained=cells[None],
+        unexplained_kinds=", ".join(dict.fromkeys(one.kind for one in report.failures if one.cause is None)),
         style=Markup(style),
         script=Markup(script),
         style_hash=_hash(style),
@@ -80,6 +78,7 @@ def _data(report: Report) -> dict[str, Any]:
         "causes": [visible(cause.text) for _, cause in report.causes],
         "failures": [_failure(failure) for failure in report.failures],
         "omitted": report.omitted,
+        "impossible": report.pairs.impossible,
     }
 
 

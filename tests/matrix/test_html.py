@@ -51,6 +51,7 @@ class Why:
     values: tuple[tuple[str, str], ...]
     text: str
     replay: str
+    alike: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
 def replay(cell: Cell) -> str:
@@ -160,6 +161,18 @@ def test_the_heat_map_counts_what_the_results_say(page: Browser) -> None:
             run = [r for r in results if wanted.items() <= r.cell.by_axis.items()]
             expected.append(f"{len(failing(results, **wanted))}/{len(run)}")
         assert line == [cpus, *expected]
+    nothing_wrong(page)
+
+
+def test_a_square_that_no_machine_fills_has_a_dash(browser: Browser, tmp_path: Path) -> None:
+    report = Report(AXES, planned=9, replay=replay, possible=lambda v: v != {"arch": "x86", "page_size": "64K"})
+    report.add(result_of(Cell(0, (("arch", "x86"), ("page_size", "4K"), ("cpus", "1"), ("HYPERV_NET", "y")), 0)))
+    page = show(browser, render(report), tmp_path)
+    squares = "[...document.querySelectorAll('#heat tbody tr')].map(r => [...r.cells].map(c => c.textContent))"
+    assert page.run(squares) == [["4K", "0/1", ""], ["16K", "", ""], ["64K", "\u2013", ""]]
+    page.choose("#x", "page_size")
+    page.choose("#y", "arch")
+    assert page.run(squares) == [["x86", "0/1", "", "\u2013"], ["arm64", "", "", ""]]
     nothing_wrong(page)
 
 

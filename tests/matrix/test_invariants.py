@@ -38,6 +38,7 @@ class Made:
     gpadls: int = 1
     shares: tuple[Reached, ...] = ()
     pages: dict[str, int] = field(default_factory=dict)
+    kept: dict[str, int] = field(default_factory=dict)
     memory: dict[str, Any] = field(default_factory=dict)
     kernel: Any = field(default_factory=lambda: SimpleNamespace(arch=X86()))
 
@@ -141,9 +142,12 @@ def test_what_stays_by_design() -> None:
     bus = (Reached(0x1000, 1, "simp"), Reached(0x2000, 1, "monitor"))
     assert wrong("sharing", replace(UNBOUND, shares=bus)) == []
     assert len(wrong("sharing", replace(ENDED, shares=bus))) == 2
-    kept = {"hv_synic_alloc:9 (hvkernel.hv.hv)": 4, "alloc:41 (hvkernel.hv.hyp_page)": 5}
-    assert wrong("pages", replace(UNBOUND, pages=kept)) == []
-    stays = replace(ENDED, pages=kept, guest_channels=(CLOSED,))
+    pages = {"hv_synic_alloc:9 (hvkernel.hv.hv)": 4, "alloc:41 (hvkernel.hv.hyp_page)": 5}
+    assert wrong("pages", replace(UNBOUND, pages=pages)) == []
+    own = {"init:7 (hvkernel_x.vsc)": 2}
+    assert wrong("pages", replace(UNBOUND, pages=own, kept=own)) == [], "a built-in driver's, from its init on"
+    assert len(wrong("pages", replace(UNBOUND, pages=own, kept={"init:7 (hvkernel_x.vsc)": 1}))) == 1
+    stays = replace(ENDED, pages=pages, guest_channels=(CLOSED,))
     assert wrong("pages", stays) == [], "hv_vmbus is built in"
 
     class Arm64:

@@ -21,6 +21,7 @@ class Why:
     values: tuple[tuple[str, str], ...]
     text: str
     replay: str
+    alike: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
 def replay(cell: Cell) -> str:

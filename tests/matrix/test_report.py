@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hvkernel.matrix.model import Cell, CellResult, Problem, Status
-from hvkernel.matrix.report import MAX_LINE, Report, visible
+from hvkernel.matrix.report import MAX_LINE, Pairs, Report, visible
 
 AXES = {"a": ("1", "2"), "b": ("x", "y", "z")}
 
@@ -17,6 +17,7 @@ AXES = {"a": ("1", "2"), "b": ("x", "y", "z")}
 @dataclass(frozen=True)
 class Why:
     values: tuple[tuple[str, str], ...]
+    alike: tuple[tuple[str, tuple[str, ...]], ...] = ()
     text: str = "fails"
     replay: str = ""
 
@@ -37,7 +38,7 @@ def test_one_row_for_a_combination_under_many_seeds() -> None:
     report = report_of([result(0, a="1", b="x"), result(1, a="1", b="x"), result(2, "fail", "i", a="1", b="x")])
     assert [(row.values, list(row.counts)) for row in report.rows] == [((0, 0), [2, 1, 0, 0])]
     assert (report.done, report.failed, report.omitted) == (3, 1, 0)
-    assert report.pairs() == (1, 6)
+    assert (report.pairs.seen, report.pairs.possible) == (1, 6)
 
 
 def test_an_axis_or_a_value_that_was_not_told_of_joins() -> None:
@@ -47,7 +48,20 @@ def test_an_axis_or_a_value_that_was_not_told_of_joins() -> None:
     assert report.axes == {"a": ["1", "2", "3"], "b": ["x", "y", "z"], "c": ["new"]}
     assert [row.values for row in report.rows] == [(0, 0, -1), (0, 0, 0), (2, -1, -1)]
     assert list(report.rows[0].counts) == [2, 0, 0, 0]
-    assert report.pairs() == (3, 3 * 3 + 3 + 3)  # (1, x), (1, new), (x, new)
+    assert (report.pairs.seen, report.pairs.possible) == (3, 3 * 3 + 3 + 3)  # (1, x), (1, new), (x, new)
+
+
+def test_pairs_that_no_machine_can_have_are_not_missing() -> None:
+    asked: list[dict[str, str]] = []
+
+    def possible(values: Mapping[str, str]) -> bool:
+        asked.append(dict(values))
+        return values != {"a": "2", "b": "z"}
+
+    report = Report(AXES, planned=1, replay=str, possible=possible)
+    report.add(result(0, a="1", b="x"))
+    assert report.pairs == Pairs(1, 5, ((0, 1, 1, 2),))
+    assert {"a": "1", "b": "x"} not in asked
 
 
 def test_failures_beyond_the_limit_are_counted_but_each_kind_is_kept_once() -> None:
@@ -82,6 +96,19 @@ def test_a_cause_takes_in_the_cells_that_have_its_values_and_fail_alike() -> Non
         ("i", (("a", "1"),)), ("other", (("a", "1"),)), ("i", (("a", "2"),)),
     ]  # fmt: skip
     assert told == [(0, "i"), (1, "other"), (2, "i"), (3, "crash")]
+
+
+def test_values_that_are_as_bad_belong_to_the_cause() -> None:
+    report = report_of(result(n, "fail", "i", a="1", b=b) for n, b in enumerate("xyz"))
+    asked: list[int] = []
+
+    def shrink(failed: CellResult) -> Why:
+        asked.append(failed.cell.number)
+        return Why((("b", failed.cell.by_axis["b"]),), alike=(("b", ("y",)),) if not failed.cell.number else ())
+
+    report.explain(shrink)
+    assert asked == [0, 2]
+    assert [one.cause for one in report.failures] == [0, 0, 1]
 
 
 def test_so_many_failures_are_shrunk_and_no_more() -> None:

@@ -23,6 +23,9 @@
   const totals = data.counts[PASS].map((_, row) => data.counts.reduce((sum, column) => sum + column[row], 0));
   const failed = (row) => totals[row] - data.counts[PASS][row];
 
+  const never = new Set(data.impossible.map((four) => four.join(" ")));
+  const isNever = (x, y, left, right) => never.has(x < y ? [x, y, left, right].join(" ") : [y, x, right, left].join(" "));
+
   // The filters live in the address after the #, so that a view can be kept and sent.
   function load() {
     const given = new URLSearchParams(location.hash.slice(1));
@@ -110,7 +113,7 @@
     const body = down.map((right) => make("tr", {}, make("th", { scope: "row" }, valueOf(y, right)),
       ...across.map((left) => {
         const one = counts.get(left + " " + right);
-        if (!one) return make("td", {});
+        if (!one) return isNever(x, y, left, right) ? make("td", { class: "never", title: "impossible" }, "\u2013") : make("td", {});
         const name = `${data.axes[x].name}=${valueOf(x, left)}, ${data.axes[y].name}=${valueOf(y, right)}: `
           + `${one.failed} of ${one.run} cells failed`;
         const pressed = state.only[x] === left && state.only[y] === right && left >= 0 && right >= 0;

@@ -1,0 +1,177 @@
+"""From a failing cell to the few values that make it fail.
+
+Every value of the cell is left out in turn, so that its axis stands at its default, and stays left out where the cell
+still fails in the same way. What cannot be left out alone because the rest would be no machine is left out together
+with what depends on it. What remains is minimal: without any one of it the cell passes, or there is no such machine.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations
+from typing import TYPE_CHECKING, Final, Literal
+
+from hvkernel.matrix.axes import replay_command
+from hvkernel.matrix.model import Cell, CellResult
+
+if TYPE_CHECKING:
+    from hvkernel.matrix.cell import CellRunner
+
+__all__ = ["Cause", "shrink"]
+
+RUNS: Final = 60
+"""Most boots that one cell is shrunk by; a cell of twenty axes takes some thirty."""
+
+TOGETHER: Final = 3
+"""Most values that are left out together."""
+
+NO_MACHINE: Final = "legal-cell"
+"""The problem of a cell whose values contradict one another."""
+
+Verdict = Literal["fails", "passes", "no-machine"]
+Values = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Cause:
+    """What makes a cell fail."""
+
+    values: Values
+    """The values that matter, each without which the cell passes; empty: it fails with every axis at its default."""
+    needed: Values
+    """Further values of the shrunk cell without which there is no such machine."""
+    alike: tuple[tuple[str, tuple[str, ...]], ...]
+    """Axis of a value that matters, and its other values of the spec with which the shrunk cell fails too."""
+    invariant: str
+    """What is broken."""
+    text: str
+    """As ``fails iff page_size=64K``. *iff* is said only of what was confirmed."""
+    replay: str
+    """Command that runs the shrunk cell."""
+    runs: int
+    """Boots that it took."""
+
+
+class _Trials:
+    """Cells with some of the values left out, each run once."""
+
+    def __init__(self, runner: CellRunner, cell: Cell, invariant: str, runs: int) -> None:
+        self._runner = runner
+        self._cell = cell
+        self._invariant = invariant
+        self._most = runs
+        self._known: dict[Values, Verdict] = {cell.values: "fails"}
+        self.runs = 0
+
+    @property
+    def over(self) -> bool:
+        """Whether no more boots are allowed."""
+        return self.runs >= self._most
+
+    def verdict(self, values: Values) -> Verdict | None:
+        """Return what becomes of a cell with these values; ``None``: not known, and no more boots are allowed."""
+        known = self._known.get(values)
+        if known is None:
+            if self.over:
+                return None
+            cell = Cell(self._cell.number, values, self._cell.seed)
+            result = self._runner.run(cell, twice=self._invariant == "same-run")
+            broken = {problem.invariant for problem in result.problems}
+            if NO_MACHINE in broken or result.outcome == "unsupported":
+                known = "no-machine"
+            else:
+                known = "fails" if self._invariant in broken else "passes"
+                self.runs += 1
+            self._known[values] = known
+        return known
+
+    def fails(self, values: Values) -> bool:
+        return self.verdict(values) == "fails"
+
+
+def shrink(runner: CellRunner, result: CellResult, *, runs: int = RUNS) -> Cause:
+    """Find the values that make a cell fail.
+
+    :param result: of a cell that did not pass.
+    :param runs: most boots.
+    :raises ValueError: the cell passed.
+    """
+    if not result.problems:
+        raise ValueError(f"cell {result.cell.number} has no problem to shrink")
+    invariant = result.problems[0].invariant
+    if invariant == NO_MACHINE:
+        text = f"there is no such machine: {result.problems[0].text}"
+        return Cause(result.cell.values, (), (), invariant, text, replay_command(runner.spec, result.cell), 0)
+    trials = _Trials(runner, result.cell, invariant, runs)
+    values = _left_out(trials, result.cell.values)
+    matter: list[tuple[str, str]] = []
+    needed: list[tuple[str, str]] = []
+    confirmed = True
+    for one in values:
+        verdict = trials.verdict(_without(values, (one,)))
+        if verdict == "no-machine":
+            needed.append(one)
+        else:
+            matter.append(one)
+            confirmed = confirmed and verdict == "passes"
+    if not matter:
+        # None of them can go, so all of them are what it takes.
+        matter, needed = needed, []
+    alike = _alike(trials, runner, values, matter)
+    cell = Cell(result.cell.number, values, result.cell.seed)
+    text = _text(matter, dict(alike), confirmed)
+    return Cause(tuple(matter), tuple(needed), alike, invariant, text, replay_command(runner.spec, cell), trials.runs)
+
+
+def _without(values: Values, gone: Values) -> Values:
+    return tuple(one for one in values if one not in gone)
+
+
+def _left_out(trials: _Trials, values: Values) -> Values:
+    """Leave out what can be, one at a time, then together, until nothing more can."""
+    before: Values | None = None
+    while values != before:
+        before = values
+        for one in values:
+            fewer = _without(values, (one,))
+            if trials.fails(fewer):
+                values = fewer
+        if values == before:
+            values = _together(trials, values)
+    return values
+
+
+def _together(trials: _Trials, values: Values) -> Values:
+    """Leave out some values that cannot go one by one: of each group at least one, alone, leaves no machine."""
+    stuck = [one for one in values if trials.verdict(_without(values, (one,))) == "no-machine"]
+    for count in range(2, TOGETHER + 1):
+        for group in combinations(values, count):
+            if any(one in stuck for one in group) and trials.fails(_without(values, group)):
+                return _without(values, group)
+    return values
+
+
+def _alike(
+    trials: _Trials, runner: CellRunner, values: Values, matter: list[tuple[str, str]]
+) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Try the other values of the axes that matter, while boots are left."""
+    found = []
+    for axis, value in matter:
+        others = tuple(
+            other
+            for other in runner.spec.varied.get(axis, ())
+            if other != value and trials.fails(tuple((name, other if name == axis else kept) for name, kept in values))
+        )
+        if others:
+            found.append((axis, others))
+    return tuple(found)
+
+
+def _text(matter: list[tuple[str, str]], alike: dict[str, tuple[str, ...]], confirmed: bool) -> str:
+    if not matter:
+        return "fails with every axis at its default"
+    parts = []
+    for axis, value in matter:
+        others = alike.get(axis, ())
+        parts.append(f"{axis}={value}" if not others else f"{axis} is {' or '.join((value, *others))}")
+    return f"fails {'iff' if confirmed else 'with'} {' and '.join(parts)}"
