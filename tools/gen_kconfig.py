@@ -33,6 +33,8 @@ BOOT = [
     *("EFI", "EFI_STUB", "SYSFB", "VT", "SMP", "NUMA", "HOTPLUG_CPU", "X86_X2APIC", "PARAVIRT_SPINLOCKS"),
     *("X86_PAE", "HIGHMEM", "HIGHMEM64G", "CPU_BIG_ENDIAN", "COMPAT", "HZ", "HZ_100", "NO_HZ_FULL"),
     *("ARM64_4K_PAGES", "ARM64_16K_PAGES", "ARM64_64K_PAGES"),
+    *("NR_CPUS",),  # ARM64 selects CPUMASK_OFFSTACK by it
+    *("DRM_FBDEV_EMULATION",),  # its default follows FB, and it turns the framebuffer helpers on
     *("XEN_DOM0",),  # the only thing beside the prompt that turns X86_X2APIC on
     *("KEXEC_CORE", "CRASH_DUMP", "HIBERNATION", "MEMORY_HOTPLUG", "PRINTK", "DEBUG_FS"),
 ]
@@ -44,6 +46,9 @@ TOOLCHAIN = re.compile(r"^(CC|AS|LD|LLD|CLANG|GCC|RUSTC?|PAHOLE|BINDGEN|TOOLS|BU
 PLUGIN = {"hvkernel_storvsc": ("HYPERV_STORAGE",)}
 """Symbols that a plugin owns, left out of the data."""
 
+CONDITIONAL = re.compile(r"(?m)^([ \t]*depends[ \t]+on[ \t]+)([^#\n]*[^#\s])[ \t]+if[ \t]+([^#\n]*[^#\s])[ \t]*$")
+"""``depends on A if B`` (7.1), which is the same as ``depends on A || !B``."""
+
 TRI = ("n", "m", "y")
 TYPES = {K.BOOL: "bool", K.TRISTATE: "tristate", K.INT: "int", K.HEX: "hex", K.STRING: "string"}
 
@@ -54,7 +59,7 @@ class Tree(K.Kconfig):
     def _open(self, filename: str, mode: str) -> io.StringIO:
         text = Path(filename).read_text(encoding="utf-8")
         text = re.sub(r"(?m)^[ \t]*(modules|transitional)[ \t]*$", "", text)
-        return io.StringIO(text)
+        return io.StringIO(CONDITIONAL.sub(r"\1(\2) || !(\3)", text))
 
     def _fn_val(self, args: list[str]) -> str:
         if args[0] in ("error-if", "warning-if", "info"):
@@ -324,7 +329,9 @@ def outside(kconf: Tree, kept: list[Any]) -> list[str]:
                     plain.update(dict.fromkeys(s for s in symbols_of(term) if s not in keep))
                 selects[f"\tselect {target.name}{with_if(text_of(left))}"] = None
         lines.append(f"config {symbol.name}")
-        lines.append(f'\t{TYPES[symbol.orig_type]} "{symbol.name}"')
+        # What only other symbols turn on is left to them: all that can are listed too.
+        settable = any(node.prompt for node in symbol.nodes) or symbol.defaults
+        lines.append(f"\t{TYPES[symbol.orig_type]}" + (f' "{symbol.name}"' if settable else ""))
         drivers = limiting(symbol, keep)
         plain.update(dict.fromkeys(drivers))
         terms = reduced(symbol.direct_dep, keep)

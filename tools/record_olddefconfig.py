@@ -21,6 +21,7 @@ import random
 import re
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from hvkernel.kconfig.configfile import parse_config
@@ -48,11 +49,15 @@ BASES = {
 
 
 class Conf:
-    """The kernel's own reader on one tree."""
+    """The kernel's own reader on one tree.
+
+    :param tree: a kernel tree; its Kconfig files and ``scripts`` will do.
+    :param conf: what ``tools/build_conf.sh`` made of it.
+    """
 
     def __init__(self, tree: Path, conf: Path, release: str, arch: str) -> None:
         self.tree = tree
-        self.binary = str(conf / "conf")
+        self.binary = str(conf / "conf_many")
         cc = str(conf / "cc")
         self.env = {
             **dict.fromkeys(["CC", "LD", "HOSTCC", "HOSTCXX", "NM", "AR", "OBJCOPY"], cc),
@@ -62,6 +67,7 @@ class Conf:
             "ARCH": arch,
             "KERNELVERSION": release,
             "PAHOLE": "absent",
+            "PAHOLE_VERSION": "0",
             "RUSTC": "absent",
             "BINDGEN": "absent",
             "CC_VERSION_TEXT": "gcc 14.2.0",
@@ -69,13 +75,31 @@ class Conf:
             "CONFIG_SHELL": "sh",
         }
 
-    def run(self, text: str, mode: str = "--olddefconfig") -> dict[str, str]:
-        """The values that ``conf`` writes for a text."""
+    def run(self, texts: Sequence[str], mode: str = "--olddefconfig") -> list[dict[str, str]]:
+        """Return the values that ``conf`` writes for each text."""
+        with tempfile.TemporaryDirectory() as directory:
+            paths = [Path(directory) / f"{number}.config" for number in range(len(texts))]
+            for path, text in zip(paths, texts, strict=True):
+                path.write_text(text, encoding="utf-8")
+            subprocess.run(
+                [self.binary, mode, "Kconfig"],
+                cwd=self.tree,
+                env=self.env,
+                input="".join(f"{path}\n" for path in paths),
+                text=True,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                check=True,
+            )
+            return [parse_config(path.read_text(encoding="utf-8"), name=str(path)).values for path in paths]
+
+    def run_alone(self, text: str, mode: str) -> dict[str, str]:
+        """Return the values that ``conf`` writes for one text in a mode that conf_many does not know."""
         with tempfile.TemporaryDirectory() as directory:
             path = Path(directory) / ".config"
             path.write_text(text, encoding="utf-8")
             subprocess.run(
-                [self.binary, mode, "Kconfig"],
+                [self.binary.removesuffix("_many"), mode, "Kconfig"],
                 cwd=self.tree,
                 env={**self.env, "KCONFIG_CONFIG": str(path)},
                 stdout=subprocess.DEVNULL,
@@ -128,11 +152,7 @@ def record(conf: Conf, release: str, arch: str, count: int, seed: int) -> dict[s
     names = BASES.get((release, arch)) or BASES[("6.1", arch)]
     texts = {name: gzip.decompress((CONFIGS / f"{name}.config.gz").read_bytes()).decode() for name in names}
     texts[""] = ""
-    bases = {}
-    for name, text in texts.items():
-        values = conf.run(text)
-        bases[name] = {symbol: values[symbol] for symbol in kept if values.get(symbol, "n") != "n"}
-    cases = []
+    overlays = []
     symbols, often = list(prompts), near(list(prompts))
     for _ in range(count):
         base = rng.choice([*names, *names, ""])
@@ -142,7 +162,14 @@ def record(conf: Conf, release: str, arch: str, count: int, seed: int) -> dict[s
             symbol = rng.choice(often if rng.random() < 0.75 else symbols)
             values = prompts[symbol]
             overlay[symbol] = rng.choice(values if base else (*values, values[-1], values[-1]))
-        got = conf.run(texts[base] + lines(overlay))
+        overlays.append((base, overlay))
+    results = conf.run([*texts.values(), *(texts[base] + lines(overlay) for base, overlay in overlays)])
+    bases = {
+        name: {symbol: values[symbol] for symbol in kept if values.get(symbol, "n") != "n"}
+        for name, values in zip(texts, results, strict=False)
+    }
+    cases = []
+    for (base, overlay), got in zip(overlays, results[len(texts) :], strict=True):
         before = bases[base]
         changed = {s: got.get(s, "n") for s in kept if got.get(s, "n") != before.get(s, "n")}
         cases.append([base, overlay, changed])
@@ -152,9 +179,9 @@ def record(conf: Conf, release: str, arch: str, count: int, seed: int) -> dict[s
 def always(conf: Conf, release: str, arch: str) -> str:
     """Outside selectors with a value of their own."""
     _, outside, _ = modelled(load_data(release, arch))
-    runs = [conf.run("", "--alldefconfig"), conf.run("", "--allnoconfig")]
+    runs = [conf.run_alone("", "--alldefconfig"), conf.run_alone("", "--allnoconfig")]
     if arch == "x86":
-        runs.append(conf.run("# CONFIG_64BIT is not set\n"))
+        runs += conf.run(["# CONFIG_64BIT is not set\n"])
     common = {name: runs[0].get(name, "n") for name in outside}
     found = {n: v for n, v in common.items() if v != "n" and all(run.get(n, "n") == v for run in runs)}
     head = "# Selectors outside the closure that are on whatever is configured.\n"

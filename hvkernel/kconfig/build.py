@@ -20,7 +20,8 @@ __all__ = ["Build", "evaluate"]
 
 _PAGE_SYMBOLS: Final = MappingProxyType({"ARM64_4K_PAGES": 4096, "ARM64_16K_PAGES": 16384, "ARM64_64K_PAGES": 65536})
 _WITHDRAWN_COUNTS: Final = ("5.15", "6.1", "6.6")
-"""Releases whose reader lets a y that a later line withdrew still win its choice (scripts/kconfig/confdata.c)."""
+"""Releases whose reader lets a y that a later line withdrew still win its choice (scripts/kconfig/confdata.c), and that
+take a choice's default even where the file says n of it. From 6.11 on neither holds."""
 _SIGNS: Final = (
     ("arm64", ("ARM64", "ARCH_VEXPRESS", "ARM64_4K_PAGES", "ARM64_16K_PAGES", "ARM64_64K_PAGES")),
     ("x86", ("X86", "X86_64", "X86_32", "HYPERVISOR_GUEST", "X86_X2APIC", "X86_MSR", "IA32_EMULATION")),
@@ -110,6 +111,10 @@ class Build:
     def prompted(self, name: str) -> bool:
         """Whether a modelled symbol can be set by hand, and not only by what selects it or its default."""
         return any(node.prompt for node in self._evaluation.tree.kconf.syms[name].nodes)
+
+    def tree(self) -> KconfigReader:
+        """The Kconfig tree with this build's values, until another build of the same trees is asked something."""
+        return self._evaluation.tree_of_values([])
 
     def explain(self, name: str) -> Explanation:
         """Why a symbol has its value, with the first false clause of its dependencies and that clause's own reason."""
@@ -231,6 +236,20 @@ def _assign(kconf: KconfigReader, data: Data, config: ConfigFile, notes: list[st
     for _, symbol, value in sorted(chosen, key=lambda item: item[0]):
         symbol.choice.set_value(value)
         symbol.set_value(value)
+    if data.release not in _WITHDRAWN_COUNTS:
+        for choice in kconf.unique_choices:
+            _refuse_default(choice, config)
+
+
+def _refuse_default(choice: Any, config: ConfigFile) -> None:
+    """Select another member where the file says n of a choice's default (scripts/kconfig/symbol.c: sym_calc_choice)."""
+    if config.values.get(getattr(choice.selection, "name", "")) != "n":
+        return
+    visible = [member for member in choice.syms if member.visibility]
+    unnamed = [member for member in visible if member.name not in config.values]
+    selected = unnamed[0] if unnamed else min(visible, key=lambda member: config.lines[member.name])
+    choice.set_value("y")
+    selected.set_value("y")
 
 
 def _is_outside(symbol: Any, data: Data) -> bool:

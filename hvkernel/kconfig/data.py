@@ -14,7 +14,7 @@ __all__ = ["ARCHES", "BASELINE", "RELEASES", "Data", "data_release", "load_data"
 
 BASELINE: Final = "6.1"
 """The release whose behaviour is modelled; a file that names none is read as one of it."""
-RELEASES: Final = ("5.15", "6.1", "6.6", "6.12", "6.18")
+RELEASES: Final = ("5.15", "6.1", "6.6", "6.12", "6.18", "6.19", "7.0", "7.1")
 """Releases with Kconfig data, oldest first."""
 ARCHES: Final = ("x86", "arm64")
 """Architectures with Kconfig data, as the kernel names their directories under arch/."""

@@ -50,6 +50,10 @@ CREATE INDEX cell_not_passed ON cell (number) WHERE status <> 'pass';
 """The statements that make the tables."""
 
 
+UNIMPORTANT: Final = ("source", "title")
+"""Fields of a spec that change no result."""
+
+
 class StoreError(InputError):
     """The file cannot hold, or does not hold, the results of this run."""
 
@@ -204,6 +208,9 @@ class Store:
     def _same_run(self, spec: Spec) -> None:
         ours: Any = json.loads(spec.to_json())
         theirs: Any = json.loads(self.spec)
+        for name in UNIMPORTANT:
+            ours.pop(name, None)
+            theirs.pop(name, None)
         for field, here, there in _differences(ours, theirs):
             limit = f"its results are of a run with {_short(there)}; take another file, or remove this one"
             raise StoreError(str(self.path), field, _short(here), limit)
@@ -252,10 +259,15 @@ class Store:
                 except (ValueError, TypeError, AttributeError) as error:
                     raise StoreError(str(self.path), limit=f"is damaged: cell {values[0]}: {error}") from None
 
-    def done_keys(self) -> frozenset[str]:
-        """:attr:`Cell.key` of every cell that has a result."""
+    def done_keys(self, first: int = 0, last: int = (1 << 63) - 1) -> frozenset[str]:
+        """:attr:`Cell.key` of every cell that has a result.
+
+        :param first: only of cells from this number on.
+        :param last: only of cells up to this number.
+        """
+        query = "SELECT key FROM cell WHERE number BETWEEN ? AND ?"
         with self._errors("cannot be read"):
-            return frozenset(key for (key,) in self._db.execute("SELECT key FROM cell"))
+            return frozenset(key for (key,) in self._db.execute(query, (first, last)))
 
     def counts(self) -> dict[str, int]:
         """Number of results by status, those that occur."""

@@ -27,7 +27,7 @@ from typing import Final, Protocol, Self, TypeAlias
 from hvkernel.matrix.model import Cell, CellResult, Problem
 from hvkernel.matrix.store import Row, row_of
 
-__all__ = ["DEATHS", "HANGS", "MEMORY", "WATCHDOG", "Cells", "Factory", "Station", "WorkerError"]
+__all__ = ["DEATHS", "HANGS", "MEMORY", "WATCHDOG", "Cells", "Factory", "Station", "WorkerError", "cell_runner"]
 
 WATCHDOG: Final = 120.0
 """Seconds of wall clock after which a cell's interpreter counts as hung. Cells have budgets in virtual time and in
@@ -57,6 +57,14 @@ class Cells(Protocol):
 
 Factory: TypeAlias = Callable[[str], Cells]
 """Makes a :class:`Cells` of a spec as JSON; pickled by its name, so a function or class of a module."""
+
+
+def cell_runner(spec: str) -> Cells:
+    """The real one: a :class:`~hvkernel.matrix.cell.CellRunner`, with all plugins that are installed."""
+    from hvkernel.config.matrix import MatrixSpec
+    from hvkernel.matrix.cell import CellRunner
+
+    return CellRunner(MatrixSpec.from_json(spec))
 
 
 class WorkerError(RuntimeError):

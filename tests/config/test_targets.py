@@ -13,7 +13,7 @@ from hvkernel.kconfig.data import RELEASES, load_data
 
 NAMES = ("azure", "azure-cvm", "hyperv-gen1", "hyperv-gen2", "kdump", "root", "vtl2", "wsl2")
 UNMODELLED = {
-    "AMD_MEM_ENCRYPT", "BLK_DEV_NVME", "INTEL_TDX_GUEST", "MSHV_VTL", "PROC_VMCORE", "SERIAL_8250_CONSOLE", "SEV_GUEST",
+    "AMD_MEM_ENCRYPT", "BLK_DEV_NVME", "INTEL_TDX_GUEST", "PROC_VMCORE", "SERIAL_8250_CONSOLE", "SEV_GUEST",
     "TCG_TPM",
 }  # fmt: skip
 """Symbols of rules that the Kconfig data do not have; a misspelt one is not among them."""

@@ -119,7 +119,8 @@ def test_a_value_that_its_type_does_not_take_is_ignored_and_named(build_of: Call
         ("6.5", "6.1", ("Kconfig data of 6.1 serve 6.5",)),
         ("6.12.117", "6.12", ()),
         ("6.17.1", "6.12", ("Kconfig data of 6.12 serve 6.17.1",)),
-        ("7.2", "6.18", ("Kconfig data of 6.18 serve 7.2",)),
+        ("7.1.5", "7.1", ()),
+        ("7.2", "7.1", ("Kconfig data of 7.1 serve 7.2",)),
     ],
 )
 def test_the_nearest_earlier_data_serve_a_release(

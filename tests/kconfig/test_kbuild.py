@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from hvkernel.kconfig import Build, Linkable, link_check, verdicts
+from hvkernel.kconfig.data import RELEASES
 from hvkernel.kconfig.kbuild import OBJECTS, objects
 
 
@@ -51,10 +52,11 @@ def test_an_absent_object_is_explained(build_of: Callable[..., Build]) -> None:
 def test_each_release_builds_vmbus_by_its_own_symbol() -> None:
     for release, symbol in (("5.15", "HYPERV"), ("6.12", "HYPERV"), ("6.18", "HYPERV_VMBUS")):
         assert [obj.symbol for obj in objects(release) if obj.name == "hv_vmbus"] == [symbol]
-    for release in ("5.15", "6.1", "6.18"):
+    for release in RELEASES:
         names = [obj.name for obj in objects(release)]
         assert len(names) == len(set(names))
-    assert {obj.name for obj in OBJECTS} == {obj.name for obj in objects("6.18")}
+    assert {obj.name for obj in OBJECTS} == {obj.name for obj in objects("6.19")}
+    assert {obj.name for obj in objects("6.19")} - {obj.name for obj in objects("7.0")} == {"hyperv_fb"}
 
 
 VMBUS = Linkable("hv_vmbus", "m", exports=("vmbus_open", "vmbus_close"), imports=("hv_common_init",))

@@ -11,14 +11,19 @@ from pathlib import Path
 import pytest
 
 from hvkernel.kconfig import KconfigTrees, evaluate, parse_config
+from hvkernel.kconfig.data import ARCHES, RELEASES
 
-TABLES = [f"{release}-{arch}" for release in ("5.15", "6.1", "6.6", "6.12", "6.18") for arch in ("x86", "arm64")]
+TABLES = [f"{release}-{arch}" for release in RELEASES for arch in ARCHES]
 KNOWN = {
     # FB switched on in a whole .config turns DRM_FBDEV_EMULATION on by its default. It is a selector from outside that
     # the file does not name, and for a whole file that means n here.
     ("6.1-x86", "x86_64_defconfig_6.1"): {"FB_CFB_FILLRECT", "FB_CFB_COPYAREA", "FB_CFB_IMAGEBLIT", "FB_DEFERRED_IO"},
-    # Likewise DRM switched on in a whole .config.
+    # Likewise DRM switched on in a whole .config: DRM_AUX_BRIDGE is on by default.
     ("6.18-arm64", "debian12-6.1.192-cloud-arm64"): {"DRM_KMS_HELPER"},
+    ("7.0-arm64", "debian12-6.1.192-cloud-arm64"): {"DRM_KMS_HELPER"},
+    ("7.1-arm64", "debian12-6.1.192-cloud-arm64"): {"DRM_KMS_HELPER"},
+    # And in 6.19, GPIO_SHARED, which a .config of 6.1 cannot name.
+    ("6.19-arm64", "debian12-6.1.192-cloud-arm64"): {"DRM_KMS_HELPER", "AUXILIARY_BUS"},
 }
 """Table and base to symbols that may differ, with the reason."""
 

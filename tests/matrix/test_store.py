@@ -79,6 +79,9 @@ def test_results_are_there_in_order_after_the_file_was_closed(tmp_path: Path, re
         assert list(store.failures()) == [r for r in store.results() if r.status != "pass"]
         assert store.done_keys() == {r.cell.key for r in results}
         assert sum(store.counts().values()) == len(results)
+        low, high = 10, 1 << 40
+        inside = {r.cell.key for r in results if low <= r.cell.number <= high}
+        assert store.done_keys(low, high) == inside
 
 
 def test_the_first_result_of_a_cell_stays(tmp_path: Path) -> None:
@@ -153,6 +156,11 @@ def test_a_store_of_another_spec_is_refused_by_the_field_that_differs(
     with pytest.raises(StoreError) as error:
         Store(tmp_path / "s", AnySpec(data))
     assert text_of(error, tmp_path / "s") == said
+
+
+def test_a_spec_may_move_and_be_renamed(tmp_path: Path) -> None:
+    Store(tmp_path / "s", AnySpec(SPEC.data | {"source": "a.toml"})).close()
+    Store(tmp_path / "s", AnySpec(SPEC.data | {"source": "b/a.toml", "title": "Mine"})).close()
 
 
 def test_a_store_of_another_hvkernel_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
