@@ -136,7 +136,7 @@ class CellRunner:
             progress.wrong("legal-cell", str(error))
         except Exception as error:
             status = "crash"
-            progress.wrong("model", _told(error))
+            progress.wrong(_blamed(error, progress.session), _told(error))
         session = progress.session
         log: tuple[str, ...] = ()
         virtual = steps = 0
@@ -329,6 +329,11 @@ def _unlike(plan: Plan, build: Build) -> str:
         elif build.value(symbol) != asked:
             return f"{symbol}={asked} was asked for, and the configuration has {symbol}={build.value(symbol)}"
     return ""
+
+
+def _blamed(error: Exception, session: Session | None) -> str:
+    """Return whose fault an exception is: a plugin's, when its code was on the way, else the model's."""
+    return "plugins" if session is not None and session.plugins.blame(error, "cell") else "model"
 
 
 def _package(module: str) -> str:
