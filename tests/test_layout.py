@@ -94,7 +94,7 @@ def test_every_part_of_hvkernel_stands_in_the_layers() -> None:
         ("kconfiglib only in kconfig", {"hvkernel.kconfig"}),
         ("click and rich only in cli", {"hvkernel.cli"}),
         ("dask only in matrix", {"hvkernel.matrix"}),
-        ("jinja2 and dask only in matrix", {"hvkernel.matrix"}),
+        ("jinja2, covertable and dask only in matrix", {"hvkernel.matrix"}),
     ],
 )
 def test_a_library_is_forbidden_everywhere_but_at_home(name: str, homes: set[str]) -> None:

@@ -112,6 +112,10 @@ class Build:
         """Whether a modelled symbol can be set by hand, and not only by what selects it or its default."""
         return any(node.prompt for node in self._evaluation.tree.kconf.syms[name].nodes)
 
+    def tree(self) -> KconfigReader:
+        """The Kconfig tree with this build's values, until another build of the same trees is asked something."""
+        return self._evaluation.tree_of_values([])
+
     def explain(self, name: str) -> Explanation:
         """Why a symbol has its value, with the first false clause of its dependencies and that clause's own reason."""
         kconf = self._evaluation.tree_of_values([])

@@ -11,6 +11,7 @@ cell is made in which it would not.
 from __future__ import annotations
 
 import difflib
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -28,6 +29,7 @@ from hvkernel.kconfig.overlay import lay_over
 from hvkernel.matrix.model import EVENT_NAMES, Cell
 
 if TYPE_CHECKING:
+    from hvkernel.api.matrix import Clash
     from hvkernel.boot.plugins import Plugins
     from hvkernel.config.matrix import MatrixSpec
 
@@ -77,6 +79,7 @@ class Plan:
 
         :param expect: whether it must come out of the evaluation like that.
         """
+        self.lines.pop(symbol, None)
         self.lines[symbol] = value
         if expect:
             self.expect[symbol] = value
@@ -100,6 +103,7 @@ class Axis:
     :ivar default: the value that is the same as not asking; what a failing cell is shrunk towards.
     :ivar apply: changes a plan; the Kconfig lines that it writes must not depend on what other axes did.
     :ivar check: of an open axis: what is wrong with a value, ``None`` if nothing is. Without it ``values`` is all.
+    :ivar clashes: values of other axes that no cell has together with one of this.
     """
 
     name: str
@@ -108,6 +112,7 @@ class Axis:
     default: str
     apply: Callable[[Plan, str], None]
     check: Callable[[str], str | None] | None = None
+    clashes: tuple[Clash, ...] = ()
 
     def problem(self, value: str) -> str | None:
         """Return what is wrong with a value, ``None`` if nothing is."""
@@ -146,9 +151,9 @@ def _pae(plan: Plan, value: str) -> None:
 
 
 def _page_size(plan: Plan, value: str) -> None:
-    for size in ("4K", "16K", "64K"):
-        plan.expect[f"ARM64_{size}_PAGES"] = "y" if size == value else "n"
-    plan.lines[f"ARM64_{value}_PAGES"] = "y"
+    """4K is what is left without the others: x86 has no symbol for it, and one of arm64's would make it an arm64."""
+    for size in ("16K", "64K"):
+        plan.set_config(f"ARM64_{size}_PAGES", "y" if size == value else "n")
 
 
 def _hz(plan: Plan, value: str) -> None:
@@ -331,7 +336,7 @@ def plugin_axes(plugins: Plugins) -> tuple[Axis, ...]:
                 what = "there is one of that name already" if one.name in taken else "it has no value"
                 raise InputError("plugins", "axis", one.name, f"{info.name}: {what}")
             taken.add(one.name)
-            found.append(Axis(one.name, one.about, one.values, one.values[0], one.apply))
+            found.append(Axis(one.name, one.about, one.values, one.values[0], one.apply, clashes=one.clashes))
     return tuple(found)
 
 
@@ -439,7 +444,7 @@ def cell_from_text(spec: MatrixSpec, axes: Mapping[str, Axis], text: str, seed: 
     :raises InputError: an axis or value that there is not, or an axis named twice.
     """
     given: dict[str, str] = {}
-    for part in text.split(","):
+    for part in text.split(",") if text.strip() else ():
         name, equals, value = part.strip().partition("=")
         if not equals:
             raise InputError("--cell", "axis", part.strip(), "must be AXIS=VALUE, several with commas between them")
@@ -457,5 +462,5 @@ def cell_from_text(spec: MatrixSpec, axes: Mapping[str, Axis], text: str, seed: 
 
 def replay_command(spec: MatrixSpec, cell: Cell) -> str:
     """Return the command that runs one cell again."""
-    own = "" if spec.source in ("default.toml", "<spec>") else f" {spec.source}"
+    own = "" if spec.source in ("default.toml", "<spec>") else f" {shlex.quote(spec.source)}"
     return f"hvkernel matrix --cell '{cell_text(cell)}' --seed {cell.seed}{own}"

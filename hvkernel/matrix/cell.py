@@ -81,6 +81,7 @@ class CellRunner:
     :param spec: what the cells are of; its budget is what each may take.
     :param plugins: loaded plugins; ``None`` loads all that are installed.
     :param sample: one cell in so many is run twice and must do the same; 0: none.
+    :param whole_log: results have the whole log, those of cells that pass, too.
     :raises InputError: the spec names an axis or a value that there is not, or plugins bring two of one name.
     """
 
@@ -90,6 +91,7 @@ class CellRunner:
         plugins: Plugins | None = None,
         *,
         sample: int = SAMPLE,
+        whole_log: bool = False,
     ) -> None:
         self.spec = spec
         self.plugins = plugin_loading.load() if plugins is None else plugins
@@ -98,6 +100,7 @@ class CellRunner:
         self._limit = round(spec.budget.seconds * SECOND)
         self._steps = spec.budget.steps
         self._sample = sample
+        self._whole_log = whole_log
         self._oracle = Oracle()
         self.invariants = _invariants(self.plugins)
         """The built-in ones, then those of plugins."""
@@ -136,7 +139,7 @@ class CellRunner:
             progress.wrong("legal-cell", str(error))
         except Exception as error:
             status = "crash"
-            progress.wrong("model", _told(error))
+            progress.wrong(_blamed(error, progress.session), _told(error))
         session = progress.session
         log: tuple[str, ...] = ()
         virtual = steps = 0
@@ -145,8 +148,10 @@ class CellRunner:
             virtual, steps = session.machine.clock.now, session.machine.stats.steps
             if status != "crash":
                 digest = _digest(session)
-            if status is not None or progress.problems:
-                log = tuple(f"[{one.t / 1e9:12.6f}] {one.text}" for one in session.kernel.printk.log[-LINES:])
+            if self._whole_log or status is not None or progress.problems:
+                lines = session.kernel.printk.log
+                shown = lines if self._whole_log else lines[-LINES:]
+                log = tuple(f"[{one.t / 1e9:12.6f}] {one.text}" for one in shown)
             try:
                 session.close()
             except Exception as error:
@@ -329,6 +334,11 @@ def _unlike(plan: Plan, build: Build) -> str:
         elif build.value(symbol) != asked:
             return f"{symbol}={asked} was asked for, and the configuration has {symbol}={build.value(symbol)}"
     return ""
+
+
+def _blamed(error: Exception, session: Session | None) -> str:
+    """Return whose fault an exception is: a plugin's, when its code was on the way, else the model's."""
+    return "plugins" if session is not None and session.plugins.blame(error, "cell") else "model"
 
 
 def _package(module: str) -> str:

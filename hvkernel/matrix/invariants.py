@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
-from hvkernel.abi.vmbus import VERSION_WIN8_1
+from hvkernel.abi.vmbus import VERSION_WIN8, VERSION_WIN8_1
 from hvkernel.api.matrix import Evidence, Invariant
 
 if TYPE_CHECKING:
@@ -21,6 +21,10 @@ __all__ = ["BUILT_IN", "TOLERATED", "foreign_pages"]
 
 def _before_3_0(evidence: Evidence) -> bool:
     return 0 < evidence.vmbus_version < VERSION_WIN8_1
+
+
+def _before_2_4(evidence: Evidence) -> bool:
+    return 0 < evidence.vmbus_version < VERSION_WIN8
 
 
 def _panicked(evidence: Evidence) -> bool:
@@ -56,6 +60,11 @@ TOLERATED: Final[tuple[tuple[str, Callable[[Evidence], bool], str], ...]] = (
         r"|tolerated: vmbus: INITIATE_CONTACT on a live connection; the old one is dropped",
         _before_3_0,
         "hosts before 3.0 know no UNLOAD, so the guest frees the connection's pages and connects again without a word",
+    ),
+    (
+        r"tolerated: vmbus: \S+: sub-channels do not exist before version 2\.4; none offered",
+        _before_2_4,
+        "a VM of more than 16 processors has more channels than such a connection can be offered",
     ),
     (
         r"refused: VP \d+ (read|wrote 0x[0-9a-f]+ to) REFERENCE_TSC: ACCESS_DENIED",

@@ -166,7 +166,7 @@ class Arch(Protocol):
         """Return log2 of the PAGE_SIZE that the configuration asks for."""
 
     def page_fault_text(self, address: int, page_size: int) -> str:
-        """Return what the kernel prints of a fault at an address that it cannot reach (arch/*/mm/fault.c)."""
+        """Return what the kernel prints of a fault at an address that it cannot reach (``arch/*/mm/fault.c``)."""
 
     @property
     def regs(self) -> HvRegisters: ...
