@@ -140,11 +140,16 @@ class CellRunner:
         except Exception as error:
             status = "crash"
             progress.wrong("model", _told(error))
+            if progress.session is not None:
+                # Where a plugin's code was on the way, its fault says so besides.
+                progress.session.plugins.blame(error, "cell")
         session = progress.session
         log: tuple[str, ...] = ()
         virtual = steps = 0
         digest = ""
         if session is not None:
+            for fault in session.plugins.faults[len(self.plugins.faults) :]:
+                progress.wrong("plugins", str(fault))
             virtual, steps = session.machine.clock.now, session.machine.stats.steps
             if status != "crash":
                 digest = _digest(session)
@@ -186,8 +191,6 @@ class CellRunner:
             self._unsupported(composed, progress)
             return
         progress.session = session = composed
-        for fault in session.plugins.faults:
-            progress.wrong("plugins", str(fault))
         progress.phase = "boot"
         run = GuestRun(session, self._limit, self._steps)
         progress.outcome = run.boot()
@@ -209,8 +212,6 @@ class CellRunner:
             self._look(run, cell, "events", progress)
         progress.phase = "shutdown"
         self._shut_down(run, cell, progress)
-        for fault in session.plugins.faults:
-            progress.wrong("plugins", str(fault))
         progress.phase = "invariants"
 
     def _unsupported(self, composed: Unsupported, progress: _Progress) -> None:
