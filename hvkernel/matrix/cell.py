@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from hvkernel.boot.request import BootRequest
     from hvkernel.config.matrix import MatrixSpec
     from hvkernel.kconfig import Build
-    from hvkernel.matrix.axes import Plan
+    from hvkernel.matrix.axes import Axis, Plan
 
 __all__ = ["CellRunner"]
 
@@ -81,6 +81,7 @@ class CellRunner:
     :param spec: what the cells are of; its budget is what each may take.
     :param plugins: loaded plugins; ``None`` loads all that are installed.
     :param sample: one cell in so many is run twice and must do the same; 0: none.
+    :param whole_log: results have the whole log, those of cells that pass, too.
     :raises InputError: the spec names an axis or a value that there is not, or plugins bring two of one name.
     """
 
@@ -90,6 +91,7 @@ class CellRunner:
         plugins: Plugins | None = None,
         *,
         sample: int = SAMPLE,
+        whole_log: bool = False,
     ) -> None:
         self.spec = spec
         self.plugins = plugin_loading.load() if plugins is None else plugins
@@ -98,6 +100,7 @@ class CellRunner:
         self._limit = round(spec.budget.seconds * SECOND)
         self._steps = spec.budget.steps
         self._sample = sample
+        self._whole_log = whole_log
         self._oracle = Oracle()
         self.invariants = _invariants(self.plugins)
         """The built-in ones, then those of plugins."""
@@ -137,16 +140,23 @@ class CellRunner:
         except Exception as error:
             status = "crash"
             progress.wrong("model", _told(error))
+            if progress.session is not None:
+                # Where a plugin's code was on the way, its fault says so besides.
+                progress.session.plugins.blame(error, "cell")
         session = progress.session
         log: tuple[str, ...] = ()
         virtual = steps = 0
         digest = ""
         if session is not None:
+            for fault in session.plugins.faults[len(self.plugins.faults) :]:
+                progress.wrong("plugins", str(fault))
             virtual, steps = session.machine.clock.now, session.machine.stats.steps
             if status != "crash":
                 digest = _digest(session)
-            if status is not None or progress.problems:
-                log = tuple(f"[{one.t / 1e9:12.6f}] {one.text}" for one in session.kernel.printk.log[-LINES:])
+            if self._whole_log or status is not None or progress.problems:
+                lines = session.kernel.printk.log
+                shown = lines if self._whole_log else lines[-LINES:]
+                log = tuple(f"[{one.t / 1e9:12.6f}] {one.text}" for one in shown)
             try:
                 session.close()
             except Exception as error:
@@ -166,6 +176,7 @@ class CellRunner:
     # the phases ------------------------------------------------------------------------------------------------
 
     def _phases(self, cell: Cell, progress: _Progress) -> None:
+        _no_clash(self.axes, cell)
         plan, request = request_of(self.spec, self.axes, cell)
         events = plan.events
         unknown = next((name for name in events if name not in EVENTS), None)
@@ -181,8 +192,6 @@ class CellRunner:
             self._unsupported(composed, progress)
             return
         progress.session = session = composed
-        for fault in session.plugins.faults:
-            progress.wrong("plugins", str(fault))
         progress.phase = "boot"
         run = GuestRun(session, self._limit, self._steps)
         progress.outcome = run.boot()
@@ -204,8 +213,6 @@ class CellRunner:
             self._look(run, cell, "events", progress)
         progress.phase = "shutdown"
         self._shut_down(run, cell, progress)
-        for fault in session.plugins.faults:
-            progress.wrong("plugins", str(fault))
         progress.phase = "invariants"
 
     def _unsupported(self, composed: Unsupported, progress: _Progress) -> None:
@@ -316,6 +323,16 @@ def _told(error: BaseException) -> str:
     where = " < ".join(f"{one.name} ({_file(one.filename)}:{one.lineno})" for one in reversed(frames))
     inner = f": {_told(error.exceptions[0])}" if isinstance(error, ExceptionGroup) else ""
     return f"{type(error).__name__}: {error}{inner} [{where}]"
+
+
+def _no_clash(axes: Mapping[str, Axis], cell: Cell) -> None:
+    """:raises InputError: two of the cell's values clash, as one of their axes says."""
+    values = cell.by_axis
+    for name, value in cell.values:
+        for clash in axes[name].clashes:
+            if clash.value == value and values.get(clash.axis) in clash.values:
+                both = f"{name}={value} and {clash.axis}={values[clash.axis]}"
+                raise InputError(f"cell {cell.number}", limit=f"{both}: {clash.why}")
 
 
 def _unlike(plan: Plan, build: Build) -> str:
