@@ -237,6 +237,7 @@ def _compose_on(
         page_size=build.page_size,
         initrd=request.initrd.held,
         initrd_exact=request.initrd.exact,
+        initrd_refused=request.initrd.refused(build),
     )
     kernel.blame = lambda error: plugins.blame(error, "driver")
     hv_objects.register(kernel, jit=request.jit)

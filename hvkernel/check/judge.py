@@ -80,7 +80,7 @@ def judge(configuration: Configuration, target: Target, initrd: Initrd) -> Targe
     judge_ = _Judge(configuration, initrd)
     problems: list[Problem] = []
     advice: list[Problem] = []
-    for rule in target.rules:
+    for rule in (*target.rules, *_unpacking(build, target, initrd)):
         if _counts(rule, build):
             (advice if rule.kind == "advice" else problems).extend(judge_.problems(rule))
     broken = {problem.symbol for problem in problems}
@@ -100,7 +100,25 @@ def broken_boot_rules(build: Build, target: Target, initrd: Initrd) -> tuple[str
     if target.initrd == "none":
         initrd = Initrd((), exists=False)
     rules = _Rules(build, initrd)
-    return tuple(name for rule in target.rules if rule.boot and _counts(rule, build) for name in rules.broken(rule))
+    asked = (*target.rules, *_unpacking(build, target, initrd))
+    return tuple(name for rule in asked if rule.boot and _counts(rule, build) for name in rules.broken(rule))
+
+
+def _unpacking(build: Build, target: Target, initrd: Initrd) -> tuple[Rule, ...]:
+    """What an image on the way to the root asks for: the method by which it is compressed."""
+    method = initrd.refused(build)
+    on_the_way = (symbol for rule in target.rules if rule.boot and _counts(rule, build) for symbol in rule.symbols)
+    if method is None or not any(map(build.m, on_the_way)):
+        return ()
+    rule = Rule(
+        kind="must",
+        symbols=(f"RD_{method.upper()}",),
+        least="y",
+        boot=True,
+        why=f"the initramfs is compressed by {method}, and modules on the way to the root are in it",
+        evidence="init/initramfs.c: unpack_to_rootfs; usr/Kconfig",
+    )
+    return (rule,)
 
 
 def _unfit(build: Build, target: Target) -> str:

@@ -21,6 +21,7 @@ _COMMANDS: Final = MappingProxyType(
         "boot": "Boot a guest built from a .config on a modelled Hyper-V.",
         "check": "Say whether a .config runs on Hyper-V, and which line keeps it from that.",
         "decode": "Explain bytes of the VMBus: captures, hex dumps, rings, messages.",
+        "matrix": "Run guests in every combination that matters; say which fail and why.",
         "plugins": "List the plugins, their hooks, and what is wrong with them.",
     }
 )

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.option("--memory", help="Memory, as 1G (1G).")
 @click.option("--host", help="Host profile, as azure-gen2 or ws2022/gen1.")
 @click.option("--vm", type=click.Path(path_type=Path), help="A VM file (TOML); options on the line win over it.")
-@click.option("--initrd", help="File that lists the initramfs's modules, one a line, or none for a kernel alone.")
+@click.option("--initrd", help="The initramfs: an image, a list of modules or a listing; none for a kernel alone.")
 @click.option("--disk", type=click.Path(path_type=Path), help="Raw image of the boot disk; blank when not given.")
 @click.option("--seed", type=int, help="Seed of every choice the model makes (0).")
 @click.option("--policy", help="Scheduler: fifo or random:SEED (fifo).")

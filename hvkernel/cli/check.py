@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 @click.option("--arch", help="Architecture; read from the .config when not given.")
 @click.option("--from-release", help="With --to-release: the release that the .config is for now.")
 @click.option("--to-release", help="Judge what olddefconfig of this release makes of the .config.")
-@click.option("--initrd", help="File that lists the initramfs (a list of modules, lsinitrd, lsinitramfs), or none.")
+@click.option(
+    "--initrd", help="The initramfs: an image, a list of modules, what lsinitrd or lsinitramfs prints, or none."
+)
 @click.option("--boot", is_flag=True, help="Hold each verdict against a modelled boot.")
 @click.option("--fragment", "as_fragment", is_flag=True, help="Print the lines that are missing, and nothing else.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from hvkernel.abi.tlfs import (
     HV_CRASH_CTL_CRASH_NOTIFY,
@@ -12,7 +12,7 @@ from hvkernel.abi.tlfs import (
     HV_EXT_CALL_QUERY_CAPABILITIES,
     HV_HYP_PAGE_SIZE,
 )
-from hvkernel.api.guest.device import NOTIFY_DONE, NotifierBlock
+from hvkernel.api.guest.device import DIE_OOPS, KMSG_DUMP_PANIC, NOTIFY_DONE, NotifierBlock
 from hvkernel.api.guest.errno import ENOMEM
 from hvkernel.api.guest.mshyperv import VP_INVAL, host_build_line, hv_result_success
 from hvkernel.hv.hyp_page import HypPage, HypPages
@@ -22,11 +22,6 @@ if TYPE_CHECKING:
     from hvkernel.hv.hyperv_vmbus import GuestKernel
 
 __all__ = ["HvCommonObject"]
-
-KMSG_DUMP_PANIC: Final = 1
-"""``enum kmsg_dump_reason`` (include/linux/kmsg_dump.h)."""
-DIE_OOPS: Final = 1
-"""``enum die_val`` (arch/*/include/asm/kdebug.h)."""
 
 
 class HvCommonObject:

@@ -6,11 +6,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Final
 
 from hvkernel.api.guest.errno import EINVAL, ERANGE
 from hvkernel.api.guest.hyperv import HvDevice, VmbusChannel
+from hvkernel.api.guest.kstrtox import kstrtox
 from hvkernel.api.guest.sysfs import Attribute, Dentry
 
 if TYPE_CHECKING:
@@ -22,21 +22,15 @@ MAX_DELAY: Final = 1000
 """Longest delay, microseconds."""
 SET_BUF: Final = 24
 """Bytes of a write that are looked at, and one for the NUL (fs/libfs.c: ``struct simple_attr``)."""
-U64_MAX: Final = 0xFFFF_FFFF_FFFF_FFFF
-NUMBER: Final = re.compile(rb"\+?(?:0[xX](?P<hex>[0-9a-fA-F]+)|(?P<oct>0[0-7]*)|(?P<dec>[1-9][0-9]*))\n?")
 
 
 def simple_attr_number(buf: bytes) -> int:
-    """Return the number that was written: decimal, hexadecimal after ``0x``, octal after ``0``; or -EINVAL, -ERANGE.
-
-    Source: fs/libfs.c:simple_attr_write_xsigned, lib/kstrtox.c:kstrtoull with base 0.
-    """
-    found = NUMBER.fullmatch(buf[: SET_BUF - 1].partition(b"\0")[0])
-    if found is None:
-        return -EINVAL
-    kind = found.lastgroup
-    value = int(found[kind or 0], 16 if kind == "hex" else 8 if kind == "oct" else 10)
-    return value if value <= U64_MAX else -ERANGE
+    """Return the number that was written, or -EINVAL, -ERANGE. Source: fs/libfs.c:simple_attr_write_xsigned."""
+    try:
+        value = kstrtox(buf[: SET_BUF - 1], 64, signed=False)
+    except OverflowError:
+        return -ERANGE
+    return -EINVAL if value is None else value
 
 
 def hv_debugfs_delay_get(field: str, channel: VmbusChannel) -> str:

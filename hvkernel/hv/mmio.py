@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from hvkernel.abi.vmbus import VTPM_BASE_ADDRESS
-from hvkernel.api.guest.device import Resource
+from hvkernel.api.guest.device import IORESOURCE_MEM, Resource
 from hvkernel.api.guest.errno import ENXIO
 
 if TYPE_CHECKING:
@@ -16,7 +16,6 @@ LOW_LIMIT: Final = 0x100000
 SZ_128M: Final = 128 << 20
 SZ_4G: Final = 4 << 30
 MIN_FB_SIZE: Final = 0x800000
-IORESOURCE_MEM: Final = 0x200
 RESOURCE_32: Final = (1 << 32) - 1
 RESOURCE_64: Final = (1 << 64) - 1
 """``resource_size_t`` without and with PHYS_ADDR_T_64BIT (include/linux/types.h)."""

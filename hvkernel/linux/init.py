@@ -18,7 +18,7 @@ from hvkernel.api.guest.block import BlockError
 from hvkernel.api.guest.device import Device
 from hvkernel.api.guest.errno import ENXIO
 from hvkernel.api.guest.sched import WaitQueueHead
-from hvkernel.linux.printk import KERN_WARNING
+from hvkernel.linux.printk import KERN_EMERG, KERN_WARNING
 
 if TYPE_CHECKING:
     from hvkernel.linux.block import Disk
@@ -49,9 +49,12 @@ ROOT_PATH: Final = ("HYPERV", "HYPERV_STORAGE", "SCSI", "BLK_DEV_SD")
 class Init:
     """The boot thread and its state."""
 
-    def __init__(self, kernel: Kernel, initrd: Iterable[str] | str | None, *, exact: bool = False) -> None:
+    def __init__(
+        self, kernel: Kernel, initrd: Iterable[str] | str | None, *, exact: bool = False, refused: str | None = None
+    ) -> None:
         self._kernel = kernel
         self._exact = exact
+        self._refused = refused
         self._initrd = initrd if initrd is None or isinstance(initrd, str) else tuple(initrd)
         if isinstance(self._initrd, str) and self._initrd != "all":
             raise ValueError(f'initrd is {self._initrd!r}; it is "all", a list of module names, or None')
@@ -135,6 +138,9 @@ class Init:
 
     def has_initramfs(self) -> bool:
         """An initramfs exists when the kernel can read one and something on the way to the root disk is a module."""
+        return self._refused is None and self._is_given()
+
+    def _is_given(self) -> bool:
         k = self._kernel
         return (
             self._initrd is not None
@@ -143,9 +149,15 @@ class Init:
         )
 
     def populate_rootfs(self) -> int:
-        """rootfs_initcall. Source: init/initramfs.c:do_populate_rootfs."""
-        if self.has_initramfs():
-            self._kernel.printk.pr_info("Trying to unpack rootfs image as initramfs...")
+        """rootfs_initcall. Source: init/initramfs.c:do_populate_rootfs, populate_initrd_image."""
+        k = self._kernel
+        if self._is_given():
+            k.printk.pr_info("Trying to unpack rootfs image as initramfs...")
+            why = f"compression method {self._refused} not configured"
+            if self._refused is not None and k.config.y("BLK_DEV_RAM"):
+                k.printk.pr_info(f"rootfs image is not initramfs ({why}); looks like an initrd")
+            elif self._refused is not None:
+                k.printk.printk(KERN_EMERG, f"Initramfs unpacking failed: {why}")
         return 0
 
     # a kernel alone --------------------------------------------------------------------------------------------

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
-
-from hvkernel.api.guest.device import Resource
-
-IORESOURCE_MEM: Final = 0x200
-IORESOURCE_BUSY: Final = 0x80000000
+from hvkernel.api.guest.device import IORESOURCE_BUSY, IORESOURCE_MEM, Resource
 
 
 class IoResources:

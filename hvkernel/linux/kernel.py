@@ -90,12 +90,14 @@ class Kernel:
         page_size: int = 4096,
         initrd: Iterable[str] | str | None = "all",
         initrd_exact: bool = False,
+        initrd_refused: str | None = None,
         debug: bool = False,
         core: bool = True,
     ) -> None:
         """:param page_size: bytes; 4, 16 or 64 KiB.
         :param initrd: ``"all"`` (every module that is built), the names of modules, or None for no initramfs.
         :param initrd_exact: whether the names are all that is in it; else what these modules need is there too.
+        :param initrd_refused: method by which it is compressed, if the kernel was built without.
         :param debug: show pr_debug() lines.
         :param core: register the objects of :mod:`hvkernel.linux.core_objects`; False for tests of single parts.
         :raises ValueError: for a page size or CONFIG_HZ that no kernel has, or a memory map without RAM.
@@ -159,7 +161,7 @@ class Kernel:
         self.acpi = Acpi(self)
         self.block = Block(self)
         self.scsi = Scsi(self)
-        self.init = Init(self, initrd, exact=initrd_exact)
+        self.init = Init(self, initrd, exact=initrd_exact, refused=initrd_refused)
         if core:
             core_objects.register(self)
         arch.attach(self)

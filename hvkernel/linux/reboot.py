@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+from hvkernel.api.guest.device import DIE_OOPS, KMSG_DUMP_PANIC
 from hvkernel.linux.preempt import INTERRUPT_MASK
 from hvkernel.machine import Fault, GeneralProtectionFault, PageFault, UndefinedOpcode
 
 if TYPE_CHECKING:
     from hvkernel.linux.kernel import Kernel
 
-KMSG_DUMP_PANIC: Final = 1
 KMSG_DUMP_OOPS: Final = 2
 KMSG_DUMP_SHUTDOWN: Final = 4
 """Source: include/linux/kmsg_dump.h."""
@@ -20,9 +20,6 @@ SYS_RESTART: Final = 1
 SYS_HALT: Final = 2
 SYS_POWER_OFF: Final = 3
 """Source: include/linux/reboot.h."""
-
-DIE_OOPS: Final = 1
-"""Source: arch/x86/include/asm/kdebug.h."""
 
 
 class Reboot:

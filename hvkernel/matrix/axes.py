@@ -11,6 +11,7 @@ cell is made in which it would not.
 from __future__ import annotations
 
 import difflib
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -443,7 +444,7 @@ def cell_from_text(spec: MatrixSpec, axes: Mapping[str, Axis], text: str, seed: 
     :raises InputError: an axis or value that there is not, or an axis named twice.
     """
     given: dict[str, str] = {}
-    for part in text.split(","):
+    for part in text.split(",") if text.strip() else ():
         name, equals, value = part.strip().partition("=")
         if not equals:
             raise InputError("--cell", "axis", part.strip(), "must be AXIS=VALUE, several with commas between them")
@@ -461,5 +462,5 @@ def cell_from_text(spec: MatrixSpec, axes: Mapping[str, Axis], text: str, seed: 
 
 def replay_command(spec: MatrixSpec, cell: Cell) -> str:
     """Return the command that runs one cell again."""
-    own = "" if spec.source in ("default.toml", "<spec>") else f" {spec.source}"
+    own = "" if spec.source in ("default.toml", "<spec>") else f" {shlex.quote(spec.source)}"
     return f"hvkernel matrix --cell '{cell_text(cell)}' --seed {cell.seed}{own}"

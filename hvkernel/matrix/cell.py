@@ -81,6 +81,7 @@ class CellRunner:
     :param spec: what the cells are of; its budget is what each may take.
     :param plugins: loaded plugins; ``None`` loads all that are installed.
     :param sample: one cell in so many is run twice and must do the same; 0: none.
+    :param whole_log: results have the whole log, those of cells that pass, too.
     :raises InputError: the spec names an axis or a value that there is not, or plugins bring two of one name.
     """
 
@@ -90,6 +91,7 @@ class CellRunner:
         plugins: Plugins | None = None,
         *,
         sample: int = SAMPLE,
+        whole_log: bool = False,
     ) -> None:
         self.spec = spec
         self.plugins = plugin_loading.load() if plugins is None else plugins
@@ -98,6 +100,7 @@ class CellRunner:
         self._limit = round(spec.budget.seconds * SECOND)
         self._steps = spec.budget.steps
         self._sample = sample
+        self._whole_log = whole_log
         self._oracle = Oracle()
         self.invariants = _invariants(self.plugins)
         """The built-in ones, then those of plugins."""
@@ -137,16 +140,23 @@ class CellRunner:
         except Exception as error:
             status = "crash"
             progress.wrong("model", _told(error))
+            if progress.session is not None:
+                # Where a plugin's code was on the way, its fault says so besides.
+                progress.session.plugins.blame(error, "cell")
         session = progress.session
         log: tuple[str, ...] = ()
         virtual = steps = 0
         digest = ""
         if session is not None:
+            for fault in session.plugins.faults[len(self.plugins.faults) :]:
+                progress.wrong("plugins", str(fault))
             virtual, steps = session.machine.clock.now, session.machine.stats.steps
             if status != "crash":
                 digest = _digest(session)
-            if status is not None or progress.problems:
-                log = tuple(f"[{one.t / 1e9:12.6f}] {one.text}" for one in session.kernel.printk.log[-LINES:])
+            if self._whole_log or status is not None or progress.problems:
+                lines = session.kernel.printk.log
+                shown = lines if self._whole_log else lines[-LINES:]
+                log = tuple(f"[{one.t / 1e9:12.6f}] {one.text}" for one in shown)
             try:
                 session.close()
             except Exception as error:
@@ -181,8 +191,6 @@ class CellRunner:
             self._unsupported(composed, progress)
             return
         progress.session = session = composed
-        for fault in session.plugins.faults:
-            progress.wrong("plugins", str(fault))
         progress.phase = "boot"
         run = GuestRun(session, self._limit, self._steps)
         progress.outcome = run.boot()
@@ -204,8 +212,6 @@ class CellRunner:
             self._look(run, cell, "events", progress)
         progress.phase = "shutdown"
         self._shut_down(run, cell, progress)
-        for fault in session.plugins.faults:
-            progress.wrong("plugins", str(fault))
         progress.phase = "invariants"
 
     def _unsupported(self, composed: Unsupported, progress: _Progress) -> None:

@@ -23,14 +23,17 @@ from multiprocessing.connection import wait
 from queue import Empty, SimpleQueue
 from typing import Any, Final, TypeAlias, cast
 
-from distributed import CancelledError, Client, Future, KilledWorker, Worker, WorkerPlugin, get_worker
-
 from hvkernel import __version__
 from hvkernel.config.errors import InputError
 from hvkernel.matrix.model import Cell
 from hvkernel.matrix.runner import EVERY, Meter, OnProgress, Progress, left_to_do, until_signal
 from hvkernel.matrix.store import Row, Spec, Store
 from hvkernel.matrix.worker import WATCHDOG, Factory, Station, WorkerError, cell_runner
+
+try:
+    from distributed import CancelledError, Client, Future, KilledWorker, Worker, WorkerPlugin, get_worker
+except ModuleNotFoundError:
+    raise InputError("--scheduler", limit="needs Dask: pip install 'hvkernel[distributed]'") from None
 
 __all__ = ["run_on"]
 

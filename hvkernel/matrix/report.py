@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations, product
@@ -97,6 +97,8 @@ class Failure:
     replay: str
     cause: int | None = None
     """Index into the report's causes."""
+    tried: bool = False
+    """Whether it was shrunk itself."""
 
 
 @dataclass(slots=True)
@@ -151,6 +153,8 @@ class Report:
         self.kinds: dict[str, Kind] = {}
         self.causes: list[tuple[str, Cause]] = []
         """(kind, cause), in the order found."""
+        self.cells: Counter[tuple[int | None, str]] = Counter()
+        """Failures by cause (``None``: not shrunk) and kind, once :meth:`attribute` has counted them."""
         self._replay = replay
         self._possible = possible
         self._kept = kept
@@ -255,17 +259,35 @@ class Report:
         :param progress: is told the causes so far and the kind that is looked into.
         """
         tried = 0
-        for failure in self.failures:
-            for index, (kind, cause) in enumerate(self.causes):
-                if kind == failure.kind and _explains(cause, failure.result.cell):
-                    failure.cause = index
-                    break
-            else:
-                if tried < limit:
-                    tried += 1
-                    if progress is not None:
-                        progress(len(self.causes), failure.kind)
-                    found = shrink(failure.result)
-                    if found is not None:
-                        failure.cause = len(self.causes)
-                        self.causes.append((failure.kind, found))
+        first = [kind.first for kind in self.kinds.values()]  # no kind goes without for the many of another
+        for failure in (*first, *self.failures):
+            if failure.cause is None:
+                failure.cause = self._cause_of(failure.kind, failure.result.cell)
+            if failure.cause is None and not failure.tried and tried < limit:
+                tried += 1
+                failure.tried = True
+                if progress is not None:
+                    progress(len(self.causes), failure.kind)
+                found = shrink(failure.result)
+                if found is not None:
+                    failure.cause = len(self.causes)
+                    self.causes.append((failure.kind, found))
+
+    def attribute(self, failures: Iterable[CellResult] = ()) -> None:
+        """Count the cells of each cause, those that are not kept with them.
+
+        :param failures: results of all cells that failed; needed only when some were not kept.
+        """
+        kept = {failure.result.cell.key for failure in self.failures}
+        self.cells = Counter((failure.cause, failure.kind) for failure in self.failures)
+        if self.omitted:
+            for result in failures:
+                if result.cell.key not in kept:
+                    kind = kind_of(result)
+                    self.cells[self._cause_of(kind, result.cell), kind] += 1
+
+    def _cause_of(self, kind: str, cell: Cell) -> int | None:
+        for index, (other, cause) in enumerate(self.causes):
+            if kind == other and _explains(cause, cell):
+                return index
+        return None

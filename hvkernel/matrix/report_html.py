@@ -11,7 +11,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections import Counter
 from importlib import resources
 from typing import Any
 
@@ -34,13 +33,13 @@ def render(report: Report) -> str:
         lstrip_blocks=True,
     )
     environment.filters["visible"] = visible
-    cells = Counter(failure.cause for failure in report.failures)
+    unexplained = {kind: count for (cause, kind), count in report.cells.items() if cause is None}
     return environment.get_template("report.html.j2").render(
         report=report,
         statuses=STATUSES,
-        causes=[(kind, cause, cells[index]) for index, (kind, cause) in enumerate(report.causes)],
-        unexplained=cells[None],
-        unexplained_kinds=", ".join(dict.fromkeys(one.kind for one in report.failures if one.cause is None)),
+        causes=[(kind, cause, report.cells[index, kind]) for index, (kind, cause) in enumerate(report.causes)],
+        unexplained=sum(unexplained.values()),
+        unexplained_kinds=", ".join(unexplained),
         style=Markup(style),
         script=Markup(script),
         style_hash=_hash(style),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from typing import Any, Final
 
 from hvkernel.matrix.report import STATUSES, Failure, Report
@@ -15,8 +14,7 @@ SCHEMA: Final = 1
 
 def to_json(report: Report) -> str:
     """Return the report, one line. Nothing in it depends on the machine, on its speed or on the number of workers."""
-    cells = Counter(failure.cause for failure in report.failures)
-    data = {
+    data: dict[str, Any] = {
         "schema": SCHEMA,
         "title": report.title,
         "cells": {
@@ -32,7 +30,7 @@ def to_json(report: Report) -> str:
                 "kind": kind,
                 "values": dict(cause.values),
                 "text": cause.text,
-                "cells": cells[index],
+                "cells": report.cells[index, kind],
                 "replay": cause.replay,
             }
             for index, (kind, cause) in enumerate(report.causes)

@@ -27,6 +27,8 @@ __all__ = ["Meter", "OnProgress", "Progress", "Stop", "cores", "left_to_do", "ru
 
 DEPTH: Final = 8
 """Cells that a worker has before it, so that it never waits for the coordinator."""
+CHUNK: Final = 4096
+"""Cells that are looked up in the store at a time."""
 EVERY: Final = 0.2
 """Seconds between two reports of progress."""
 
@@ -120,9 +122,12 @@ def run(
 
 
 def left_to_do(cells: Sequence[Cell], store: Store) -> Iterator[Cell]:
-    """Those of ``cells`` that have no result yet, in order."""
-    done = store.done_keys()
-    return (cell for cell in cells if cell.key not in done) if done else iter(cells)
+    """Those of ``cells`` that have no result yet, in order. Holds some thousands of them at a time, not all."""
+    rest = iter(cells)
+    while some := list(islice(rest, CHUNK)):
+        numbers = [cell.number for cell in some]
+        done = store.done_keys(min(numbers), max(numbers))
+        yield from (cell for cell in some if cell.key not in done) if done else some
 
 
 class Meter:

@@ -119,7 +119,7 @@ def shrink(runner: CellRunner, result: CellResult, *, runs: int = RUNS) -> Cause
         matter, needed = needed, []
     alike = _alike(trials, runner, values, matter)
     cell = Cell(result.cell.number, values, result.cell.seed)
-    text = _text(matter, dict(alike), confirmed)
+    text = _text(runner, matter, dict(alike), confirmed)
     return Cause(tuple(matter), tuple(needed), alike, invariant, text, replay_command(runner.spec, cell), trials.runs)
 
 
@@ -167,11 +167,13 @@ def _alike(
     return tuple(found)
 
 
-def _text(matter: list[tuple[str, str]], alike: dict[str, tuple[str, ...]], confirmed: bool) -> str:
+def _text(runner: CellRunner, matter: list[tuple[str, str]], alike: dict[str, tuple[str, ...]], confirmed: bool) -> str:
+    """Say it, the values of an axis in the spec's order: two cells of one cause say the same."""
     if not matter:
         return "fails with every axis at its default"
     parts = []
     for axis, value in matter:
-        others = alike.get(axis, ())
-        parts.append(f"{axis}={value}" if not others else f"{axis} is {' or '.join((value, *others))}")
+        bad = (value, *alike.get(axis, ()))
+        ordered = [one for one in runner.spec.varied.get(axis, bad) if one in bad] if len(bad) > 1 else [value]
+        parts.append(f"{axis} is {' or '.join(ordered)}" if len(ordered) > 1 else f"{axis}={value}")
     return f"fails {'iff' if confirmed else 'with'} {' and '.join(parts)}"

@@ -259,10 +259,15 @@ class Store:
                 except (ValueError, TypeError, AttributeError) as error:
                     raise StoreError(str(self.path), limit=f"is damaged: cell {values[0]}: {error}") from None
 
-    def done_keys(self) -> frozenset[str]:
-        """:attr:`Cell.key` of every cell that has a result."""
+    def done_keys(self, first: int = 0, last: int = (1 << 63) - 1) -> frozenset[str]:
+        """:attr:`Cell.key` of every cell that has a result.
+
+        :param first: only of cells from this number on.
+        :param last: only of cells up to this number.
+        """
+        query = "SELECT key FROM cell WHERE number BETWEEN ? AND ?"
         with self._errors("cannot be read"):
-            return frozenset(key for (key,) in self._db.execute("SELECT key FROM cell"))
+            return frozenset(key for (key,) in self._db.execute(query, (first, last)))
 
     def counts(self) -> dict[str, int]:
         """Number of results by status, those that occur."""

@@ -83,8 +83,8 @@ def child(fd: int) -> None:
         factory, spec, watchdog, memory = link.recv()
         try:
             cells: Cells = pickle.loads(factory)(spec)
-        except Exception:
-            link.send(traceback.format_exc())
+        except Exception as error:
+            link.send(f"{type(error).__name__}: {error}\n{traceback.format_exc()}")
             return
         # What was loaded stays for good: no collection looks at it again.
         gc.collect()

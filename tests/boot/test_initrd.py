@@ -44,7 +44,8 @@ def test_a_list_and_listings(tmp_path: Path) -> None:
     ("content", "text"),
     [
         (b"hv_vmbus\nnot a module\n", "list:2: module = 'not a module': must be one name or path a line"),
-        (b"\x1f\x8b\x08\0\0\0\0", "list: is binary"),
+        (b"\x1f\x8b\x08\0\0\0\0", "list: is no initramfs that the kernel can read: gzip segment at byte 0 is damaged"),
+        (b"\x7fELF\0", "list: is binary, but no initramfs: neither a cpio archive nor compressed"),
         (b"\xff\xfe", "list: is not a list of modules: not UTF-8 text"),
         (None, "list: No such file or directory"),
     ],

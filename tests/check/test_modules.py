@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from hvkernel.boot.request import read_request
+from hvkernel.boot.session import boot
 from hvkernel.check.run import Checked
 
 AMD64 = "debian12-6.1.192-amd64"
@@ -59,3 +62,37 @@ def test_a_list_brings_what_its_modules_need(
     assert report.verdict == "runs"
     assert report.boot is not None
     assert (report.boot.outcome, report.boot.agrees) == ("up", True)
+
+
+@pytest.mark.parametrize("ram", ["n", "y"])
+def test_an_image_by_a_method_that_the_kernel_is_built_without(
+    ram: str,
+    tmp_path: Path,
+    real: Callable[..., Path],
+    checked: Callable[..., Checked],
+    program: Callable[[str, str], str],
+) -> None:
+    for name in ROOT_PATH:
+        (tmp_path / f"{name}.ko").touch()
+    names = "".join(f"{name}.ko\n" for name in ROOT_PATH).encode()
+    cpio, zstd = program("cpio", "cpio"), program("zstd", "zstd")
+    packed = subprocess.run([cpio, "-oHnewc", "--quiet"], cwd=tmp_path, input=names, capture_output=True, check=True)
+    image = tmp_path / "initrd.img"
+    image.write_bytes(subprocess.run([zstd, "-cq"], input=packed.stdout, capture_output=True, check=True).stdout)
+    (whole,) = checked(real(AMD64), "hyperv-gen2", initrd=str(image), boot=True).report.targets
+    assert whole.boot is not None
+    assert (whole.verdict, whole.boot.outcome, whole.boot.agrees) == ("runs", "up", True)
+
+    config = real(AMD64, "# CONFIG_RD_ZSTD is not set", f"CONFIG_BLK_DEV_RAM={ram}")
+    found = checked(config, "hyperv-gen2", initrd=str(image), boot=True)
+    (report,) = found.report.targets
+    assert [one.symbol for one in report.problems] == ["RD_ZSTD"]
+    assert found.fragment == "CONFIG_RD_ZSTD=y\n"
+    assert report.boot is not None
+    assert (report.boot.outcome, report.boot.agrees) == ("panic", True)
+    lines = [line.text for line in boot(read_request(config=config, initrd=str(image))).dmesg]
+    why = "compression method zstd not configured"
+    assert {
+        "y": f"rootfs image is not initramfs ({why}); looks like an initrd",
+        "n": f"Initramfs unpacking failed: {why}",
+    }[ram] in lines

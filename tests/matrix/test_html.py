@@ -92,6 +92,7 @@ def report_of(results: list[CellResult], **more: Any) -> Report:
     for result in results:
         report.add(result)
     report.explain(shrink)
+    report.attribute()
     return report
 
 
@@ -274,6 +275,7 @@ def test_hostile_text_is_inert(browser: Browser, tmp_path: Path) -> None:
     report = Report(axes, planned=1, replay=lambda _: HOSTILE[0] + HOSTILE[4], title=HOSTILE[0] + HOSTILE[5])
     report.add(CellResult(cell, "fail", HOSTILE[1], HOSTILE[0], problems, HOSTILE))
     report.explain(lambda _: Why(cell.values, "fails iff " + HOSTILE[0], HOSTILE[1]))
+    report.attribute()
     html = render(report)
     assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\ufeff\ud800-\udfff]", html)
     page = show(browser, html, tmp_path)

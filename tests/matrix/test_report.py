@@ -90,12 +90,22 @@ def test_a_cause_takes_in_the_cells_that_have_its_values_and_fail_alike() -> Non
 
     told: list[tuple[int, str]] = []
     report.explain(shrink, progress=lambda *one: told.append(one))
-    assert asked == [0, 2, 3, 4]
+    assert asked == [0, 2, 4, 3]  # first one of each kind
     assert [one.cause for one in report.failures] == [0, 0, 1, 2, None, 2]
     assert [(kind, cause.values) for kind, cause in report.causes] == [
         ("i", (("a", "1"),)), ("other", (("a", "1"),)), ("i", (("a", "2"),)),
     ]  # fmt: skip
-    assert told == [(0, "i"), (1, "other"), (2, "i"), (3, "crash")]
+    assert told == [(0, "i"), (1, "other"), (2, "crash"), (2, "i")]
+    report.attribute()
+    assert report.cells == {(0, "i"): 2, (1, "other"): 1, (2, "i"): 2, (None, "crash"): 1}
+
+
+def test_failures_that_are_not_kept_are_put_to_the_causes_too() -> None:
+    results = [result(n, "fail", "i", a="12"[n % 2]) for n in range(10)]
+    report = report_of(results, kept=1)
+    report.explain(lambda failed: Why(failed.cell.values))
+    report.attribute(results)
+    assert report.cells == {(0, "i"): 5, (None, "i"): 5}
 
 
 def test_values_that_are_as_bad_belong_to_the_cause() -> None:

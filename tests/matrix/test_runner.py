@@ -21,6 +21,8 @@ import pytest
 from fake_cells import FakeCells, FakeSpec
 
 from hvkernel.config.errors import InputError
+from hvkernel.config.matrix import MatrixSpec
+from hvkernel.matrix.cell import CellRunner
 from hvkernel.matrix.model import Cell, CellResult
 from hvkernel.matrix.runner import Progress, cores, run
 from hvkernel.matrix.store import Store, StoreError
@@ -151,7 +153,10 @@ def test_a_worker_that_grows_is_replaced_between_two_cells(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("load", "said"),
     [
-        ("raise", r"^a worker cannot start: Traceback(.*\n)+RuntimeError: no such plugin\n$"),
+        (
+            "raise",
+            r"^a worker cannot start: RuntimeError: no such plugin\nTraceback (.*\n)+RuntimeError: no such plugin\n$",
+        ),
         ("die", r"^3 workers died before their first cell: exit status 3\nno more memory$"),
     ],
 )
@@ -301,3 +306,23 @@ def test_ctrl_c_in_a_terminal_reaches_the_coordinator_alone(tmp_path: Path) -> N
     done = len(table(tmp_path / "s"))
     assert all(one.status != "crash" for one in table(tmp_path / "s"))
     assert go(tmp_path / "s", cells(count=count), spec).earlier == done
+
+
+# real cells ----------------------------------------------------------------------------------------------------
+
+
+def test_a_real_cell_is_the_same_in_any_worker(tmp_path: Path) -> None:
+    axes = {"arch": ["x86", "arm64"], "cpus": [1, 2], "policy": ["random"]}
+    spec = MatrixSpec.model_validate({"axes": axes})
+    todo = [
+        Cell(number, (("arch", arch), ("cpus", cpus), ("policy", "random")), seed=number % 3)
+        for number, (arch, cpus) in enumerate([("x86", "1"), ("arm64", "2"), ("x86", "2"), ("arm64", "1")] * 3)
+    ]
+    here = CellRunner(spec)
+    expected = [replace(here.run(cell), cpu_ms=0.0) for cell in todo]
+    assert {one.status for one in expected} == {"pass"}
+    for jobs in (1, 2):
+        path = tmp_path / f"jobs{jobs}"
+        with Store(path, spec) as store:
+            run(spec, todo, store, jobs=jobs)
+        assert table(path) == expected

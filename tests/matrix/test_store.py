@@ -79,6 +79,9 @@ def test_results_are_there_in_order_after_the_file_was_closed(tmp_path: Path, re
         assert list(store.failures()) == [r for r in store.results() if r.status != "pass"]
         assert store.done_keys() == {r.cell.key for r in results}
         assert sum(store.counts().values()) == len(results)
+        low, high = 10, 1 << 40
+        inside = {r.cell.key for r in results if low <= r.cell.number <= high}
+        assert store.done_keys(low, high) == inside
 
 
 def test_the_first_result_of_a_cell_stays(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from .sysfs import AttributeGroup, Kobject
 
@@ -218,12 +218,21 @@ class Notifiers(Protocol):
         ...
 
 
+IORESOURCE_MEM: Final = 0x200
+IORESOURCE_BUSY: Final = 0x8000_0000
+"""Flags of a resource. Source: include/linux/ioport.h."""
+KMSG_DUMP_PANIC: Final = 1
+"""Why the log is dumped. Source: include/linux/kmsg_dump.h."""
+DIE_OOPS: Final = 1
+"""What a die notifier is told. Source: arch/x86/include/asm/kdebug.h, arch/arm64/include/asm/kdebug.h."""
+
+
 class Resource:
     """struct resource: ``start`` to ``end`` inclusive, bytes."""
 
     __slots__ = ("children", "end", "flags", "name", "parent", "start")
 
-    def __init__(self, start: int, end: int, name: str = "", flags: int = 0x200) -> None:
+    def __init__(self, start: int, end: int, name: str = "", flags: int = IORESOURCE_MEM) -> None:
         self.start = start
         self.end = end
         self.name = name
@@ -318,6 +327,10 @@ class IoResources(Protocol):
 
 
 __all__ = [
+    "DIE_OOPS",
+    "IORESOURCE_BUSY",
+    "IORESOURCE_MEM",
+    "KMSG_DUMP_PANIC",
     "NOTIFY_BAD",
     "NOTIFY_DONE",
     "NOTIFY_OK",

@@ -14,7 +14,7 @@ FAULT: Final[str] = ""
 """``ring``: the ring is five pages of 4 KiB, whatever PAGE_SIZE is. ``pages``: the device is told how many pages of
 PAGE_SIZE there are. ``gpadl``: the buffer is freed and never taken back from the host. ``leak``: it is taken back and
 never freed. ``module``: what the module allocates at its start stays when it is unloaded. ``two``: as ``pages``, where
-the number of processors is odd."""
+the number of processors is odd. ``raise``: the channel's callback raises."""
 
 EIO: Final = 5
 ENOMEM: Final = 12
@@ -115,6 +115,8 @@ class LanternDriver:
 
     def on_channel(self, context: Any) -> None:
         dev, lantern = context
+        if FAULT == "raise":
+            raise KeyError("lantern")
         for packet in self.vmbus.foreach_vmbus_pkt(dev.channel):
             lantern.answer = LanternMessage.unpack(bytes(self.vmbus.hv_pkt_data(packet))[: LanternMessage.SIZE])
             self.kernel.sched.complete(lantern.done)

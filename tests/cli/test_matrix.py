@@ -1,0 +1,237 @@
+"""``hvkernel matrix``: runs, files, resuming, one cell, interruption, and bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+CODE = "from hvkernel.cli import main; main()"
+SMALL = """
+title = "small"
+cover = "full"
+[axes]
+arch = ["x86", "arm64"]
+cpus = [1, 2]
+"""
+HUNGRY = SMALL + "[budget]\nsteps = 1000\n"
+"""No guest is up in a thousand steps."""
+
+
+def matrix(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", CODE, "matrix", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    file = tmp_path / "small.toml"
+    file.write_text(SMALL)
+    return file
+
+
+@pytest.fixture
+def hungry(tmp_path: Path) -> Path:
+    file = tmp_path / "hungry.toml"
+    file.write_text(HUNGRY)
+    return file
+
+
+def test_every_cell_passes(small: Path) -> None:
+    done = matrix(small, "--jobs", "1")
+    assert done.returncode == 0, done
+    first, second, third = done.stdout.splitlines()
+    assert first == "small: 2 axes, full, 4 cells"
+    assert second == "4 passed, 0 failed, 0 crashed, 0 over budget"
+    assert re.fullmatch(r"4 cells in \d+\.\d s, \d+\.\d a second, 1 worker", third)
+    assert re.fullmatch(r"4 of 4 cells, 0 failed, \d+\.\d a second, 0 s left", done.stderr.splitlines()[-1])
+
+
+def test_cells_that_fail(hungry: Path, tmp_path: Path) -> None:
+    page, junit = tmp_path / "page.html", tmp_path / "junit.xml"
+    done = matrix(hungry, "--jobs", "1", "--html", page, "--junit", junit)
+    assert done.returncode == 1, done
+    lines = done.stdout.splitlines()
+    assert lines[1] == "0 passed, 0 failed, 0 crashed, 4 over budget"
+    assert lines[4] == "budget (4 cells): fails with every axis at its default"
+    (again,) = [line.strip() for line in lines if line.strip().startswith("replay: ")]
+    root = ET.parse(junit).getroot()
+    assert [root.get(name) for name in ("tests", "failures", "errors")] == ["4", "4", "0"]
+    text = page.read_text()
+    assert "<title>small: 4 of 4 cells failed</title>" in text
+    assert "fails with every axis at its default" in text
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["hungry.toml", "junit.xml", "page.html"]
+    # The line that every failure shows runs that cell.
+    command = again.removeprefix("replay: ").replace("hvkernel", f"{sys.executable} -c '{CODE}'", 1)
+    replayed = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=120)
+    assert replayed.returncode == 1, replayed
+    assert replayed.stdout.splitlines()[-1].startswith("over-budget (")
+
+
+def test_json_is_the_same_for_any_number_of_workers(hungry: Path) -> None:
+    one, two = (matrix(hungry, "--json", "--jobs", jobs, "--shrink", "0") for jobs in ("1", "2"))
+    assert (one.returncode, two.returncode) == (1, 1)
+    assert one.stdout == two.stdout
+    found = json.loads(one.stdout)
+    assert found["schema"] == 1
+    assert found["cells"] == {"planned": 4, "done": 4, "pass": 0, "fail": 0, "crash": 0, "over-budget": 4}
+    assert found["axes"] == {"arch": ["x86", "arm64"], "cpus": ["1", "2"]}
+    assert [cell["values"] for cell in found["failures"]] == [
+        {"arch": arch, "cpus": cpus} for arch in ("x86", "arm64") for cpus in ("1", "2")
+    ]
+    assert all(cell["dmesg"] and cell["cause"] is None for cell in found["failures"])
+
+
+def test_a_store_is_gone_on_with(small: Path, tmp_path: Path) -> None:
+    store = tmp_path / "results.sqlite"
+    assert matrix(small, "--store", store, "--jobs", "1").returncode == 0
+    with sqlite3.connect(store) as db:
+        db.execute("DELETE FROM cell WHERE number IN (1, 2)")
+    db.close()
+    again = matrix(small, "--store", store, "--jobs", "1")
+    assert again.returncode == 0
+    assert again.stdout.splitlines()[1].startswith("4 passed")
+    assert re.match(r"2 cells in .* 2 had a result before$", again.stdout.splitlines()[2])
+    other = matrix(small, "--store", store, "--seeds", "2")
+    assert other.returncode == 2
+    assert other.stderr.startswith(f"hvkernel: {store}: seeds = ")
+
+
+def test_one_cell(small: Path, hungry: Path) -> None:
+    good = matrix("--cell", "arch=arm64,cpus=2", "--seed", "7", small)
+    assert good.returncode == 0, good
+    assert good.stdout.splitlines()[0] == "cell: arch=arm64 cpus=2, seed 7"
+    assert good.stdout.splitlines()[-1].startswith("pass (up, phase invariants, ")
+    assert "Hyper-V" in good.stdout  # the whole log
+    bad = matrix("--cell", "cpus=2", hungry, "--json")
+    assert bad.returncode == 1
+    assert json.loads(bad.stdout)["status"] == "over-budget"
+
+
+def test_more_seeds_and_another_cover(small: Path) -> None:
+    done = matrix(small, "--seeds", "2", "--cover", "2", "--jobs", "1")
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[0] == "small: 2 axes, random, 4 cells"  # two combinations, under two seeds
+
+
+def test_interrupted_and_gone_on_with(tmp_path: Path) -> None:
+    spec, store = tmp_path / "many.toml", tmp_path / "many.sqlite"
+    spec.write_text(SMALL)
+    arguments = ["matrix", str(spec), "--seeds", "100", "--store", str(store), "--jobs", "1", "--shrink", "0"]
+    running = subprocess.Popen(
+        [sys.executable, "-c", CODE, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 120
+    while rows(store) < 3:
+        assert running.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    running.send_signal(signal.SIGINT)
+    out, _ = running.communicate(timeout=60)
+    assert running.returncode == 130
+    left = re.fullmatch(
+        rf"interrupted with (\d+) cells left; the same command goes on from {re.escape(str(store))}",
+        out.splitlines()[-1],
+    )
+    assert left
+    assert rows(store) == 400 - int(left[1])
+
+
+def rows(store: Path) -> int:
+    if not store.exists():
+        return 0
+    try:
+        with sqlite3.connect(f"{store.as_uri()}?mode=ro", uri=True) as db:
+            count: int = db.execute("SELECT count(*) FROM cell").fetchone()[0]
+        db.close()
+    except sqlite3.OperationalError:  # not made yet
+        return 0
+    return count
+
+
+def test_a_terminal_gets_a_bar(small: Path) -> None:
+    ours, theirs = pty.openpty()
+    running = subprocess.Popen(
+        [sys.executable, "-c", CODE, "matrix", str(small), "--jobs", "1"],
+        stdout=subprocess.DEVNULL,
+        stderr=theirs,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "100"},
+    )
+    os.close(theirs)
+    seen = b""
+    try:
+        while chunk := os.read(ours, 4096):
+            seen += chunk
+    except OSError:  # the other side is closed
+        pass
+    os.close(ours)
+    assert running.wait(60) == 0
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", seen.decode())
+    assert "4/4" in shown
+    assert re.search(r"\d+\.\d/s", shown)
+    assert " left" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["nowhere.toml"], "nowhere.toml: No such file or directory"),
+        (["{small}", "--cover", "most"], "--cover: cover = 'most': "),
+        (["{small}", "--seeds", "0"], "--seeds: seeds = "),
+        (["{small}", "--jobs", "0"], "--jobs: jobs = 0: at least 1"),
+        (["{small}", "--seed", "1"], "--seed goes with --cell; --seeds says how many each combination is run under"),
+        (["{small}", "--html", "{tmp}"], "--html {tmp}: is a directory"),
+        (["{small}", "--html", "{tmp}/no/x.html"], "--html {tmp}/no/x.html: there is no directory {tmp}/no"),
+        (["{small}", "--html", "{tmp}/x", "--junit", "{tmp}/./x"], "--junit {tmp}/x: is the file of --html"),
+        (["{small}", "--store", "{small}"], "{small}: "),
+        (["{small}", "--cell", "cpus=2", "--html", "x"], "--html does not go with --cell"),
+        (["{small}", "--cell", "cpu=2"], "--cell: axis = 'cpu': did you mean 'cpus'? "),
+        (["{small}", "--cell", "cpus=two"], "--cell: cpus = 'two': "),
+        (["{small}", "--cell", "cpus"], "--cell: axis = 'cpus': must be AXIS=VALUE"),
+        (["{small}", "--cell", "cpus=2", "--seed", "-1"], "Invalid value for '--seed': -1 is not in the range"),
+        (["{small}", "--jobs", "1", "--scheduler", "tcp://x:1"], "--jobs does not go with --scheduler, whose workers"),
+        (["{small}", "--scheduler", "bogus"], "--scheduler: address = 'bogus': must be "),
+        (["--cover", "full"], "default.toml: cover = 'full': is "),
+        (["{contradiction}"], "{contradiction}: no cell is left: Kconfig's rules for bits, with arch=arm64"),
+        (["{bad_axis}"], "{bad_axis}: axes.cpuz: did you mean 'cpus'? "),
+        (["{bad_value}"], "{bad_value}: axes.cpus = '0': "),
+        (["{bad_toml}"], "{bad_toml}: is not TOML: "),
+    ],
+)
+def test_bad_input_is_one_line(small: Path, tmp_path: Path, arguments: list[str], line: str) -> None:
+    texts = {
+        "contradiction": "[axes]\narch = 'arm64'\nbits = 32\n",
+        "bad_axis": "[axes]\ncpuz = [1]\n",
+        "bad_value": "[axes]\ncpus = [0]\n",
+        "bad_toml": "[axes",
+    }
+    names = {"small": str(small), "tmp": str(tmp_path)}
+    for name, text in texts.items():
+        file = tmp_path / f"{name}.toml"
+        file.write_text(text)
+        names[name] = str(file)
+    done = matrix(*(argument.format(**names) for argument in arguments))
+    assert (done.returncode, done.stdout) == (2, ""), done
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("hvkernel: " + line.format(**names)), done.stderr
+    assert not list(tmp_path.glob("*.html"))
+
+
+def test_nothing_of_it_is_loaded_by_other_commands() -> None:
+    code = (
+        "import sys; from hvkernel.cli import cli; cli.main(['--help'], standalone_mode=False); "
+        "print([m for m in ('jinja2', 'covertable', 'rich', 'hvkernel.matrix', 'sqlite3') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert "matrix " in done.stdout
