@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -23,6 +24,12 @@ MODULES = 'kconfig={"MODULES": "y", "BLK_DEV_INITRD": "y"}'
 def run(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
     """Run an inner pytest; without Hypothesis' plugin, whose import takes longer than most of these runs."""
     return pytester.runpytest_inprocess("-p", "no:hypothesispytest", *arguments)
+
+
+def command_line(pytester: pytest.Pytester, line: str) -> pytest.RunResult:
+    """Run what a report says that a shell should run, with the programs of this environment."""
+    program, *arguments = shlex.split(line)
+    return pytester.run(Path(sys.executable).parent / program, *arguments)
 
 
 def ids(pytester: pytest.Pytester, *options: str) -> list[str]:
@@ -301,6 +308,9 @@ def test_the_report_of_a_failure_and_its_replay(pytester: pytest.Pytester) -> No
     assert matrix == "hvkernel matrix --cell 'arch=arm64,page_size=64K' --seed 4"
     assert "\x1b" not in out
     run(pytester, *shlex.split(again)[1:]).assert_outcomes(failed=1)
+    cell = command_line(pytester, matrix)
+    assert cell.ret == 0, "by itself there is nothing wrong with this cell"
+    assert "arch=arm64" in cell.stdout.str()
 
 
 def test_the_replay_has_the_options_and_the_directory(
@@ -341,7 +351,11 @@ def test_a_whole_cell_that_fails(pytester: pytest.Pytester) -> None:
     assert section(out, "hvkernel: broken invariants") == ["budget: took more than 0.3 s of virtual time"]
     assert section(out, "hvkernel: last 4")
     spec = pytester.path / "spec.toml"
-    assert section(out, "hvkernel: run it again")[1] == f"hvkernel matrix --cell 'arch=arm64' --seed 0 {spec}"
+    matrix = section(out, "hvkernel: run it again")[1]
+    assert matrix == f"hvkernel matrix --cell 'arch=arm64' --seed 0 {spec}"
+    cell = command_line(pytester, matrix)
+    assert cell.ret == 1
+    cell.stdout.fnmatch_lines(["*took more than 0.3 s of virtual time*"])
 
 
 def test_what_holds_for_every_guest_is_checked_after_a_test(pytester: pytest.Pytester) -> None:
