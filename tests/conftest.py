@@ -22,7 +22,8 @@ ROOT = Path(__file__).parents[1]
 KERNEL_TARBALL = Path("/usr/src/linux-source-6.1.tar.xz")
 KERNEL_PARTS = (
     "tools/hv", "drivers/hv", "include/linux/hyperv.h", "arch/x86/include/asm/trace/hyperv.h",
-    "include/linux/errno.h", "include/uapi/asm-generic/errno.h", "include/uapi/asm-generic/errno-base.h",
+    "include/linux/errno.h", "include/uapi/linux/errno.h",
+    "include/uapi/asm-generic/errno.h", "include/uapi/asm-generic/errno-base.h",
     "Kconfig", "*/Kconfig", "*/Kconfig.*", "scripts/kconfig", "scripts/*.sh",
 )  # fmt: skip
 """What tests use of the kernel's source. It is read where it lies and never becomes part of this project."""

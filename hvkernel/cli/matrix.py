@@ -94,6 +94,8 @@ def _one_cell(path: Path | None, options: dict[str, Any]) -> int:
 def _whole(path: Path | None, options: dict[str, Any]) -> int:
     if options["seed"] is not None:
         raise click.UsageError("--seed goes with --cell; --seeds says how many each combination is run under")
+    if options["scheduler"] is not None and options["jobs"] is not None:
+        raise click.UsageError("--jobs does not go with --scheduler, whose workers run the cells")
     _check_outputs(options)
     from hvkernel.cli.matrix_progress import meter
     from hvkernel.matrix.job import open_job

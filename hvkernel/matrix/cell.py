@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from hvkernel.boot.request import BootRequest
     from hvkernel.config.matrix import MatrixSpec
     from hvkernel.kconfig import Build
-    from hvkernel.matrix.axes import Plan
+    from hvkernel.matrix.axes import Axis, Plan
 
 __all__ = ["CellRunner"]
 
@@ -139,12 +139,17 @@ class CellRunner:
             progress.wrong("legal-cell", str(error))
         except Exception as error:
             status = "crash"
-            progress.wrong(_blamed(error, progress.session), _told(error))
+            progress.wrong("model", _told(error))
+            if progress.session is not None:
+                # Where a plugin's code was on the way, its fault says so besides.
+                progress.session.plugins.blame(error, "cell")
         session = progress.session
         log: tuple[str, ...] = ()
         virtual = steps = 0
         digest = ""
         if session is not None:
+            for fault in session.plugins.faults[len(self.plugins.faults) :]:
+                progress.wrong("plugins", str(fault))
             virtual, steps = session.machine.clock.now, session.machine.stats.steps
             if status != "crash":
                 digest = _digest(session)
@@ -171,6 +176,7 @@ class CellRunner:
     # the phases ------------------------------------------------------------------------------------------------
 
     def _phases(self, cell: Cell, progress: _Progress) -> None:
+        _no_clash(self.axes, cell)
         plan, request = request_of(self.spec, self.axes, cell)
         events = plan.events
         unknown = next((name for name in events if name not in EVENTS), None)
@@ -186,8 +192,6 @@ class CellRunner:
             self._unsupported(composed, progress)
             return
         progress.session = session = composed
-        for fault in session.plugins.faults:
-            progress.wrong("plugins", str(fault))
         progress.phase = "boot"
         run = GuestRun(session, self._limit, self._steps)
         progress.outcome = run.boot()
@@ -209,8 +213,6 @@ class CellRunner:
             self._look(run, cell, "events", progress)
         progress.phase = "shutdown"
         self._shut_down(run, cell, progress)
-        for fault in session.plugins.faults:
-            progress.wrong("plugins", str(fault))
         progress.phase = "invariants"
 
     def _unsupported(self, composed: Unsupported, progress: _Progress) -> None:
@@ -323,6 +325,16 @@ def _told(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}{inner} [{where}]"
 
 
+def _no_clash(axes: Mapping[str, Axis], cell: Cell) -> None:
+    """:raises InputError: two of the cell's values clash, as one of their axes says."""
+    values = cell.by_axis
+    for name, value in cell.values:
+        for clash in axes[name].clashes:
+            if clash.value == value and values.get(clash.axis) in clash.values:
+                both = f"{name}={value} and {clash.axis}={values[clash.axis]}"
+                raise InputError(f"cell {cell.number}", limit=f"{both}: {clash.why}")
+
+
 def _unlike(plan: Plan, build: Build) -> str:
     """Return what of a plan the evaluated configuration does not have; empty: it is what was asked for."""
     for symbol, asked in plan.expect.items():
@@ -334,11 +346,6 @@ def _unlike(plan: Plan, build: Build) -> str:
         elif build.value(symbol) != asked:
             return f"{symbol}={asked} was asked for, and the configuration has {symbol}={build.value(symbol)}"
     return ""
-
-
-def _blamed(error: Exception, session: Session | None) -> str:
-    """Return whose fault an exception is: a plugin's, when its code was on the way, else the model's."""
-    return "plugins" if session is not None and session.plugins.blame(error, "cell") else "model"
 
 
 def _package(module: str) -> str:

@@ -199,13 +199,22 @@ def test_a_terminal_gets_a_bar(small: Path) -> None:
         (["{small}", "--cell", "cpus=two"], "--cell: cpus = 'two': "),
         (["{small}", "--cell", "cpus"], "--cell: axis = 'cpus': must be AXIS=VALUE"),
         (["{small}", "--cell", "cpus=2", "--seed", "-1"], "Invalid value for '--seed': -1 is not in the range"),
+        (["{small}", "--jobs", "1", "--scheduler", "tcp://x:1"], "--jobs does not go with --scheduler, whose workers"),
+        (["{small}", "--scheduler", "bogus"], "--scheduler: address = 'bogus': must be "),
+        (["--cover", "full"], "default.toml: cover = 'full': is "),
+        (["{contradiction}"], "{contradiction}: no cell is left: Kconfig's rules for bits, with arch=arm64"),
         (["{bad_axis}"], "{bad_axis}: axes.cpuz: did you mean 'cpus'? "),
         (["{bad_value}"], "{bad_value}: axes.cpus = '0': "),
         (["{bad_toml}"], "{bad_toml}: is not TOML: "),
     ],
 )
 def test_bad_input_is_one_line(small: Path, tmp_path: Path, arguments: list[str], line: str) -> None:
-    texts = {"bad_axis": "[axes]\ncpuz = [1]\n", "bad_value": "[axes]\ncpus = [0]\n", "bad_toml": "[axes"}
+    texts = {
+        "contradiction": "[axes]\narch = 'arm64'\nbits = 32\n",
+        "bad_axis": "[axes]\ncpuz = [1]\n",
+        "bad_value": "[axes]\ncpus = [0]\n",
+        "bad_toml": "[axes",
+    }
     names = {"small": str(small), "tmp": str(tmp_path)}
     for name, text in texts.items():
         file = tmp_path / f"{name}.toml"

@@ -39,7 +39,11 @@ def lists(b: Any) -> list[tuple[int, int, int, int]]:
 
 
 @pytest.mark.parametrize("pages", [1, 25, 26, 27, 54, 55, 82, 83, 1000, 8190])
-@pytest.mark.parametrize("options", [{}, {"arch": "arm64", "page_size": "64K"}], ids=["4K", "64K"])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"arch": "arm64", "page_size": "16K"}, {"arch": "arm64", "page_size": "64K"}],
+    ids=["4K", "16K", "64K"],
+)
 def test_header_and_bodies(between: Callable[..., Any], pages: int, options: dict[str, Any]) -> None:
     b = between(host="ws2022" if not options else None, **options).boot()
     gpadl = VmbusGpadl()

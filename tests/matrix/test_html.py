@@ -37,7 +37,7 @@ AXES = {
 HOSTILE = (
     "</script><script>window.owned = 1</script>",
     "<img src=x onerror='window.owned = 2'>",
-    "<!-- <script>",
+    "<!-- <script x",
     "{{ 7 * 7 }} {% raw %}",
     "\x1b[2J\x1b]0;owned\x07\x9b31m\x00\r",
     "\u202egpj.exe \u2028 \u2029 \ufeff",

@@ -143,13 +143,14 @@ def test_a_module_that_keeps_a_page_is_shrunk_to_being_a_module(broken: Any, mak
         assert cause.text == "fails iff HYPERV_LANTERN=m"
 
 
-def test_a_driver_that_raises_where_nobody_catches_it_is_named(broken: Any, make_cell: Any) -> None:
+def test_a_driver_that_raises_is_named(broken: Any, make_cell: Any) -> None:
+    """Its callback is given up and its probe waits for ever; the cell is not lost."""
     runner = broken("raise")
     result = runner.run(make_cell(runner, GUESTS[0]))
-    assert (result.status, result.phase) == ("crash", "boot")
-    ((name, text),) = [(problem.invariant, problem.text) for problem in result.problems]
-    assert name == "plugins"
-    assert text.startswith("KeyError: 'lantern' [on_channel (hvkernel_lantern/vsc.py:")
+    assert (result.status, result.outcome, result.phase) == ("fail", "hung", "boot")
+    found = {problem.invariant: problem.text for problem in result.problems}
+    assert found["plugins"] == "plugin hvkernel-lantern[hv_lantern]: driver: KeyError: 'lantern'"
+    assert found["comes-up"].endswith("by the rules of check it should be up")
 
 
 def test_two_values_that_matter_together(broken: Any, make_cell: Any) -> None:

@@ -32,6 +32,10 @@ from flow f join flow g on f.slice_in = g.slice_out
 join slice a on a.id = f.slice_out join slice b on b.id = f.slice_in join slice c on c.id = g.slice_in
 """
 
+_, _, PAGE = (Path(__file__).parents[2] / "docs/trace.rst").read_text("utf-8").partition(".. code-block:: sql\n")
+MANUAL = PAGE.strip().partition("\n\n")[0]
+"""The question that the manual asks as an example."""
+
 
 class Count(NullTracer):
     """Counts what happens, with nothing of ours between it and the packets' bytes."""
@@ -89,7 +93,7 @@ def test_a_boot(shape: str, tmp_path: Path, recorded: Callable[..., Session], as
     interrupts, end = session.machine.stats.interrupts, session.machine.clock.now * 100
     cpus = {f"CPU {cpu.cpu} (VP {cpu.vp.vp_index})" for cpu in session.kernel.cpus.cpus if cpu.exists}
     session.close()
-    problems, categories, tracks, channels, flows, requests, bounds, nesting = ask(
+    problems, categories, tracks, channels, flows, requests, bounds, nesting, manual = ask(
         file,
         PROBLEMS,
         "select category, count(*) from slice group by category",
@@ -101,6 +105,7 @@ def test_a_boot(shape: str, tmp_path: Path, recorded: Callable[..., Session], as
         "select min(ts), max(ts + dur), min(dur) from slice",
         "select s.category, p.category from slice s left join slice p on p.id = s.parent_id "
         "where s.category in ('task', 'interrupt', 'tasklet') group by 1, 2",
+        MANUAL,
     )
     assert problems == []
     found: dict[str, Any] = dict(categories)
@@ -110,6 +115,8 @@ def test_a_boot(shape: str, tmp_path: Path, recorded: Callable[..., Session], as
     assert found["message"] == count.messages
     assert found["request"] == found["taken"] == len(count.requests)
     assert found["tasklet"] > 10
+    assert sum(answered for _, answered, _, _ in manual) == len(count.requests)
+    assert all(name.startswith("relid ") and 0 < mean <= most for name, _, mean, most in manual)
     assert {name for (name,) in tracks} == cpus
     assert bounds[0][0] >= 0
     assert bounds[0][1] <= end
