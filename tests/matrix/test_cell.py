@@ -7,6 +7,8 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
+from random import Random
 from types import SimpleNamespace
 from typing import Any
 
@@ -228,6 +230,21 @@ def test_bytes_that_change_on_their_way(run: Run, monkeypatch: pytest.MonkeyPatc
     result = run(X86)
     assert {name for name, _ in problems(result)} == {"disk-bytes"}
     assert result.problems[0].text == "sda: sectors 2048+1 were written, 1 of 512 bytes are wrong, from byte 0 on"
+
+
+def test_a_users_image_is_read_and_never_written(
+    make_runner: Any, make_cell: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = Random(1).randbytes(2 << 20)
+    image = tmp_path / "disk.img"
+    image.write_bytes(data)
+    runner = make_runner(vm={"disks": [str(image)]})
+    cell = make_cell(runner, f"{X86},events=rebind")
+    assert runner.run(cell).status == "pass"
+    assert image.read_bytes() == data
+    read = Block.read
+    monkeypatch.setattr(Block, "read", lambda *call: read(*call)[:-1] + b"\0" if call[2] >= 2048 else read(*call))
+    assert {name for name, _ in problems(runner.run(cell))} == {"disk-bytes"}
 
 
 def test_a_disk_that_fails(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
