@@ -16,10 +16,10 @@ from hvkernel.kconfig.explain import Explanation, explain
 from hvkernel.kconfig.reader import KconfigReader
 from hvkernel.kconfig.trees import KconfigTree, KconfigTrees
 
-__all__ = ["Build", "evaluate"]
+__all__ = ["WITHDRAWN_COUNTS", "Build", "evaluate"]
 
 _PAGE_SYMBOLS: Final = MappingProxyType({"ARM64_4K_PAGES": 4096, "ARM64_16K_PAGES": 16384, "ARM64_64K_PAGES": 65536})
-_WITHDRAWN_COUNTS: Final = ("5.15", "6.1", "6.6")
+WITHDRAWN_COUNTS: Final = ("5.15", "6.1", "6.6")
 """Releases whose reader lets a y that a later line withdrew still win its choice (scripts/kconfig/confdata.c), and that
 take a choice's default even where the file says n of it. From 6.11 on neither holds."""
 _SIGNS: Final = (
@@ -98,6 +98,11 @@ class Build:
     def enabled(self, name: str) -> bool:
         """Whether a symbol is built in or a module (the kernel's ``IS_ENABLED``)."""
         return self.values.get(name) in ("y", "m")
+
+    @property
+    def file(self) -> ConfigFile:
+        """The file that was evaluated."""
+        return self._config
 
     @property
     def whole(self) -> bool:
@@ -228,7 +233,7 @@ def _assign(kconf: KconfigReader, data: Data, config: ConfigFile, notes: list[st
             continue
         if symbol.choice and value != "n":
             chosen.append((config.lines[symbol.name], symbol, value))
-        elif symbol.choice and symbol.name in config.withdrawn and data.release in _WITHDRAWN_COUNTS:
+        elif symbol.choice and symbol.name in config.withdrawn and data.release in WITHDRAWN_COUNTS:
             chosen.append((config.withdrawn[symbol.name], symbol, "y"))
         if not symbol.set_value(value):
             where = f"{config.name}:{config.lines[symbol.name]}"
@@ -236,7 +241,7 @@ def _assign(kconf: KconfigReader, data: Data, config: ConfigFile, notes: list[st
     for _, symbol, value in sorted(chosen, key=lambda item: item[0]):
         symbol.choice.set_value(value)
         symbol.set_value(value)
-    if data.release not in _WITHDRAWN_COUNTS:
+    if data.release not in WITHDRAWN_COUNTS:
         for choice in kconf.unique_choices:
             _refuse_default(choice, config)
 

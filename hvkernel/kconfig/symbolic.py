@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import kconfiglib
 
-from hvkernel.kconfig.build import Build
+from hvkernel.kconfig.build import WITHDRAWN_COUNTS, Build
 from hvkernel.kconfig.diagram import FALSE, TRUE, Diagrams
 from hvkernel.kconfig.errors import ConfigError
 from hvkernel.kconfig.reader import BOOL, TRI, TRISTATE, TRISTATE_TYPES, expr_value
@@ -52,6 +52,8 @@ class Symbolic:
         self._d = diagrams
         self._where = f"{build.source} on Linux {build.data_release} ({build.arch})"
         self._kconf = build.tree()
+        self._file = build.file
+        self._older = build.data_release in WITHDRAWN_COUNTS
         self._given = given
         self._affected = self._reach()
         self._values: dict[Any, _Value] = {}
@@ -199,8 +201,38 @@ class Symbolic:
             taken = d.all([left, condition, visible[symbol.name]])
             found[symbol.name] = d.either(found.get(symbol.name, FALSE), taken)
             left = d.both(left, d.opposite(taken))
+        if not self._older:
+            found = self._without_refused(choice, found)
         self._selections[choice] = found
         return found
+
+    def _without_refused(self, choice: Any, selected: dict[str, int]) -> dict[str, int]:
+        """Give another member the place of a default of which the file says n, as readers do from 6.11 on."""
+        d = self._d
+        refused = {name: d.both(where, self._says_n(name)) for name, where in selected.items()}
+        found = {name: d.both(where, d.opposite(refused[name])) for name, where in selected.items()}
+        left = d.any(list(refused.values()))
+        members = {symbol.name: self._visibility(symbol)[0] for symbol in choice.syms}
+        own = {name: d.opposite(d.any([where for _, where in self._given.get(name, ())])) for name in members}
+        written = sorted((name for name in members if name in self._file.lines), key=self._file.lines.__getitem__)
+        for name, where in (
+            *((name, own[name]) for name in members if name not in self._file.values),
+            *((name, own[name]) for name in written),
+            *((name, d.opposite(own[name])) for name in self._given if name in members),
+        ):
+            taken = d.all([left, where, members[name]])
+            found[name] = d.either(found.get(name, FALSE), taken)
+            left = d.both(left, d.opposite(taken))
+        return found
+
+    def _says_n(self, name: str) -> int:
+        """Where the file names a symbol, with n."""
+        d = self._d
+        given = self._given.get(name, ())
+        said = d.any([where for value, where in given if value == "n"])
+        if self._file.values.get(name) != "n":
+            return said
+        return d.either(said, d.opposite(d.any([where for _, where in given])))
 
     def _asked(self, choice: Any) -> dict[str, int]:
         """Where the user asks for each member: the y written last, else the file's unless that line was replaced."""
@@ -212,11 +244,21 @@ class Symbolic:
             where = d.any([where for value, where in self._given[name] if value == "y"])
             asked[name] = d.both(free, where)
             free = d.both(free, d.opposite(where))
-        user = choice.user_selection
+        user = self._file_asks(choice)
         if user is not None:
-            replaced = d.any([where for _, where in self._given.get(user.name, ())])
-            asked[user.name] = d.either(asked.get(user.name, FALSE), d.both(free, d.opposite(replaced)))
+            replaced = d.any([where for _, where in self._given.get(user, ())])
+            asked[user] = d.either(asked.get(user, FALSE), d.both(free, d.opposite(replaced)))
         return asked
+
+    def _file_asks(self, choice: Any) -> str | None:
+        """The member that the file asks for last; on older releases a y counts that a later line withdrew."""
+        lines = []
+        for symbol in choice.syms:
+            if self._file.values.get(symbol.name, "n") != "n":
+                lines.append((self._file.lines[symbol.name], symbol.name))
+            elif self._older and symbol.name in self._file.withdrawn:
+                lines.append((self._file.withdrawn[symbol.name], symbol.name))
+        return max(lines)[1] if lines else None
 
     def _expression(self, expression: Any) -> _Value:
         if not isinstance(expression, tuple):

@@ -249,6 +249,9 @@ NO_EVENT: Final = "none"
 
 
 def _events(plan: Plan, value: str) -> None:
+    if value == "hibernate":
+        plan.set_config("SWAP", "y", expect=False)
+        plan.set_config("HIBERNATION", "y")
     if value != NO_EVENT:
         plan.add_event(value)
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from hvkernel.boot.request import BootRequest
     from hvkernel.config.matrix import MatrixSpec
     from hvkernel.kconfig import Build
-    from hvkernel.matrix.axes import Plan
+    from hvkernel.matrix.axes import Axis, Plan
 
 __all__ = ["CellRunner"]
 
@@ -176,6 +176,7 @@ class CellRunner:
     # the phases ------------------------------------------------------------------------------------------------
 
     def _phases(self, cell: Cell, progress: _Progress) -> None:
+        _no_clash(self.axes, cell)
         plan, request = request_of(self.spec, self.axes, cell)
         events = plan.events
         unknown = next((name for name in events if name not in EVENTS), None)
@@ -322,6 +323,16 @@ def _told(error: BaseException) -> str:
     where = " < ".join(f"{one.name} ({_file(one.filename)}:{one.lineno})" for one in reversed(frames))
     inner = f": {_told(error.exceptions[0])}" if isinstance(error, ExceptionGroup) else ""
     return f"{type(error).__name__}: {error}{inner} [{where}]"
+
+
+def _no_clash(axes: Mapping[str, Axis], cell: Cell) -> None:
+    """:raises InputError: two of the cell's values clash, as one of their axes says."""
+    values = cell.by_axis
+    for name, value in cell.values:
+        for clash in axes[name].clashes:
+            if clash.value == value and values.get(clash.axis) in clash.values:
+                both = f"{name}={value} and {clash.axis}={values[clash.axis]}"
+                raise InputError(f"cell {cell.number}", limit=f"{both}: {clash.why}")
 
 
 def _unlike(plan: Plan, build: Build) -> str:

@@ -181,10 +181,9 @@ def _grow(array: Array) -> Iterator[tuple[int, ...]]:
     left.sort(key=lambda axis: -max(array.wanted[serial] for serial in array.serials[axis]))
     for axis in left:
         row = tuple(array.row.values())
-        ranked = sorted(
-            array.serials[axis],
-            key=lambda serial: (-array.gain(row, serial), -array.wanted[serial], serial),
-        )
+        gains = {serial: array.gain(row, serial) for serial in array.serials[axis]}
+        # What gains nothing more is ordinary: the value that the spec names first.
+        ranked = sorted(gains, key=lambda serial: (-gains[serial], -array.wanted[serial] * bool(gains[serial]), serial))
         yield (next(serial for serial in ranked if array.fits(serial)),)
 
 

@@ -144,6 +144,13 @@ def subchannels(run: GuestRun) -> Iterator[str]:
     yield from ()
 
 
+def hibernate(run: GuestRun) -> Iterator[str]:
+    """The guest stops its devices, takes leave of the host, makes its image, and goes on (kernel/power/hibernate.c)."""
+    ret = run.call(run.session.kernel.power.create_image)
+    if ret:
+        yield f"hibernation was refused: {ret}"
+
+
 EVENTS: Final[Mapping[str, Event]] = MappingProxyType(
     {
         "rescind": rescind,
@@ -152,6 +159,7 @@ EVENTS: Final[Mapping[str, Event]] = MappingProxyType(
         "cpu-hotplug": cpu_hotplug,
         "retarget": retarget,
         "subchannels": subchannels,
+        "hibernate": hibernate,
     }
 )
 """By the name that a plan and the axis ``events`` call them."""

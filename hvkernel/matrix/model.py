@@ -15,7 +15,7 @@ Status = Literal["pass", "fail", "crash", "over-budget"]
 it took more virtual time or more steps than a cell may."""
 
 
-EVENT_NAMES: Final = ("rescind", "rebind", "reload", "cpu-hotplug", "retarget", "subchannels")
+EVENT_NAMES: Final = ("rescind", "rebind", "reload", "cpu-hotplug", "retarget", "subchannels", "hibernate")
 """Events that can happen to a guest that is up; :mod:`hvkernel.matrix.events` says what they are."""
 
 

@@ -69,7 +69,7 @@ def agree(build_of: BuildOf, text: str, arch: str, release: str, names: list[str
 
 
 @pytest.mark.parametrize("arch", ["x86", "arm64"])
-@pytest.mark.parametrize("release", ["5.15", "6.1", "6.18"])
+@pytest.mark.parametrize("release", ["5.15", "6.1", "6.18", "7.1"])
 def test_every_symbol_in_every_combination(arch: str, release: str, build_of: BuildOf) -> None:
     names = drawn(arch, f"{arch} {release}", 4)
     assert agree(build_of, default_config(arch) + "CONFIG_MODULES=y\n", arch, release, names) > 5000
@@ -122,3 +122,11 @@ def test_what_is_no_truth_value_is_refused(build_of: BuildOf) -> None:
     assert str(error.value) == (
         "<config> on Linux 6.1 (arm64): AS_VERSION is compared by size: AS_VERSION cannot be varied together"
     )
+
+
+@pytest.mark.parametrize("release", ["6.6", "7.1"])
+@pytest.mark.parametrize("file", ["", "# CONFIG_HZ_250 is not set\n", "CONFIG_HZ_300=y\n# CONFIG_HZ_250 is not set\n"])
+def test_a_default_of_which_the_file_says_n(release: str, file: str, build_of: BuildOf) -> None:
+    text = default_config("x86") + file
+    for names in (["HZ_250", "HZ_100"], ["HZ_300"], ["HZ_1000", "HZ_300", "HZ_100"]):
+        assert agree(build_of, text, "x86", release, names) > 300

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from hvkernel.boot.plugins import Plugins, load
@@ -243,3 +245,12 @@ def test_a_host_has_no_version_below_its_lowest(plugins: Plugins) -> None:
     with pytest.raises(InputError) as error:
         compose(request, plugins)
     assert str(error.value) == "cell 0: vmbus = '1.1': the lowest version of this host is 2.4"
+
+
+def test_the_manual_has_every_axis_and_value() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "matrix-axes.rst").read_text("utf-8")
+    table = {row.split("``")[1]: row for row in text.split("\n   * - ")[1:] if row.startswith("``")}
+    assert tuple(table) == AXES
+    for axis in built_in_axes().values():
+        if axis.name not in ("host", "vmbus"):
+            assert all(f"``{value}``" in table[axis.name] for value in axis.values), axis.name

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from hvkernel.api.guest.block import BlockError
-from hvkernel.api.matrix import Evidence, Invariant
+from hvkernel.api.matrix import Clash, Evidence, Invariant
 from hvkernel.host.vmbus.server import VmbusServer
 from hvkernel.hv import channel_mgmt
 from hvkernel.linux.block import Block
@@ -71,6 +72,24 @@ def test_a_cell_that_no_machine_has(run: Run) -> None:
     result = run("arch=x86,host=ws2008r2/gen1,cpus=64")
     assert (result.status, result.phase) == ("fail", "link")
     assert problems(result) == [("legal-cell", "cell 0: cpus = 64: host ws2008r2 has at most 4")]
+
+
+def test_values_that_clash(make_runner: Any, make_cell: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = make_runner()
+    clash = Clash("3T", "cpus", ("1", "2"), "of a test")
+    axes = {**runner.axes, "disk_size": replace(runner.axes["disk_size"], clashes=(clash,))}
+    monkeypatch.setattr(runner, "axes", axes)
+    result = runner.run(make_cell(runner, f"{X86},cpus=2,disk_size=3T"))
+    assert (result.status, result.phase) == ("fail", "build")
+    assert problems(result) == [("legal-cell", "cell 0: disk_size=3T and cpus=2: of a test")]
+    assert runner.run(make_cell(runner, f"{X86},cpus=4,disk_size=3T")).status == "pass"
+
+
+def test_a_symbol_that_does_not_come_out_as_asked(run: Run) -> None:
+    text = "cell 0: HYPERV_STORAGE=y was asked for, and the configuration has HYPERV_STORAGE=m"
+    result = run(f"{X86},HYPERV=m,HYPERV_STORAGE=y")
+    assert (result.phase, problems(result)) == ("build", [("legal-cell", text)])
+    assert problems(run("arch=x86,page_size=64K"))[0][0] == "legal-cell"
 
 
 def test_the_rules_for_the_boot_are_the_oracle(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
