@@ -48,6 +48,7 @@ __all__ = [
     "default_spec",
     "load_spec",
     "parse_cover",
+    "spec_of",
 ]
 
 MAX_SEEDS: Final = 1_000_000
@@ -226,7 +227,7 @@ class MatrixSpec(Model):
 def default_spec() -> MatrixSpec:
     """Return the spec that runs when none is given: pairwise over all that is modelled."""
     file = resources.files("hvkernel.matrix") / "data" / "default.toml"
-    return _spec(tomllib.loads(file.read_text("utf-8")), "default.toml", Path())
+    return spec_of(tomllib.loads(file.read_text("utf-8")), "default.toml", Path())
 
 
 def load_spec(path: str | Path) -> MatrixSpec:
@@ -245,7 +246,27 @@ def load_spec(path: str | Path) -> MatrixSpec:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InputError(name, limit=f"is not TOML: {error}") from None
-    return _spec(data, name, Path(path).parent)
+    return spec_of(data, name, Path(path).parent)
+
+
+def spec_of(data: Mapping[str, Any], name: str, beside: Path) -> MatrixSpec:
+    """Return the spec of a file's content, and read the ``.config`` files that it names.
+
+    :param data: what TOML makes of it.
+    :param name: of the file, for messages.
+    :param beside: directory that the paths of ``configs`` are relative to.
+    :raises InputError: an unknown key, a value out of its limits, or a file that cannot be read.
+    """
+    if "source" in data:
+        raise InputError(name, "source", limit="unknown key")
+    configs = data.get("configs")
+    if isinstance(configs, Mapping):
+        rows = {key: _row(value, f"configs.{key}", name, beside) for key, value in configs.items()}
+        data = {**data, "configs": rows}
+    try:
+        return MatrixSpec.model_validate({**data, "source": name})
+    except ValidationError as error:
+        raise input_error(name, error) from None
 
 
 def change_spec(spec: MatrixSpec, changes: Mapping[str, Any], *, where: str) -> MatrixSpec:
@@ -264,18 +285,6 @@ def change_spec(spec: MatrixSpec, changes: Mapping[str, Any], *, where: str) -> 
         return MatrixSpec.model_validate({**kept, **changes})
     except ValidationError as error:
         raise input_error(where, error) from None
-
-
-def _spec(data: dict[str, Any], name: str, beside: Path) -> MatrixSpec:
-    if "source" in data:
-        raise InputError(name, "source", limit="unknown key")
-    configs = data.get("configs")
-    if isinstance(configs, dict):
-        data["configs"] = {key: _row(value, f"configs.{key}", name, beside) for key, value in configs.items()}
-    try:
-        return MatrixSpec.model_validate({**data, "source": name})
-    except ValidationError as error:
-        raise input_error(name, error) from None
 
 
 def _row(path: object, field: str, name: str, beside: Path) -> ConfigRow:

@@ -111,6 +111,22 @@ class GuestRun:
         end = max(machine.clock.now + SECOND, until)
         self._run(lambda: False, end - machine.clock.now)
 
+    def pass_time(self, units: int, until: Callable[[], bool] | None = None) -> bool:
+        """Let so much virtual time pass, even if nothing happens in it.
+
+        :param units: 100 ns units.
+        :param until: ends it early when it holds.
+        :returns: whether ``until`` holds.
+        :raises OverBudget: that is more than the cell may take.
+        """
+        clock = self.session.machine.clock
+        end = clock.at(clock.now + units, lambda: None)
+        try:
+            how = self._run(until or (lambda: False), units)
+        finally:
+            end.cancel()
+        return how == "until" or (until is not None and until())
+
     def _until(self, done: Callable[[], bool], doing: str) -> None:
         kernel = self.session.kernel
 
