@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
-from hvkernel.abi.vmbus import VERSION_WIN8, VERSION_WIN8_1
+from hvkernel.abi.vmbus import VERSION_WIN8, VERSION_WIN8_1, VERSION_WIN10_V5
 from hvkernel.api.matrix import Evidence, Invariant
 
 if TYPE_CHECKING:
@@ -25,6 +25,15 @@ def _before_3_0(evidence: Evidence) -> bool:
 
 def _before_2_4(evidence: Evidence) -> bool:
     return 0 < evidence.vmbus_version < VERSION_WIN8
+
+
+def _before_5_0(evidence: Evidence) -> bool:
+    return evidence.vmbus_version < VERSION_WIN10_V5
+
+
+def _unloaded(evidence: Evidence) -> bool:
+    """Whether hv_vmbus may have been unloaded."""
+    return evidence.moment == "ended" or evidence.values.get("events") == "reload"
 
 
 def _panicked(evidence: Evidence) -> bool:
@@ -42,7 +51,7 @@ def _always(evidence: Evidence) -> bool:
 TOLERATED: Final[tuple[tuple[str, Callable[[Evidence], bool], str], ...]] = (
     (
         r"refused: VP \d+: HvCallPostMessage: INVALID_CONNECTION_ID",
-        _always,
+        _before_5_0,
         "a guest that knows 5.0 posts to connection 4 first, which older hosts do not have",
     ),
     (
@@ -52,7 +61,7 @@ TOLERATED: Final[tuple[tuple[str, Callable[[Evidence], bool], str], ...]] = (
     ),
     (
         r"ignored: vmbus: RELID_RELEASED without a connection",
-        _always,
+        _unloaded,
         "vmbus_exit() frees the channels after vmbus_disconnect(), and each says that it is released",
     ),
     (

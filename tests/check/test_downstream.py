@@ -19,9 +19,17 @@ SPLIT = {"to_release": "6.18"}
 
 CASES = [
     # A distribution's old modules, carried over: HYPERV is a bool now, its m counts as not set, all of it vanishes.
-    pytest.param((), SPLIT, "azure", "HYPERV", ["CONFIG_HYPERV=y"], id="zabbly-linux-55"),
+    # There without an initramfs: "VFS: Unable to mount root fs".
+    pytest.param(
+        ("CONFIG_SCSI=y", "CONFIG_BLK_DEV_SD=y"),
+        {**SPLIT, "initrd": "none"},
+        "azure",
+        "HYPERV",
+        ["CONFIG_HYPERV=y", "CONFIG_HYPERV_STORAGE=y", "# CONFIG_SCSI_FC_ATTRS is not set"],
+        id="zabbly-linux-55",
+    ),
     pytest.param((), SPLIT, "hyperv-gen2", "HYPERV", ["CONFIG_HYPERV=y"], id="void-packages-58165"),
-    # A list of options that says of the new symbol that it is not set.
+    # All built in but the bus, by two lists of which the general one says no to what it does not know.
     pytest.param(
         ("CONFIG_HYPERV=y", "# CONFIG_HYPERV_VMBUS is not set"),
         {"release": "6.18"},
@@ -31,8 +39,11 @@ CASES = [
         id="openwrt-22846",
     ),
     pytest.param(
-        ("CONFIG_HYPERV=y", "# CONFIG_HYPERV_VMBUS is not set", "CONFIG_HYPERV_STORAGE=y"),
-        {"release": "6.18"},
+        (
+            *("CONFIG_HYPERV=y", "# CONFIG_HYPERV_VMBUS is not set", "CONFIG_HYPERV_STORAGE=y", "CONFIG_HYPERV_NET=y"),
+            *("CONFIG_SCSI=y", "CONFIG_BLK_DEV_SD=y", "CONFIG_PCI_HYPERV=y", "# CONFIG_SCSI_FC_ATTRS is not set"),
+        ),
+        {"release": "6.18", "initrd": "none"},
         "hyperv-gen1",
         "HYPERV_VMBUS",
         ["CONFIG_HYPERV_VMBUS=y"],
@@ -67,16 +78,27 @@ def test_the_line_is_named_and_the_fragment_boots(
     assert (after.boot.outcome, after.boot.agrees) == ("up", True)
 
 
-def test_a_kernel_for_another_trust_level(real: Callable[..., Path], checked: Callable[..., Checked]) -> None:
-    """VyOS (vyos-build#1193, #1236, vyos-1x#5312): HYPERV_VTL_MODE=y looked like the way to get HYPERV built in."""
-    config = real("azurelinux3-x86_64", "CONFIG_HYPERV_VTL_MODE=y")
-    found = checked(config, "hyperv-gen2")
+@pytest.mark.parametrize(
+    ("name", "how"), [("azurelinux3-x86_64", {}), (AMD64, {"release": "6.18"})], ids=["6.6", "vyos-build-1193"]
+)
+def test_a_kernel_for_another_trust_level(
+    name: str, how: dict[str, Any], real: Callable[..., Path], checked: Callable[..., Checked]
+) -> None:
+    """VyOS (vyos-build#1193, #1236, vyos-1x#5312): drivers restored with HYPERV_VTL_MODE=y, and every screen blank."""
+    lines = ("CONFIG_HYPERV=y", "CONFIG_HYPERV_VTL_MODE=y")
+    config = real(name, *lines)
+    found = checked(config, "hyperv-gen2", boot=True, **how)
     (report,) = found.report.targets
     assert [(one.symbol, one.got, one.line) for one in report.problems] == [
         ("HYPERV_VTL_MODE", "y", config.read_text().count("\n"))
     ]
+    assert report.boot is not None
+    assert (report.boot.outcome, report.boot.agrees) == ("panic", True)
     assert found.fragment == "# CONFIG_HYPERV_VTL_MODE is not set\n"
-    (other,) = checked(config, "vtl2").report.targets
+    (after,) = checked(real(name, *lines, *found.fragment.splitlines()), "hyperv-gen2", boot=True, **how).report.targets
+    assert after.boot is not None
+    assert (after.verdict, after.boot.outcome, after.boot.agrees) == ("runs", "up", True)
+    (other,) = checked(real(name, *lines), "vtl2", **how).report.targets
     assert other.verdict == "runs"
 
 

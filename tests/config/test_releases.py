@@ -31,7 +31,7 @@ def test_every_row_says_when_by_what_and_what(name: str) -> None:
         ("5.15.54", {"vmbus_win7", "storvsc_win7"}),
         ("5.18", {"vmbus_win7", "storvsc_win7", "x86_host_build_as_version", "vmbus_coherence"}),
         ("6.1.192", {"x86_host_build_as_version", "vmbus_coherence"}),
-        ("6.6.134.1", {"x86_host_build_as_version", "vmbus_coherence", "nested_hypervisor_line"}),
+        ("6.6.134.1", {"x86_host_build_as_version", "vmbus_coherence", "nested_hypervisor_line", "x86_vtl_mode"}),
         ("6.18", set(ROWS) - {"vmbus_win7", "storvsc_win7"}),
     ],
 )

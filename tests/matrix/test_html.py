@@ -37,7 +37,7 @@ AXES = {
 HOSTILE = (
     "</script><script>window.owned = 1</script>",
     "<img src=x onerror='window.owned = 2'>",
-    "<!-- <script>",
+    "<!-- <script x",
     "{{ 7 * 7 }} {% raw %}",
     "\x1b[2J\x1b]0;owned\x07\x9b31m\x00\r",
     "\u202egpj.exe \u2028 \u2029 \ufeff",
@@ -309,6 +309,18 @@ def test_no_other_script_can_run_in_the_page(page: Browser) -> None:
     refused = " ".join(entry["entry"]["text"] for entry in page.reported("Log.entryAdded"))
     assert "script-src" in refused
     assert "https://example.invalid/x.png" in refused
+
+
+def test_without_a_script_the_causes_are_there(page: Browser, tmp_path: Path) -> None:
+    page.send("Emulation.setScriptExecutionDisabled", value=True)
+    try:
+        page.open((tmp_path / "matrix.html").as_uri())
+        assert "need JavaScript" in text(page, "noscript")
+        assert "fails iff cpus=64 and HYPERV_NET=n" in text(page, ".causes")
+        shown = page.run("[...document.querySelectorAll('section')].map(e => e.checkVisibility())")
+        assert shown == [True, False, False, False, False, False]
+    finally:
+        page.send("Emulation.setScriptExecutionDisabled", value=False)
 
 
 def test_light_and_dark(page: Browser) -> None:

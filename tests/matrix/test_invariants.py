@@ -40,6 +40,7 @@ class Made:
     pages: dict[str, int] = field(default_factory=dict)
     kept: dict[str, int] = field(default_factory=dict)
     memory: dict[str, Any] = field(default_factory=dict)
+    values: dict[str, str] = field(default_factory=dict)
     kernel: Any = field(default_factory=lambda: SimpleNamespace(arch=X86()))
 
 
@@ -173,9 +174,10 @@ def test_findings_and_lines_are_told_once() -> None:
 @pytest.mark.parametrize(
     ("evidence", "kind", "text"),
     [
-        (Made(), "refused", "VP 3: HvCallPostMessage: INVALID_CONNECTION_ID"),
+        (Made(vmbus_version=0x40001), "refused", "VP 3: HvCallPostMessage: INVALID_CONNECTION_ID"),
         (Made(), "throttled", "vmbus: 16 messages wait already"),
-        (Made(), "ignored", "vmbus: RELID_RELEASED without a connection"),
+        (ENDED, "ignored", "vmbus: RELID_RELEASED without a connection"),
+        (Made(values={"events": "reload"}), "ignored", "vmbus: RELID_RELEASED without a connection"),
         (Made(vmbus_version=0x20004), "free-of-shared-page", "BUG: Page(pfn=0x1) freed while the host (via monitor)"),
         (replace(ENDED), "refused", "VP 0 read REFERENCE_TSC: ACCESS_DENIED"),
         (Made(outcome="panic"), "guest-crash", "VP 0 reported a crash: 0x0"),
@@ -190,6 +192,8 @@ def test_what_is_tolerated_sometimes_is_not_always() -> None:
         ("free-of-shared-page", "BUG: Page(pfn=0x1) freed while the host (via monitor)"),
         ("free-of-shared-page", "BUG: Page(pfn=0x1) freed while the host (via gpadl 0x1)"),
         ("refused", "VP 0 read REFERENCE_TSC: ACCESS_DENIED"),
+        ("refused", "VP 3: HvCallPostMessage: INVALID_CONNECTION_ID"),
+        ("ignored", "vmbus: RELID_RELEASED without a connection"),
         ("guest-crash", "VP 0 reported a crash: 0x0"),
     ):
         assert len(wrong("findings", Made(findings=noticed(kind, text)))) == 1

@@ -252,6 +252,10 @@ HV_X64_MSR_TSC_EMULATION_CONTROL: Final = 0x4000_0107
 """Register: whether TSC accesses are emulated after migration. (arch/x86/include/asm/hyperv-tlfs.h:250 @6.1.192)"""
 HV_X64_MSR_TSC_EMULATION_STATUS: Final = 0x4000_0108
 """Register: whether they are being emulated. (arch/x86/include/asm/hyperv-tlfs.h:251 @6.1.192)"""
+HV_X64_REGISTER_VSM_VP_STATUS: Final = 0x000D_0003
+"""VP register: the trust level in the low 4 bits, and more. (arch/x86/include/asm/hyperv-tlfs.h:309 @6.6.87)"""
+HV_X64_VTL_MASK: Final = 0xF
+"""Of it, the trust level. (arch/x86/include/asm/hyperv-tlfs.h:310 @6.6.87)"""
 HV_X64_MSR_TSC_INVARIANT_CONTROL: Final = 0x4000_0118
 """Register: writing 1 makes CPUID show the invariant TSC. (arch/x86/include/asm/hyperv-tlfs.h:254 @6.1.192)"""
 HV_X64_MSR_STIMER0_COUNT: Final = HV_REGISTER_STIMER0_COUNT

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
@@ -10,7 +11,11 @@ from hvkernel.abi.tlfs import (
     HV_ACCESS_PARTITION_ID,
     HV_ACCESS_REENLIGHTENMENT,
     HV_CRASH_CTL_CRASH_NOTIFY,
+    HV_HYPERCALL_REP_COMP_1,
+    HV_PARTITION_ID_SELF,
+    HV_VP_INDEX_SELF,
     HVCALL_GET_PARTITION_ID,
+    HVCALL_GET_VP_REGISTERS,
 )
 from hvkernel.api.guest.arch import ArchBug
 from hvkernel.api.guest.mshyperv import hv_generate_guest_id, hv_result_success
@@ -27,6 +32,8 @@ if TYPE_CHECKING:
 LOW_BITS: Final = 0xFFF
 ENABLE: Final = 1
 PAGE: Final = 4096
+_GET_VP_REGISTER: Final = struct.Struct("<QIB3xI4x")
+"""hv_get_vp_registers_input with one element. Source: include/asm-generic/hyperv-tlfs.h."""
 
 
 def version_code(version: str) -> int:
@@ -144,6 +151,31 @@ def hv_get_partition_id(a: X86State) -> None:
     irq.local_irq_restore(flags)
 
 
+def get_vtl(a: X86State) -> int:
+    """Ask for the trust level that the kernel runs at; a refusal is a BUG (6.6.87's place is given).
+
+    Only a kernel with HYPERV_VTL_MODE does, which is not meant for ordinary guests. On level 0 it goes on here as any
+    other, and above it hv_vtl_early_init() would follow, which is not modelled: no host here starts a guest there.
+    """
+    kernel = a.kernel
+    if not kernel.config.y("HYPERV_VTL_MODE") or not kernel.release.has("x86_vtl_mode"):
+        return 0
+    flags = kernel.irq.local_irq_save()
+    page = a.hv_common.hyperv_pcpu_input_arg(kernel.cpus.smp_processor_id())
+    assert page is not None
+    memory = kernel.mm.memory
+    memory.write(
+        page, _GET_VP_REGISTER.pack(HV_PARTITION_ID_SELF, HV_VP_INDEX_SELF, 0, tlfs.HV_X64_REGISTER_VSM_VP_STATUS)
+    )
+    status = hv_do_hypercall(a, HV_HYPERCALL_REP_COMP_1 | HVCALL_GET_VP_REGISTERS, page, page)
+    if not hv_result_success(status):
+        kernel.printk.pr_err(f"Hyper-V: Failed to get VTL(error: {status}) exiting...")
+        raise ArchBug("arch/x86/hyperv/hv_init.c:439!")
+    level = memory.load64(page) & tlfs.HV_X64_VTL_MASK
+    kernel.irq.local_irq_restore(flags)
+    return level
+
+
 def hyperv_init(a: X86State) -> None:
     """Set Hyper-V up once the interrupt mode is chosen: per-CPU state, guest id, hypercall page, APIC."""
     kernel = a.kernel
@@ -179,6 +211,7 @@ def hyperv_init(a: X86State) -> None:
     if a.ms_hyperv.priv_high & HV_ACCESS_PARTITION_ID:
         hv_get_partition_id(a)
     a.hv_common.hv_query_ext_cap(0)
+    get_vtl(a)
 
 
 def hv_suspend(a: X86State) -> int:
