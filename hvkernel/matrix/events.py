@@ -1,4 +1,4 @@
-"""What can happen to a guest that is up. Each event ends with the guest as it was, or with the guest gone.
+"""What can happen to a guest that is up. Each event ends with the guest as it was.
 
 An event yields what went wrong in it; what is left behind is for the invariants to see.
 """

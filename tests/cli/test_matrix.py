@@ -159,6 +159,19 @@ def rows(store: Path) -> int:
     return count
 
 
+@pytest.mark.filterwarnings("default")  # Dask's own are nothing of ours
+def test_on_a_cluster(hungry: Path) -> None:
+    from distributed import LocalCluster
+
+    here = matrix(hungry, "--json", "--jobs", "1")
+    with LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=50
+    ) as cluster:
+        there = matrix(hungry, "--json", "--scheduler", cluster.scheduler_address)
+    assert (here.returncode, there.returncode) == (1, 1), there
+    assert here.stdout == there.stdout
+
+
 def test_a_terminal_gets_a_bar(small: Path) -> None:
     ours, theirs = pty.openpty()
     running = subprocess.Popen(

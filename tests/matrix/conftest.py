@@ -53,11 +53,20 @@ class Browser:
         )
         os.close(theirs_in)
         os.close(theirs_out)
+        try:
+            self._session = self._attach()
+        except BaseException:
+            self._process.kill()
+            self._process.wait()
+            raise
+
+    def _attach(self) -> str:
+        """Open a page and ask for its events; return its session."""
         target = self._send("Target.createTarget", {"url": "about:blank"}, None)["targetId"]
-        attached = self._send("Target.attachToTarget", {"targetId": target, "flatten": True}, None)
-        self._session: str = attached["sessionId"]
+        session: str = self._send("Target.attachToTarget", {"targetId": target, "flatten": True}, None)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
-            self.send(f"{domain}.enable")
+            self._send(f"{domain}.enable", {}, session)
+        return session
 
     @staticmethod
     def _pipes() -> Iterator[int]:
@@ -151,10 +160,14 @@ class Browser:
 
     def close(self) -> None:
         """End the browser."""
-        self._send("Browser.close", {}, None)
-        self._process.wait(PATIENCE)
-        os.close(self._in)
-        os.close(self._out)
+        try:
+            self._send("Browser.close", {}, None)
+            self._process.wait(PATIENCE)
+        finally:
+            self._process.kill()
+            self._process.wait()
+            os.close(self._in)
+            os.close(self._out)
 
 
 @pytest.fixture(scope="session")

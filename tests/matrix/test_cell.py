@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
+from random import Random
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +19,7 @@ from hvkernel.api.matrix import Clash, Evidence, Invariant
 from hvkernel.host.vmbus.server import VmbusServer
 from hvkernel.hv import channel_mgmt
 from hvkernel.linux.block import Block
+from hvkernel.linux.cpuhp import Cpuhp
 from hvkernel.matrix import cell as cell_module
 from hvkernel.matrix import events as events_module
 from hvkernel.matrix import expect
@@ -43,6 +50,123 @@ def test_a_sound_kernel_passes(guest: str, event: str, run: Run) -> None:
     assert 0 < result.virtual < 60 * 10_000_000
     assert result.steps > 1000
     assert result.cpu_ms > 0
+
+
+@pytest.fixture
+def around(make_runner: Any, make_cell: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
+    """Return a function that runs a cell and returns the evidence before and after its events."""
+
+    def make(text: str) -> tuple[Any, Any]:
+        runner, seen = make_runner(), {}
+
+        def look(evidence: Any) -> Iterator[str]:
+            seen[evidence.moment] = SimpleNamespace(
+                channels={one.relid: one for one in evidence.guest_channels},
+                lines=evidence.dmesg,
+                posts=evidence.session.machine.stats.hypercall,
+            )
+            yield from ()
+
+        own = Invariant("own", ("up", "events"), look, "Of a test.")
+        monkeypatch.setattr(runner, "invariants", (*runner.invariants, own))
+        assert runner.run(make_cell(runner, text)).status == "pass"
+        before, after = seen["up"], seen["events"]
+        after.lines = after.lines[len(before.lines) :]
+        return before, after
+
+    return make
+
+
+def test_without_events_nothing_happens(around: Any) -> None:
+    before, after = around(X86)
+    assert (before.channels, after.lines) == (after.channels, ())
+
+
+def test_every_device_is_rescinded_and_offered_again(around: Any) -> None:
+    before, after = around(f"{X86},events=rescind")
+    assert len(after.channels) == len(before.channels) > 5
+    assert sum(one.is_open for one in after.channels.values()) == sum(one.is_open for one in before.channels.values())
+    assert sum("Attached SCSI disk" in line for line in after.lines) == 1
+
+
+def test_every_device_is_unbound_and_bound(around: Any) -> None:
+    before, after = around(f"{X86},events=rebind")
+    assert before.channels == after.channels
+    assert [line for line in after.lines if line.startswith("scsi host")] == ["scsi host1: storvsc_host_t"]
+
+
+@pytest.mark.parametrize(("built", "times"), [("HYPERV_STORAGE=m", 1), (MODULES, 1), ("HYPERV_STORAGE=y", 0)])
+def test_modules_are_loaded_again(built: str, times: int, around: Any) -> None:
+    _, after = around(f"{X86},{built},events=reload")
+    assert after.lines.count("hv_vmbus: unregistering driver hv_storvsc") == times
+    assert after.lines.count("hv_vmbus: registering driver hv_storvsc") == times
+    assert after.lines.count("hv_vmbus: Vmbus version:5.3") == (times if built == MODULES else 0)
+
+
+def test_processors_leave_and_come_back(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    went: list[tuple[str, int, int]] = []
+
+    def watched(name: str) -> Callable[..., int]:
+        original = getattr(Cpuhp, name)
+
+        def call(self: Cpuhp, cpu: int) -> int:
+            ret: int = original(self, cpu)
+            went.append((name, cpu, ret))
+            return ret
+
+        return call
+
+    for name in ("cpu_down", "cpu_up"):
+        monkeypatch.setattr(Cpuhp, name, watched(name))
+    assert run(f"{X86},cpus=64,events=cpu-hotplug").status == "pass"
+    went = went[63:]
+    assert [cpu for name, cpu, _ in went if name == "cpu_down"] == [1, 62, 63]
+    down = [cpu for name, cpu, ret in went if name == "cpu_down" and ret == 0]
+    assert 0 < len(down) < 3, "channels interrupt the second processor"
+    assert down == [cpu for name, cpu, ret in went if name == "cpu_up" and ret == 0]
+
+
+def test_channels_move(around: Any) -> None:
+    before, after = around(f"{X86},cpus=4,events=retarget")
+    moved = [relid for relid, one in before.channels.items() if one.target_vp != after.channels[relid].target_vp]
+    assert moved == [relid for relid, one in before.channels.items() if one.is_open] != []
+
+
+def test_there_are_more_subchannels(around: Any) -> None:
+    """The driver opens them where it has asked for some: on more processors than one channel is for."""
+    for cpus, opens in (("4", False), ("64", True)):
+        before, after = around(f"{X86},cpus={cpus},events=subchannels")
+        new = [one for relid, one in after.channels.items() if relid not in before.channels]
+        assert [one.is_open for one in new] == [opens] * 2
+
+
+def test_the_guest_hibernates(around: Any) -> None:
+    _, after = around(f"{X86},cpus=2,events=hibernate")
+    assert "Disabling non-boot CPUs ..." in after.lines
+    assert "CPU1 is up" in after.lines
+
+
+def test_the_same_cell_under_another_hash_seed(make_runner: Any, make_cell: Any) -> None:
+    program = (
+        "import sys; from hvkernel.config.matrix import MatrixSpec; from hvkernel.matrix.cell import CellRunner\n"
+        "from hvkernel.matrix.model import Cell\n"
+        "runner = CellRunner(MatrixSpec.from_json(sys.argv[1]))\n"
+        "cell = Cell(0, tuple(tuple(part.split('=')) for part in sys.argv[2].split(',')), 4)\n"
+        "result = runner.run(cell, twice=False); print(result.virtual, result.steps, result.problems)"
+    )
+    text = "arch=x86,host=ws2022/gen1,cpus=65,events=subchannels,policy=random,offer_order=random"
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", program, make_runner().spec.to_json(), text],
+            env={"PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(sys.path)},
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(found) == 1
+    assert found.pop().endswith(" ()\n")
 
 
 @pytest.mark.parametrize(
@@ -106,6 +230,21 @@ def test_bytes_that_change_on_their_way(run: Run, monkeypatch: pytest.MonkeyPatc
     result = run(X86)
     assert {name for name, _ in problems(result)} == {"disk-bytes"}
     assert result.problems[0].text == "sda: sectors 2048+1 were written, 1 of 512 bytes are wrong, from byte 0 on"
+
+
+def test_a_users_image_is_read_and_never_written(
+    make_runner: Any, make_cell: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = Random(1).randbytes(2 << 20)
+    image = tmp_path / "disk.img"
+    image.write_bytes(data)
+    runner = make_runner(vm={"disks": [str(image)]})
+    cell = make_cell(runner, f"{X86},events=rebind")
+    assert runner.run(cell).status == "pass"
+    assert image.read_bytes() == data
+    read = Block.read
+    monkeypatch.setattr(Block, "read", lambda *call: read(*call)[:-1] + b"\0" if call[2] >= 2048 else read(*call))
+    assert {name for name, _ in problems(runner.run(cell))} == {"disk-bytes"}
 
 
 def test_a_disk_that_fails(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

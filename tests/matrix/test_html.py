@@ -311,6 +311,18 @@ def test_no_other_script_can_run_in_the_page(page: Browser) -> None:
     assert "https://example.invalid/x.png" in refused
 
 
+def test_without_a_script_the_causes_are_there(page: Browser, tmp_path: Path) -> None:
+    page.send("Emulation.setScriptExecutionDisabled", value=True)
+    try:
+        page.open((tmp_path / "matrix.html").as_uri())
+        assert "need JavaScript" in text(page, "noscript")
+        assert "fails iff cpus=64 and HYPERV_NET=n" in text(page, ".causes")
+        shown = page.run("[...document.querySelectorAll('section')].map(e => e.checkVisibility())")
+        assert shown == [True, False, False, False, False, False]
+    finally:
+        page.send("Emulation.setScriptExecutionDisabled", value=False)
+
+
 def test_light_and_dark(page: Browser) -> None:
     """Text on its ground has the contrast that WCAG 2.2 (1.4.3) asks for, 4.5 to 1, in both."""
     contrast = """

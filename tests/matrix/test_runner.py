@@ -300,6 +300,8 @@ def test_ctrl_c_in_a_terminal_reaches_the_coordinator_alone(tmp_path: Path) -> N
     while time.monotonic() < deadline and not (workers := run_.workers()):
         time.sleep(0.05)
     time.sleep(0.7)
+    os.kill(workers[0], signal.SIGINT)  # some programs signal everything that they find
+    time.sleep(0.2)
     os.killpg(run_.process.pid, signal.SIGINT)
     assert run_.process.wait(30) == 256 - signal.SIGINT
     assert not any(alive(pid) for pid in workers)

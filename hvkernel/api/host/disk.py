@@ -45,7 +45,7 @@ class DiskError(ValueError):
 class DiskImage:
     """An open image. Make one with :meth:`open` or :meth:`blank`; all offsets and sizes are bytes."""
 
-    __slots__ = ("_fd", "name", "read_only", "size")
+    __slots__ = ("_fd", "in_memory", "name", "read_only", "size")
 
     def __init__(self, name: str, fd: int, size: int, read_only: bool) -> None:
         self.name = name
@@ -53,6 +53,8 @@ class DiskImage:
         self._fd = fd
         self.size = size
         self.read_only = read_only
+        self.in_memory = False
+        """Whether it is gone once it is closed: made by :meth:`blank`."""
 
     @classmethod
     def open(cls, path: str | Path, *, read_only: bool = False) -> DiskImage:
@@ -92,6 +94,7 @@ class DiskImage:
         fd = os.memfd_create("hvkernel-disk", os.MFD_CLOEXEC)
         os.ftruncate(fd, size)
         image = cls("blank", fd, size, False)
+        image.in_memory = True
         for offset, data in _gpt(size // SECTOR_SIZE, rng):
             image.pwrite(data, offset)
         return image

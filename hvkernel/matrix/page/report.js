@@ -287,6 +287,7 @@
     draw();
   });
 
+  document.documentElement.classList.add("running"); // what only a script fills is hidden without one
   load();
   prepare();
   draw();
