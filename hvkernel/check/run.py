@@ -103,7 +103,7 @@ def check(request: CheckRequest, plugins: Plugins | None = None) -> Checked:
         kernel=_kernel(configuration.build),
         targets=tuple(_report(verdict, booted) for verdict, booted in zip(verdicts, boots, strict=True)),
         upgrade=None if upgrade is None else tuple(_change(one) for one in upgrade.changes),
-        notes=(*configuration.build.notes, *map(str, plugins.faults)),
+        notes=(*(upgrade.notes if upgrade is not None else configuration.build.notes), *map(str, plugins.faults)),
     )
     return Checked(report, fragment(edits), tuple(dict.fromkeys(_line(problem) for problem in left)))
 

@@ -8,12 +8,63 @@ from types import MappingProxyType
 from typing import Final, Literal
 
 from hvkernel.kconfig import Build, ConfigFile, Explanation, KconfigTrees, evaluate
-from hvkernel.kconfig.data import BASELINE, data_release
+from hvkernel.kconfig.data import BASELINE, data_release, version_key
 from hvkernel.kconfig.kbuild import OBJECTS
 
 __all__ = ["Change", "Upgrade", "simulate"]
 
 _LEVEL: Final = MappingProxyType({"n": 0, "m": 1, "y": 2})
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """What a release changed without a symbol of its own to show it.
+
+    :ivar release: the first release with it.
+    :ivar symbol: symbol that must be on, before, for it to matter.
+    :ivar arch: architecture that it is about, or None.
+    :ivar text: what changed.
+    :ivar evidence: where that is seen.
+    """
+
+    release: str
+    symbol: str
+    arch: str | None
+    text: str
+    evidence: str
+
+
+MOVES: Final = (
+    Move(
+        "6.4",
+        "HYPERV",
+        "x86",
+        "HYPERV_VTL_MODE is new: leave it n, a kernel with it does not come up on an ordinary machine",
+        "drivers/hv/Kconfig; vyos/vyos-1x#5312",
+    ),
+    Move(
+        "6.10",
+        "HYPERV_UTILS",
+        "x86",
+        "copying files from the host left hv_utils: it takes UIO_HV_GENERIC and hv_fcopy_uio_daemon now",
+        "drivers/hv/Makefile and tools/hv of 6.6.87 and 6.18.35",
+    ),
+    Move(
+        "6.15",
+        "HYPERV",
+        None,
+        "MSHV_ROOT is new: it is for root partitions, guests need none of it",
+        "drivers/hv/Kconfig",
+    ),
+    Move(
+        "6.19",
+        "HYPERV_VTL_MODE",
+        "x86",
+        "MSHV_VTL is new: the device through which a paravisor runs the lower trust level",
+        "drivers/hv/Kconfig",
+    ),
+)
+"""In order of release."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +94,7 @@ class Upgrade:
     :ivar before: the configuration in the old release.
     :ivar after: the same file, completed by the new one.
     :ivar changes: symbols with a prompt that changed, losses first.
-    :ivar notes: what the new release's reader says of the file.
+    :ivar notes: what moved between the releases (:data:`MOVES`), and what the new one's reader says of the file.
     :ivar file: what the new release's ``olddefconfig`` is given: a ``.config`` as the old one wrote it.
     """
 
@@ -80,7 +131,19 @@ def simulate(
     after = build(given, to_release)
     ranks = ("lost", "gone", "lowered", "new", "raised")
     changes = sorted(_changes(before, after), key=lambda change: ranks.index(change.kind))
-    return Upgrade(before, after, tuple(changes), after.notes, given)
+    return Upgrade(before, after, tuple(changes), (*_moves(before, after), *after.notes), given)
+
+
+def _moves(before: Build, after: Build) -> list[str]:
+    """The moves between two releases that matter to a configuration, a line each."""
+    first, last = version_key(before.release), version_key(after.release)
+    return [
+        f"Linux {move.release}: {move.text} (see {move.evidence})"
+        for move in MOVES
+        if first < version_key(move.release) <= last
+        and move.arch in (None, before.arch)
+        and before.enabled(move.symbol)
+    ]
 
 
 def _changes(before: Build, after: Build) -> list[Change]:

@@ -232,11 +232,12 @@ def _assign(kconf: KconfigReader, data: Data, config: ConfigFile, notes: list[st
                     symbol.set_value(data.always[symbol.name])
             continue
         if symbol.choice and value != "n":
-            chosen.append((config.lines[symbol.name], symbol, value))
+            chosen.append((config.lines.get(symbol.name, 0), symbol, value))
         elif symbol.choice and symbol.name in config.withdrawn and data.release in WITHDRAWN_COUNTS:
             chosen.append((config.withdrawn[symbol.name], symbol, "y"))
         if not symbol.set_value(value):
-            where = f"{config.name}:{config.lines[symbol.name]}"
+            line = config.lines.get(symbol.name)  # none of a value that an earlier olddefconfig gave
+            where = config.name if line is None else f"{config.name}:{line}"
             notes.append(f"{where}: symbol value {value!r} invalid for {symbol.name}, ignored as olddefconfig does")
     for _, symbol, value in sorted(chosen, key=lambda item: item[0]):
         symbol.choice.set_value(value)
@@ -252,7 +253,7 @@ def _refuse_default(choice: Any, config: ConfigFile) -> None:
         return
     visible = [member for member in choice.syms if member.visibility]
     unnamed = [member for member in visible if member.name not in config.values]
-    selected = unnamed[0] if unnamed else min(visible, key=lambda member: config.lines[member.name])
+    selected = unnamed[0] if unnamed else min(visible, key=lambda member: config.lines.get(member.name, 0))
     choice.set_value("y")
     selected.set_value("y")
 

@@ -29,6 +29,9 @@ MAX_CELLS: Final = 20_000
 DEFAULT: Final = "default"
 """The spec that ``hvkernel matrix`` runs when it is given none."""
 
+MOST_NAMED: Final = 8
+"""Most parts of an id; of longer ones the first are shown, and the number of the cell."""
+
 _KEYS: Final = ("spec", "cover", "seeds", "vm", "kconfig", "configs", "rules")
 """Arguments of the mark that are no axes."""
 
@@ -166,6 +169,9 @@ def _name(spec: MatrixSpec, axes: Mapping[str, Axis], cell: Cell) -> str:
             parts.append(value)
         elif len(varied[name]) > 1 and value != axes[name].default:
             parts.append(f"{name}{value}" if value.isdecimal() else f"{name}:{value}")
+    if len(parts) > MOST_NAMED:
+        rest = len(parts) - MOST_NAMED
+        parts[MOST_NAMED:] = [f"and{rest}more-cell{cell.number}"]
     if len(spec.seeds) > 1:
         parts.append(f"seed{cell.seed}")
     return "-".join(parts) or "default"

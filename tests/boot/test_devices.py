@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -11,6 +11,9 @@ from hvkernel.boot.request import BootRequest, read_request
 from hvkernel.boot.session import Session, boot, compose
 from hvkernel.config import InputError
 from hvkernel.config.vm import VmConfig
+
+if TYPE_CHECKING:
+    from hvkernel.testing.guest import Guest, GuestClock, GuestHost
 
 CONFIG = """
 CONFIG_64BIT=y
@@ -86,36 +89,42 @@ def test_a_random_order_of_the_offers_is_the_seeds() -> None:
     assert all(sorted(one) == sorted(listed) for one in orders)
 
 
-def test_a_device_that_comes_later() -> None:
+EVERYWHERE = {
+    "arch": ["x86", "arm64"],
+    "page_size": ["4K", "16K", "64K"],
+    "host": ["ws2022/gen2", "azure-arm64/gen2"],
+}
+"""On each architecture with its own host, and every page size."""
+LATE = {"class_guid": MYSTERY, "offered_at": 200.0, "monitored": True, "flags": [0x8000]}
+
+
+@pytest.mark.hv_matrix(**EVERYWHERE, vm={"devices": ["scsi"], "device": [LATE]})
+def test_a_device_that_comes_later(hv_guest: Guest, hv_host: GuestHost, hv_clock: GuestClock) -> None:
     """It is offered when the guest is long up, and gets the next relid."""
-    composed = compose(
-        request(host="ws2022", generation=2, devices=["scsi"],
-                device=[{"class_guid": MYSTERY, "offered_at": 200.0, "monitored": True, "flags": [0x8000]}])
-    )  # fmt: skip
-    assert isinstance(composed, Session)
-    with composed as session:
-        session.boot()
-        scsi, late = session.server.status()
-        assert (scsi.relid, late.relid, late.state) == (1, 0, "not offered")
-        assert session.machine.clock.now < 200 * 10_000_000
-        session.machine.run(limit=201 * 10_000_000)
-        scsi, late = session.server.status()
-        assert (scsi.relid, late.relid, late.state) == (1, 2, "offered")
-        bus = session.kernel.driver.buses["vmbus"]
-        assert [device.name for device in bus.devices][1] == str(late.instance_guid)
+    scsi, late = hv_host.vmbus.status()
+    assert (scsi.relid, late.relid, late.state) == (1, 0, "not offered")
+    assert hv_clock.seconds < 200
+    hv_clock.advance(201 - hv_clock.seconds)
+    scsi, late = hv_host.vmbus.status()
+    assert (scsi.relid, late.relid, late.state) == (1, 2, "offered")
+    bus = hv_guest.kernel.driver.buses["vmbus"]
+    assert [device.name for device in bus.devices][1] == str(late.instance_guid)
 
 
-def test_offers_that_no_hyper_v_makes() -> None:
+ODD = [
+    {"class_guid": MYSTERY, "flags": ["tlnpi-provider-offer", "named-pipe-mode"]},
+    {"class_guid": MYSTERY[:-1] + "2", "flags": [0x8000, "loopback-offer"], "monitored": True, "subchannels": 3},
+    {"kind": "scsi", "offered_at": 0.5},
+]
+
+
+@pytest.mark.hv_matrix(**EVERYWHERE, vm={"devices": ["scsi", "nic"], "device": ODD})
+def test_offers_that_no_hyper_v_makes(hv_guest: Guest) -> None:
     """Socket offers, reserved flags, an unknown class with sub-channels: the guest takes note and goes on."""
-    odd = [
-        {"class_guid": MYSTERY, "flags": ["tlnpi-provider-offer", "named-pipe-mode"]},
-        {"class_guid": MYSTERY[:-1] + "2", "flags": [0x8000, "loopback-offer"], "monitored": True, "subchannels": 3},
-        {"kind": "scsi", "offered_at": 0.5},
-    ]
-    report = boot(request(host="ws2022", generation=2, devices=["scsi", "nic"], device=odd))
-    assert report.outcome == "up"
+    hv_guest.settle()
+    report = hv_guest.report()
     assert [device.state for device in report.devices] == ["bound", *["not-modelled"] * 3, "bound"]
     assert [device.relid for device in report.devices] == [1, 2, 3, 4, 5]
     # Only the second is a class that vmbus_devs[] does not know; sockets have classes of their own (hv_get_dev_type).
-    lines = [line.text for line in report.dmesg if "Unknown GUID" in line.text]
+    lines = [line for line in hv_guest.dmesg if "Unknown GUID" in line]
     assert lines == [f"hv_vmbus: Unknown GUID: {MYSTERY[:-1]}2"]
