@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -76,6 +77,44 @@ def test_cells_that_fail(hungry: Path, tmp_path: Path) -> None:
     replayed = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=120)
     assert replayed.returncode == 1, replayed
     assert replayed.stdout.splitlines()[-1].startswith("over-budget (")
+
+
+LANTERN = Path(__file__).parents[1] / "data/plugins/hvkernel_lantern"
+PAGES = """
+title = "page sizes"
+cover = "full"
+[axes]
+arch = ["x86", "arm64"]
+page_size = ["4K", "16K", "64K"]
+cpus = [1, 4]
+[[vm.device]]
+class_guid = "1a27e2f0-0000-4000-8000-000000000001"
+name = "lantern0"
+"""
+
+
+def test_a_broken_driver_of_a_plugin_is_told_in_a_paragraph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its ring is sized in pages of 4 KiB: found with larger ones alone, by workers that load it as any plugin."""
+    site = tmp_path / "site"
+    shutil.copytree(LANTERN, site / "hvkernel_lantern", ignore=shutil.ignore_patterns("__pycache__"))
+    driver = site / "hvkernel_lantern/vsc.py"
+    driver.write_text(driver.read_text().replace('FAULT: Final[str] = ""', 'FAULT: Final[str] = "ring"'))
+    info = site / "hvkernel_lantern-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: hvkernel-lantern\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[hvkernel]\nhv_lantern = hvkernel_lantern\n")
+    monkeypatch.setenv("PYTHONPATH", str(site))
+    spec = tmp_path / "pages.toml"
+    spec.write_text(PAGES)
+    done = matrix(spec, "--seeds", "3", "--jobs", "1")
+    assert done.returncode == 1, done
+    lines = done.stdout.splitlines()
+    assert lines[:2] == [
+        "page sizes: 3 axes, full, 24 cells",  # 16K and 64K there are on arm64 alone
+        "12 passed, 12 failed, 0 crashed, 0 over budget",
+    ]
+    assert [line for line in lines if "cells): " in line] == ["log (12 cells): fails iff page_size is 16K or 64K"]
+    assert lines[-1] == f"  replay: hvkernel matrix --cell 'page_size=16K' --seed 0 {spec}"
 
 
 def test_json_is_the_same_for_any_number_of_workers(hungry: Path) -> None:
