@@ -6,15 +6,21 @@ import re
 import shlex
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from hvkernel.boot.plugins import load
+from hvkernel.boot.session import Unsupported
+from hvkernel.config.matrix import MatrixSpec
+from hvkernel.matrix.model import Cell
 from hvkernel.testing import cases, guest, sections
 
 pytest_plugins = ("pytester",)
 
-IMPORTED = (cases, guest, sections, load())
+PLUGINS = load()
+IMPORTED = (cases, guest, sections)
 """pytester forgets what an inner run imports; what is imported here, the plugins' modules too, is imported once."""
 
 ROOT = Path(__file__).parents[2]
@@ -428,6 +434,19 @@ def test_guests_that_do_not_come_up(pytester: pytest.Pytester) -> None:
         ]
     )
     assert section(result.stdout.str(), "hvkernel: plugins")[0].endswith("RuntimeError: sabotage")
+
+
+def test_kernels_that_no_machine_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = (("arch", "x86"), ("host", "ws2022/gen2"))
+    spec = MatrixSpec(axes={name: (value,) for name, value in values}, config={"EFI": "n"})
+    case = cases.Case(spec, Cell(0, values, 0), "", None)
+    with pytest.raises(guest.NoSuchGuest, match="EFI"):
+        guest.Guest(case, PLUGINS)
+    report: Any = SimpleNamespace(reason="does not link: hv_x: undefined symbol y")
+    composed = Unsupported(report)
+    monkeypatch.setattr(guest, "compose", lambda *args: composed)
+    with pytest.raises(guest.NotLinked, match=r"^does not link: hv_x"):
+        guest.Guest(case, PLUGINS)
 
 
 # bad input -----------------------------------------------------------------------------------------------------
