@@ -34,6 +34,12 @@ def test_every_declared_entry_point_is_installed(name: str) -> None:
     assert name in installed, "entry points are read at install time: run `pip install -e .` again"
 
 
+def test_the_pytest_plugin_is_installed() -> None:
+    declared = PYPROJECT["project"]["entry-points"]["pytest11"].items()
+    installed = {(entry.name, entry.value) for entry in entry_points(group="pytest11")}
+    assert declared <= installed, "entry points are read at install time: run `pip install -e .` again"
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_source_roots_are_never_imported_as_packages(path: Path) -> None:
     # An editable install puts the repository root on sys.path, so `import plugins` would work here and nowhere else.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shlex
 import sys
-from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
@@ -38,13 +37,6 @@ def ids(pytester: pytest.Pytester, *options: str) -> list[str]:
     result = run(pytester, "--collect-only", "-q", *options)
     assert result.ret == 0, result.stdout.str()
     return [line.partition("::")[2] for line in result.outlines if "::" in line]
-
-
-def test_the_entry_point_is_installed() -> None:
-    found = {(entry.name, entry.value) for entry in entry_points(group="pytest11")}
-    assert ("hvkernel", "hvkernel.testing.plugin") in found, (
-        "entry points are read at install time: run `pip install -e .` again"
-    )
 
 
 def test_a_run_without_guests_imports_nothing_of_the_model(pytester: pytest.Pytester) -> None:
