@@ -100,7 +100,6 @@ def test_every_part_of_hvkernel_stands_in_the_layers() -> None:
         ("kconfiglib only in kconfig", {"hvkernel.kconfig"}),
         ("click and rich only in cli", {"hvkernel.cli"}),
         ("pytest only in testing", {"hvkernel.testing"}),
-        ("dask only in matrix", {"hvkernel.matrix"}),
         ("jinja2, covertable and dask only in matrix", {"hvkernel.matrix"}),
     ],
 )

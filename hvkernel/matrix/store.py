@@ -154,11 +154,15 @@ class Store:
             raise
 
     def _connect(self) -> sqlite3.Connection:
-        if self.path.exists() and not self.path.is_file():
+        try:
+            exists, is_file = self.path.exists(), self.path.is_file()
+        except OSError as error:
+            raise StoreError(str(self.path), limit=f"cannot be opened: {error.strerror}") from None
+        if exists and not is_file:
             raise StoreError(str(self.path), limit="is no file")
         if not self._read_only:
             return sqlite3.connect(self.path, timeout=30.0, isolation_level=None)
-        if not self.path.exists():
+        if not exists:
             raise StoreError(str(self.path), limit="there is no such file")
         # mode=ro cannot read a WAL that a crash left, nor any WAL database in a directory that is not ours; immutable
         # can do the latter where everything is in the main file.

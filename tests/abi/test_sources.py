@@ -21,7 +21,7 @@ from hvkernel.abi.wire import Wire
 
 PACKAGE: Final = Path(hvkernel.abi.__file__).parent
 SOURCE: Final = re.compile(
-    r"(?:include|arch|drivers|net)/[\w./-]+\.[ch]:[\w:]+[^@]*@6\.1\.192"  # a line or a name of the baseline
+    r"(?:include|arch|drivers|net)/[\w./-]+\.[ch]:[\w:]+[^@]*@6\.(?:1\.192|6\.87)"  # of the baseline, or a later tree
     r"|TLFS [\w\"]|openvmm [\w./]+|SMBIOS \d|ACPI \d|observed: |unspecified: "
 )
 

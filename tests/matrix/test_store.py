@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sqlite3
 import subprocess
@@ -254,7 +255,9 @@ def test_a_file_of_somebody_elses_program_is_refused(tmp_path: Path) -> None:
 @pytest.fixture
 def open_directory(tmp_path: Path) -> Path:
     """A directory that everyone may enter, whatever pytest makes of its own."""
-    for directory in (tmp_path, *tmp_path.parents[:2]):
+    for directory in (tmp_path, *tmp_path.parents):
+        if not any(parent.name.startswith("pytest-of-") for parent in (directory, *directory.parents)):
+            break
         directory.chmod(0o755)
     return tmp_path
 
@@ -274,6 +277,17 @@ def test_a_file_that_may_not_be_written_is_refused_before_the_first_cell(
         assert len(list(store.results())) == 500
     with pytest.raises(StoreError, match="cannot be opened: unable to open database file"):
         Store(open_directory / "new", SPEC)
+
+
+def test_a_directory_that_may_not_be_entered_is_named(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(0o700)
+    request.getfixturevalue("unprivileged")
+    if os.access(closed, os.X_OK, effective_ids=True):
+        closed.chmod(0)
+    with pytest.raises(StoreError) as error:
+        Store(closed / "s", SPEC)
+    assert text_of(error, closed / "s").startswith("FILE: cannot be opened: ")
 
 
 def test_it_is_read_without_a_spec(tmp_path: Path) -> None:
