@@ -29,11 +29,17 @@ KERNEL_PARTS = (
 """What tests use of the kernel's source. It is read where it lies and never becomes part of this project."""
 
 
-def missing(message: str) -> None:
+def give_up(message: str) -> None:
     """Skip the test; in CI, fail it."""
     if os.environ.get("CI"):
         pytest.fail(message)
     pytest.skip(message)
+
+
+@pytest.fixture(scope="session")
+def missing() -> Callable[[str], None]:
+    """Return the function that skips a test for want of something of the machine; in CI it fails the test."""
+    return give_up
 
 
 @pytest.fixture(scope="session")
@@ -43,7 +49,7 @@ def program() -> Callable[[str, str], str]:
     def find(name: str, package: str) -> str:
         found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
         if found is None:
-            missing(f"{name} is not installed (Debian package {package})")
+            give_up(f"{name} is not installed (Debian package {package})")
         return str(found)
 
     return find
@@ -53,7 +59,7 @@ def program() -> Callable[[str, str], str]:
 def kernel_source() -> Path:
     """Return the root of Linux 6.1's source as Debian packs it, with :data:`KERNEL_PARTS` in it."""
     if not KERNEL_TARBALL.is_file():
-        missing(f"{KERNEL_TARBALL} is not there (Debian package linux-source-6.1)")
+        give_up(f"{KERNEL_TARBALL} is not there (Debian package linux-source-6.1)")
     build = ROOT / "build" / "kernel"
     build.mkdir(parents=True, exist_ok=True)
     with (build / "lock").open("w") as lock:

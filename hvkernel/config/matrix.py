@@ -35,6 +35,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from hvkernel.config.errors import InputError
+from hvkernel.config.files import read_toml
 from hvkernel.config.profile import Model
 from hvkernel.config.render import input_error
 from hvkernel.config.vm import VmConfig
@@ -235,18 +236,7 @@ def load_spec(path: str | Path) -> MatrixSpec:
 
     :raises InputError: a file cannot be read, is not TOML, has an unknown key, or a value is out of its limits.
     """
-    name = str(path)
-    try:
-        text = Path(path).read_text("utf-8")
-    except OSError as error:
-        raise InputError(name, limit=error.strerror or "cannot be read") from None
-    except UnicodeDecodeError:
-        raise InputError(name, limit="is not UTF-8 text") from None
-    try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(name, limit=f"is not TOML: {error}") from None
-    return spec_of(data, name, Path(path).parent)
+    return spec_of(read_toml(path), str(path), Path(path).parent)
 
 
 def spec_of(data: Mapping[str, Any], name: str, beside: Path) -> MatrixSpec:

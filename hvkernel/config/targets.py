@@ -20,7 +20,6 @@ first. Every rule says where it is from.
 from __future__ import annotations
 
 import re
-import tomllib
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
@@ -28,6 +27,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from hvkernel.config.errors import InputError
+from hvkernel.config.files import parse_toml, read_toml
 from hvkernel.config.profile import Model
 from hvkernel.config.render import input_error
 
@@ -155,24 +155,11 @@ def load_target_file(path: Path) -> Target:
 
     :raises InputError: it cannot be read, is not TOML, or a key or value is wrong.
     """
-    try:
-        text = path.read_text("utf-8")
-    except OSError as error:
-        raise InputError(str(path), limit=error.strerror or "cannot be read") from None
-    except UnicodeDecodeError:
-        raise InputError(str(path), limit="is not UTF-8 text") from None
-    return _target(path.stem, str(path), _parsed(text, str(path)))
+    return _target(path.stem, str(path), read_toml(path))
 
 
 def _own(name: str) -> dict[str, Any]:
-    return _parsed((resources.files("hvkernel.config") / "targets" / f"{name}.toml").read_text("utf-8"), name)
-
-
-def _parsed(text: str, where: str) -> dict[str, Any]:
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(where, limit=f"is not TOML: {error}") from None
+    return parse_toml((resources.files("hvkernel.config") / "targets" / f"{name}.toml").read_text("utf-8"), name)
 
 
 def _target(name: str, where: str, data: dict[str, Any]) -> Target:

@@ -21,7 +21,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
@@ -29,7 +28,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from hvkernel.config.devices import MAX_DEVICES, VmDevice, device_kinds
-from hvkernel.config.errors import InputError
+from hvkernel.config.files import read_toml
 from hvkernel.config.profile import Generation, Model, Version
 from hvkernel.config.render import input_error
 from hvkernel.config.units import format_size, parse_size
@@ -156,21 +155,11 @@ def load_vm(path: str | Path) -> VmConfig:
 
     :raises InputError: the file cannot be read, is not TOML, has an unknown key, or a value is out of its limits.
     """
-    name = str(path)
-    try:
-        text = Path(path).read_text("utf-8")
-    except OSError as error:
-        raise InputError(name, limit=error.strerror or "cannot be read") from None
-    except UnicodeDecodeError:
-        raise InputError(name, limit="is not UTF-8 text") from None
-    try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(name, limit=f"is not TOML: {error}") from None
+    data = read_toml(path)
     try:
         return VmConfig.model_validate(data)
     except ValidationError as error:
-        raise input_error(name, error) from None
+        raise input_error(str(path), error) from None
 
 
 def change_vm(vm: VmConfig, changes: Mapping[str, Any], *, where: str) -> VmConfig:
