@@ -97,6 +97,14 @@ class OverlayPage:
         else:
             self._contents = self._contents[:offset] + data + self._contents[offset + len(data) :]
 
+    def set_bit(self, bit: int) -> bool:
+        """Set a bit of the contents, counted from bit 0 of the first byte; returns what it was."""
+        if self._overlay is not None:
+            return self._overlay.set_bit(bit)
+        old = self._contents[bit >> 3]
+        self.write(bit >> 3, bytes((old | 1 << (bit & 7),)))
+        return bool(old >> (bit & 7) & 1)
+
     def clear(self) -> None:
         """Zero the contents (creation and reset of the processor)."""
         self.write(0, _BLANK)

@@ -1,7 +1,7 @@
 """The partition: one guest's hypervisor, put together from its parts.
 
-:class:`Host` is the trap handler of a machine. It owns no behaviour of its own beyond handing a trap to the right part:
-the architecture's half (registers' numbers, CPUID, instructions), the registers, the hypercalls, the SynIC, the timers.
+A trap goes to the architecture's half (registers' numbers, CPUID, instructions), which decodes it and asks
+:class:`Host` for the rest: the registers, the hypercalls, the SynIC, the timers.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Retarget = Callable[[int, bytes], int]
 class Host:
     """The hypervisor of one guest.
 
-    :param machine: its trap handler is set to this host.
+    :param machine: its trap handler is set to the architecture's half.
     :param profile: what this release of Hyper-V announces, accepts and offers.
     :param generation: 1 or 2.
     :param arch: the architecture's half, made for this partition alone.
@@ -93,8 +93,10 @@ class Host:
         self.timers = Timers(self, direct=features.direct_stimer)
         self.registers = Registers(self, features)
         self.hypercalls = Hypercalls(self, features)
+        self.execute = self.hypercalls.execute
+        """Executes a hypercall whose registers the architecture has decoded."""
         arch.attach(self)
-        machine.set_trap_handler(self)
+        machine.set_trap_handler(arch)
         self.acpi: Acpi = build_firmware(self, command_line)
 
     # findings
@@ -201,46 +203,6 @@ class Host:
     def undefined_opcode(self, opcode: bytes) -> NoReturn:
         """Refuse an instruction."""
         raise UndefinedOpcode(opcode)
-
-    # traps (hvkernel.machine.TrapHandler)
-
-    def cpuid(self, vp: int, leaf: int, subleaf: int) -> tuple[int, int, int, int]:
-        """CPUID."""
-        return self.arch.cpuid(vp, leaf, subleaf)
-
-    def rdmsr(self, vp: int, n: int) -> int:
-        """RDMSR."""
-        return self.arch.rdmsr(vp, n)
-
-    def wrmsr(self, vp: int, n: int, v: int) -> None:
-        """WRMSR."""
-        self.arch.wrmsr(vp, n, v)
-
-    def hypercall(self, vp: int, opcode: bytes, regs: tuple[int, ...]) -> tuple[int, ...]:
-        """The hypercall instruction."""
-        return self.arch.hypercall(vp, opcode, regs)
-
-    def mmio_read(self, vp: int, gpa: int, size: int) -> int:
-        """A read outside RAM."""
-        return self.arch.mmio_read(vp, gpa, size)
-
-    def mmio_write(self, vp: int, gpa: int, size: int, v: int) -> None:
-        """A write outside RAM."""
-        self.arch.mmio_write(vp, gpa, size, v)
-
-    def io_in(self, vp: int, port: int, size: int) -> int:
-        """A port read."""
-        return self.arch.io_in(vp, port, size)
-
-    def io_out(self, vp: int, port: int, size: int, v: int) -> None:
-        """A port write."""
-        self.arch.io_out(vp, port, size, v)
-
-    def execute(
-        self, vp: int, control: int, input_gpa: int, output_gpa: int, block: bytes | None
-    ) -> tuple[int, bytes, int]:
-        """Execute a hypercall whose registers the architecture has decoded."""
-        return self.hypercalls.execute(vp, control, input_gpa, output_gpa, block)
 
     def reset(self) -> None:
         """Put every register, page and timer into its state at partition creation (a new kernel starts)."""

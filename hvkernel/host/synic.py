@@ -113,12 +113,7 @@ class Synic:
         masked = value & HV_SYNIC_SINT_MASKED and not (self._polling and value & SINT_POLLING)
         if not state.scontrol & 1 or not state.siefp & 1 or masked:
             return False
-        page = state.siefp_page
-        offset = sint * HV_EVENT_FLAGS_COUNT // 8 + flag // 8
-        old = page.read(offset, 1)[0]
-        bit = 1 << flag % 8
-        if not old & bit:
-            page.write(offset, bytes((old | bit,)))
+        if not state.siefp_page.set_bit(sint * HV_EVENT_FLAGS_COUNT + flag):
             self._interrupt(state, sint)
         return True
 

@@ -85,7 +85,7 @@ def vmbus_alloc_ring(v: HvVmbus, channel: VmbusChannel, send_size: int, recv_siz
 
 def vmbus_free_ring(v: HvVmbus, channel: VmbusChannel) -> None:
     """Unmap both rings and free their pages."""
-    ring = v.rings()
+    ring = v.rings
     ring.hv_ringbuffer_cleanup(channel.outbound)
     ring.hv_ringbuffer_cleanup(channel.inbound)
     if channel.ringbuffer_page is not None:
@@ -228,7 +228,7 @@ def __vmbus_open(
         send_bytes,
         gpadl,
     )
-    ring = v.rings()
+    ring = v.rings
     if err == 0:
         recv_pages = channel.ringbuffer_pagecount - channel.ringbuffer_send_offset
         err = ring.hv_ringbuffer_init(channel.outbound, page.gpa, channel.ringbuffer_send_offset, 0)

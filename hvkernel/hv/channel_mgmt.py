@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -91,11 +92,11 @@ def vmbus_rescind_cleanup(v: HvVmbus, channel: VmbusChannel) -> None:
 
 def alloc_channel(v: HvVmbus, offer: VmbusOffer) -> VmbusChannel:
     """Make a channel object for an offer."""
-    tasklet = Tasklet(lambda data: connection_c.vmbus_on_event(v, data), name="vmbus_on_event")
+    tasklet = Tasklet(partial(connection_c.vmbus_on_event, v), name="vmbus_on_event")
     lock = v.kernel.locking.spin_lock_init("vmbus_channel.sched_lock")
     channel = VmbusChannel(offer, lock, tasklet, HvRingBufferInfo(), HvRingBufferInfo())
     tasklet.data = channel
-    v.rings().hv_ringbuffer_pre_init(channel)
+    v.rings.hv_ringbuffer_pre_init(channel)
     return channel
 
 
@@ -247,7 +248,7 @@ def vmbus_wait_for_unload(v: HvVmbus) -> None:
     connection = v.connection
     slots = [
         context.synic_message_page.gpa + VMBUS_MESSAGE_SINT * HV_MESSAGE_SIZE
-        for context in (v.contexts()[cpu] for cpu in v.cpus.for_each_present_cpu())
+        for context in (v.cpu_context[cpu] for cpu in v.cpus.for_each_present_cpu())
         if context.synic_message_page is not None
     ]
     for i in range(1, UNLOAD_WAIT_LOOPS + 1):

@@ -117,7 +117,7 @@ def vmbus_sendpacket_getid(
     parts: tuple[Buffer, ...] = (desc,)
     if buffer:
         parts = (desc, buffer, bytes(aligned - packetlen)) if aligned != packetlen else (desc, buffer)
-    return v.rings().hv_ringbuffer_write(channel, parts, requestid)
+    return v.rings.hv_ringbuffer_write(channel, parts, requestid)
 
 
 def vmbus_sendpacket(v: HvVmbus, channel: VmbusChannel, buffer: Buffer, requestid: int, type: int, flags: int) -> int:
@@ -145,9 +145,7 @@ def vmbus_sendpacket_pagebuffer(
         0,
         len(pagebuffers),
     ) + b"".join(PAGE_RANGE.pack(one.len, one.offset, one.pfn) for one in pagebuffers)
-    return v.rings().hv_ringbuffer_write(channel, (desc, buffer, bytes(aligned - desc_size - len(buffer))), requestid)[
-        0
-    ]
+    return v.rings.hv_ringbuffer_write(channel, (desc, buffer, bytes(aligned - desc_size - len(buffer))), requestid)[0]
 
 
 def vmbus_sendpacket_mpb_desc(
@@ -180,14 +178,14 @@ def vmbus_sendpacket_mpb_desc(
     if desc_size != wanted:
         whole += bytes(desc_size - wanted)
     parts = (whole, buffer, bytes(aligned - packetlen)) if aligned != packetlen else (whole, buffer)
-    return v.rings().hv_ringbuffer_write(channel, parts, requestid)[0]
+    return v.rings.hv_ringbuffer_write(channel, parts, requestid)[0]
 
 
 def vmbus_recvpacket(v: HvVmbus, channel: VmbusChannel, bufferlen: int) -> tuple[int, bytes, int, int]:
     """Take one packet's payload: (status, bytes, actual length, transaction id)."""
-    return v.rings().hv_ringbuffer_read(channel, bufferlen, raw=False)
+    return v.rings.hv_ringbuffer_read(channel, bufferlen, raw=False)
 
 
 def vmbus_recvpacket_raw(v: HvVmbus, channel: VmbusChannel, bufferlen: int) -> tuple[int, bytes, int, int]:
     """Take one packet with its descriptor: (status, bytes, actual length, transaction id)."""
-    return v.rings().hv_ringbuffer_read(channel, bufferlen, raw=True)
+    return v.rings.hv_ringbuffer_read(channel, bufferlen, raw=True)

@@ -215,7 +215,7 @@ def vmbus_on_event(v: HvVmbus, channel: VmbusChannel) -> None:
     callback(channel.channel_callback_context)
     if channel.callback_mode != HvCallbackMode.HV_CALL_BATCHED:
         return
-    ring = v.rings()
+    ring = v.rings
     if not ring.hv_end_read(channel.inbound):
         return
     ring.hv_begin_read(channel.inbound)

@@ -113,10 +113,10 @@ class VmbusExports:
         return channel_packets.vmbus_recvpacket_raw(self.v, channel, bufferlen)
 
     def foreach_vmbus_pkt(self, channel: VmbusChannel) -> Iterator[VmbusPacket]:
-        return self.v.rings().foreach_vmbus_pkt(channel)
+        return self.v.rings.foreach_vmbus_pkt(channel)
 
     def hv_pkt_iter_close(self, channel: VmbusChannel) -> None:
-        self.v.rings().hv_pkt_iter_close(channel)
+        self.v.rings.hv_pkt_iter_close(channel)
 
     def hv_pkt_data(self, desc: VmbusPacket) -> bytes | bytearray:
         return desc.raw[desc.offset8 << 3 : desc.len8 << 3]
@@ -125,19 +125,19 @@ class VmbusExports:
         return (desc.len8 << 3) - (desc.offset8 << 3)
 
     def hv_begin_read(self, channel: VmbusChannel) -> None:
-        self.v.rings().hv_begin_read(channel.inbound)
+        self.v.rings.hv_begin_read(channel.inbound)
 
     def hv_end_read(self, channel: VmbusChannel) -> int:
-        return self.v.rings().hv_end_read(channel.inbound)
+        return self.v.rings.hv_end_read(channel.inbound)
 
     def hv_get_avail_to_write_percent(self, channel: VmbusChannel) -> int:
         return ring_buffer.hv_get_avail_to_write_percent(channel.outbound)
 
     def set_channel_pending_send_size(self, channel: VmbusChannel, size: int) -> None:
-        self.v.rings().set_channel_pending_send_size(channel, size)
+        self.v.rings.set_channel_pending_send_size(channel, size)
 
     def hv_ringbuffer_spinlock_busy(self, channel: VmbusChannel) -> bool:
-        return self.v.rings().hv_ringbuffer_spinlock_busy(channel)
+        return self.v.rings.hv_ringbuffer_spinlock_busy(channel)
 
     def set_channel_read_mode(self, channel: VmbusChannel, mode: HvCallbackMode) -> None:
         channel.callback_mode = mode

@@ -49,7 +49,7 @@ def hv_post_message(v: HvVmbus, connection_id: int, message_type: int, payload: 
         return -EMSGSIZE
     # Preemption stays off until the hypercall is done: the page belongs to the CPU, not to the caller.
     cpu = v.cpus.get_cpu()
-    page = v.contexts()[cpu].post_msg_page
+    page = v.cpu_context[cpu].post_msg_page
     assert page is not None, "hv_synic_alloc() did not run"
     v.memory.write(page.gpa, POST_MESSAGE.pack(connection_id, 0, message_type, len(payload)) + payload)
     status = v.arch.hv_do_hypercall(HVCALL_POST_MESSAGE, page.gpa, None)
@@ -60,7 +60,7 @@ def hv_post_message(v: HvVmbus, connection_id: int, message_type: int, payload: 
 def hv_synic_alloc(v: HvVmbus) -> int:
     """Allocate the message, event and post pages of every present CPU; 0 or -ENOMEM (free with hv_synic_free)."""
     v.hv_numa_map = [0] * v.cpus.nr_node_ids()
-    contexts = v.contexts()
+    contexts = v.cpu_context
     for cpu in v.cpus.for_each_present_cpu():
         hv_cpu = contexts[cpu]
         hv_cpu.synic_message_page = hv_cpu.synic_event_page = hv_cpu.post_msg_page = None
@@ -84,7 +84,7 @@ def hv_synic_alloc(v: HvVmbus) -> int:
 
 def hv_synic_free(v: HvVmbus) -> None:
     """Free what hv_synic_alloc got, complete or not."""
-    contexts = v.contexts()
+    contexts = v.cpu_context
     for cpu in v.cpus.for_each_present_cpu():
         hv_cpu = contexts[cpu]
         for page in (hv_cpu.synic_event_page, hv_cpu.synic_message_page, hv_cpu.post_msg_page):
@@ -96,7 +96,7 @@ def hv_synic_free(v: HvVmbus) -> None:
 
 def hv_synic_enable_regs(v: HvVmbus, cpu: int) -> None:
     """Tell the hypervisor this CPU's pages and SINT, then switch its SynIC on. Reserved bits are preserved."""
-    hv_cpu = v.contexts()[cpu]
+    hv_cpu = v.cpu_context[cpu]
     arch, regs = v.arch, v.arch.regs
     assert hv_cpu.synic_message_page is not None
     assert hv_cpu.synic_event_page is not None
@@ -141,7 +141,7 @@ def hv_synic_disable_regs(v: HvVmbus, cpu: int) -> None:
 
 def hv_synic_event_pending(v: HvVmbus) -> bool:
     """Say whether a channel interrupt of this CPU stays unhandled through three waits of 10 to 20 ms."""
-    hv_cpu = v.percpu.this_cpu_ptr(v.contexts())
+    hv_cpu = v.percpu.this_cpu_ptr(v.cpu_context)
     assert hv_cpu.synic_event_page is not None
     flags_gpa = hv_cpu.synic_event_page.gpa + VMBUS_MESSAGE_SINT * vmbus_isr.EVENT_FLAGS_BYTES
     tries = 0

@@ -199,11 +199,13 @@ class HvVmbus:
         self.vmbus_proto_version = 0
         self.max_version = VERSION_WIN10_V5_3
         """Module parameter ``max_version``: ``hv_vmbus.max_version=`` of the command line, built in or not."""
-        self.cpu_context: PerCpu[HvPerCpuContext] | None = None
+        self.cpu_context: PerCpu[HvPerCpuContext]
+        """``hv_context.cpu_context``, from hv_init() on."""
         self.hv_numa_map: list[int] = []
         """By node: bit mask of the CPUs that a performance channel already targets."""
         self.next_numa_node_id = 0
-        self.ring: RingBuffer | None = None
+        self.rings: RingBuffer
+        """The functions of ring_buffer.c, from hv_init() on."""
         self.jit = jit
         self.debug = HvDebugfs(self) if kernel.config.y("HYPERV_TESTING") else None
         """hv_debugfs.c, where it is built."""
@@ -238,7 +240,7 @@ class HvVmbus:
 
     def make_rings(self, vmbus_setevent: Callable[[Any], None]) -> None:
         """Bind ring_buffer.c to this guest's services."""
-        self.ring = RingBuffer(
+        self.rings = RingBuffer(
             self.kernel.machine.memory,
             self.PAGE_SIZE,
             preempt=self.kernel.machine.preempt,
@@ -249,16 +251,6 @@ class HvVmbus:
             machine=self.kernel.machine,
             delay_test=self.debug.message_delay if self.debug is not None else None,
         )
-
-    def rings(self) -> RingBuffer:
-        """The functions of ring_buffer.c."""
-        assert self.ring is not None, "hv_init() did not run"
-        return self.ring
-
-    def contexts(self) -> PerCpu[HvPerCpuContext]:
-        """``hv_context.cpu_context``."""
-        assert self.cpu_context is not None, "hv_init() did not run"
-        return self.cpu_context
 
     def WARN_ON(self, place: Place) -> None:
         """Print a WARN_ON whose condition holds."""

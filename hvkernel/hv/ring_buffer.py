@@ -255,8 +255,8 @@ class RingBuffer:
             total += len(part)
         rqst_id = VMBUS_NO_RQSTOR
         with lock.irqsave():
-            read_loc = ring.load32(READ_INDEX)
-            old_write = ring.load32(WRITE_INDEX)
+            both = ring.load64(WRITE_INDEX)  # and READ_INDEX, which follows it: nobody runs in between
+            old_write, read_loc = both & _U32, both >> 32
             room = rbi.ring_datasize - (old_write - read_loc) if old_write >= read_loc else read_loc - old_write
             if room & _U32 <= total:
                 channel.out_full_total += 1
@@ -353,9 +353,7 @@ class RingBuffer:
         if self._delay_test is not None:
             self._delay_test(channel)
         rbi = channel.inbound
-        ring = rbi.ring_buffer
-        if ring is None:
-            ring = rbi.mapped(WRITE_INDEX)
+        ring = rbi.ring_buffer or rbi.mapped(WRITE_INDEX)
         self._preempt()
         priv = rbi.priv_read_index
         write_loc = ring.load32(WRITE_INDEX)
@@ -439,9 +437,7 @@ class RingBuffer:
     def hv_pkt_iter_close(self, channel: RingChannel) -> None:
         """Publish the read index; signal the host if it waits and this made enough room. Source: hv_pkt_iter_close."""
         rbi = channel.inbound
-        ring = rbi.ring_buffer
-        if ring is None:
-            ring = rbi.mapped(READ_INDEX)
+        ring = rbi.ring_buffer or rbi.mapped(READ_INDEX)
         self._preempt()
         start_read_index = ring.load32(READ_INDEX)
         ring.store32(READ_INDEX, rbi.priv_read_index)
@@ -473,7 +469,7 @@ class RingBuffer:
 
     def hv_begin_read(self, rbi: HvRingBufferInfo) -> None:
         """Ask the host not to interrupt for this ring. Source: include/linux/hyperv.h hv_begin_read."""
-        rbi.mapped(INTERRUPT_MASK, write=True).store32(INTERRUPT_MASK, 1)
+        (rbi.ring_buffer or rbi.mapped(INTERRUPT_MASK, write=True)).store32(INTERRUPT_MASK, 1)
         self._preempt()
 
     def hv_end_read(self, rbi: HvRingBufferInfo) -> int:
@@ -482,7 +478,7 @@ class RingBuffer:
         Source: include/linux/hyperv.h hv_end_read. 0 also where the kernel's answer would only make the caller come
         back for bytes that nobody can take (:mod:`hvkernel.hv.ring_walk`).
         """
-        rbi.mapped(INTERRUPT_MASK, write=True).store32(INTERRUPT_MASK, 0)
+        (rbi.ring_buffer or rbi.mapped(INTERRUPT_MASK, write=True)).store32(INTERRUPT_MASK, 0)
         self._preempt()
         left = hv_get_bytes_to_read(rbi)
         if left and comes_back_for_nothing(rbi, left, self._finding):

@@ -229,9 +229,9 @@ class HvRingBufferInfo:
 
 def hv_get_bytes_to_read(rbi: HvRingBufferInfo) -> int:
     """Bytes between the shared read and write index. Source: include/linux/hyperv.h hv_get_bytes_to_read."""
-    ring = rbi.mapped(READ_INDEX)
-    read_loc = ring.load32(READ_INDEX)
-    write_loc = ring.load32(WRITE_INDEX)
+    ring = rbi.ring_buffer or rbi.mapped(READ_INDEX)
+    both = ring.load64(WRITE_INDEX)  # and READ_INDEX, which follows it: nobody runs in between
+    write_loc, read_loc = both & _U32, both >> 32
     if write_loc >= read_loc:
         return write_loc - read_loc
     return (rbi.ring_datasize - read_loc + write_loc) & _U32

@@ -197,7 +197,7 @@ def client_monitor_conn_id_show(v: HvVmbus, dev: HvDevice) -> str:
 
 
 def _debuginfo(v: HvVmbus, ring: HvRingBufferInfo, field: str) -> str | int:
-    info = v.rings().hv_ringbuffer_get_debuginfo(ring)
+    info = v.rings.hv_ringbuffer_get_debuginfo(ring)
     return f"{as_int(getattr(info, field))}\n" if isinstance(info, HvRingBufferDebugInfo) else info
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from hvkernel.abi.vmbus import (
@@ -213,13 +214,13 @@ def vmbus_bus_init(v: HvVmbus) -> int:
     if ret:
         v.pr.pr_err(f"Unable to initialize the hypervisor - 0x{ret:x}")
         return ret
-    v.make_rings(lambda channel: channel_c.vmbus_setevent(v, channel))
+    v.make_rings(partial(channel_c.vmbus_setevent, v))
     v.hv_bus = make_bus(v)
     ret = v.kernel.driver.bus_register(v.hv_bus)
     if ret:
         return ret
     if v.vmbus_irq == -1:
-        v.arch.hv_setup_vmbus_handler(lambda: vmbus_isr.vmbus_isr(v))
+        v.arch.hv_setup_vmbus_handler(partial(vmbus_isr.vmbus_isr, v))
     else:
         v.vmbus_evt = v.percpu.alloc_percpu(lambda cpu: 0)
         ret = v.kernel.irq.request_percpu_irq(
@@ -354,7 +355,7 @@ def vmbus_exit(v: HvVmbus) -> None:
         v.hv_timer.hv_stimer_global_cleanup()
     connection_c.vmbus_disconnect(v)
     _remove_interrupt(v)
-    contexts = v.contexts()
+    contexts = v.cpu_context
     for cpu in v.cpus.for_each_online_cpu():
         dpc = contexts[cpu].msg_dpc
         if dpc is not None:

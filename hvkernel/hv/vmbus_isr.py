@@ -135,13 +135,13 @@ def vmbus_chan_sched(v: HvVmbus, flags_gpa: int, size: int) -> None:
                 callback(channel.channel_callback_context)
                 continue
             if mode == HV_CALL_BATCHED:
-                v.rings().hv_begin_read(channel.inbound)
+                v.rings.hv_begin_read(channel.inbound)
             v.softirq.tasklet_schedule(channel.callback_event)
 
 
 def vmbus_isr(v: HvVmbus) -> None:
     """Interrupt of the VMBus SINT on this CPU: channel events first, then the message slot."""
-    hv_cpu = v.percpu.this_cpu_ptr(v.contexts())
+    hv_cpu = v.percpu.this_cpu_ptr(v.cpu_context)
     assert hv_cpu.synic_event_page is not None
     assert hv_cpu.synic_message_page is not None
     event = hv_cpu.synic_event_page.gpa + VMBUS_MESSAGE_SINT * EVENT_FLAGS_BYTES

@@ -98,7 +98,7 @@ def vmbus_force_channel_rescinded(v: HvVmbus, channel: VmbusChannel) -> None:
 def vmbus_bus_suspend(v: HvVmbus) -> int:
     """Clean up what does not survive, forget all relids and unload: 0, or -EBUSY after a resume that failed."""
     connection = v.connection
-    dpc = v.contexts()[VMBUS_CONNECT_CPU].msg_dpc
+    dpc = v.cpu_context[VMBUS_CONNECT_CPU].msg_dpc
     assert dpc is not None
     v.softirq.tasklet_disable(dpc)
     connection.ignore_any_offer_msg = True

@@ -39,7 +39,7 @@ class LockClass:
 class SpinLock:
     """spinlock_t."""
 
-    __slots__ = ("_cls", "_kernel", "_machine", "holder", "name")
+    __slots__ = ("_cls", "_irqsave", "_kernel", "_machine", "holder", "name")
 
     def __init__(self, kernel: Kernel, cls: LockClass) -> None:
         self._kernel = kernel
@@ -47,6 +47,7 @@ class SpinLock:
         self._cls = cls
         self.name = cls.name
         self.holder: Cpu | None = None
+        self._irqsave = _IrqSave(self)
 
     def lock(self) -> None:
         """spin_lock()."""
@@ -97,8 +98,8 @@ class SpinLock:
         cpu.held.append((self, cpu.preempt_count & INTERRUPT_MASK))
         return True
 
-    def unlock(self) -> None:
-        """spin_unlock()."""
+    def unlock(self, *exc: object) -> None:
+        """spin_unlock(); ``exc`` is what a ``with`` block hands over."""
         cpu = self.holder
         vp = self._machine.current_vp
         if cpu is None or cpu is not (vp.guest if vp is not None else self._kernel.cpus.this_cpu()):
@@ -119,13 +120,11 @@ class SpinLock:
         return self.holder is not None
 
     __enter__ = lock
-
-    def __exit__(self, *exc: object) -> None:
-        self.unlock()
+    __exit__ = unlock
 
     def irqsave(self) -> AbstractContextManager[object]:
         """``with lock.irqsave():`` is spin_lock_irqsave() and its counterpart."""
-        return _IrqSave(self)
+        return self._irqsave
 
     def bh(self) -> AbstractContextManager[object]:
         """``with lock.bh():`` is spin_lock_bh() and its counterpart."""
@@ -133,6 +132,8 @@ class SpinLock:
 
 
 class _IrqSave:
+    """What the lock's holder found; whoever still waits for the lock keeps that to himself."""
+
     __slots__ = ("_flags", "_lock", "_vp")
 
     def __init__(self, lock: SpinLock) -> None:
@@ -143,14 +144,16 @@ class _IrqSave:
         vp = lock._machine.current_vp
         if vp is None:
             raise RuntimeError(f"spin_lock_irqsave({lock.name}) outside guest code")
-        self._vp = vp
-        self._flags = vp.irq_enabled
+        flags = vp.irq_enabled
         vp.irq_enabled = False
         lock.lock()
+        self._vp = vp
+        self._flags = flags
 
     def __exit__(self, *exc: object) -> None:
+        vp, flags = self._vp, self._flags
         self._lock.unlock()
-        self._vp.irq_enabled = self._flags
+        vp.irq_enabled = flags
 
 
 class _Bh:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from types import CodeType
 from typing import TYPE_CHECKING, Final
 
 from hvkernel.api.guest.mm import Page
@@ -76,6 +77,9 @@ class Mm:
         self._zones: tuple[Buddy, ...] = ()
         self._low: tuple[Buddy, ...] = ()
         self._live: dict[int, Page] = {}
+        self._callers: dict[tuple[int, int], tuple[str, CodeType]] = {}
+        """What :attr:`Page.caller` says, by the code's id and the instruction, with the code: while it is kept, its id
+        is nobody else's."""
         self.fail_nth = 0
         """Make the n-th allocation from now fail (1 is the next one); 0: none."""
         self.alloc_count = 0
@@ -203,11 +207,15 @@ class Mm:
         frame = sys._getframe(1)
         if frame.f_globals is globals() and frame.f_back is not None:
             frame = frame.f_back
-        code, module = frame.f_code, frame.f_globals["__name__"]
+        place = (id(frame.f_code), frame.f_lasti)
+        caller = self._callers.get(place)
+        if caller is None:
+            text = f"{frame.f_code.co_name}:{frame.f_lineno} ({frame.f_globals['__name__']})"
+            caller = self._callers[place] = (text, frame.f_code)
         gpa = pfn << self.PAGE_SHIFT
         size = self.PAGE_SIZE << order
         high = self.lowmem_limit is not None and gpa >= self.lowmem_limit
-        page = Page(pfn, gpa, order, size, high, f"{code.co_name}:{frame.f_lineno} ({module})")
+        page = Page(pfn, gpa, order, size, high, caller[0])
         hvpfn = HvPfn(gpa >> HV_HYP_PAGE_SHIFT)
         self._memory.set_live(hvpfn, size >> HV_HYP_PAGE_SHIFT, True)
         if zero:

@@ -92,7 +92,6 @@ class Scsi:
         self._tags: dict[ScsiHost, dict[int, list[int]]] = {}
         self._idle: dict[ScsiHost, Any] = {}
         self._watch: dict[ScsiHost, TimerList] = {}
-        self._issued: dict[ScsiCmnd, int] = {}
         self._blocked: dict[ScsiHost, bool] = {}
         self.bus = BusType("scsi", match=self._match, probe=self._probe, remove=self._remove, uevent=self._uevent)
         self.interfaces: list[Callable[[ScsiDevice], None]] = []
@@ -313,11 +312,15 @@ class Scsi:
     def copy_to(self, pages: list[Page], data: bytes) -> None:
         """Fill a buffer."""
         size = self._kernel.mm.PAGE_SIZE
-        memory = self._kernel.mm.memory
+        write = self._kernel.mm.memory.write
+        if len(data) <= size:
+            if data:
+                write(pages[0].gpa, data)
+            return
         for i, page in enumerate(pages):
             part = data[i * size : (i + 1) * size]
             if part:
-                memory.write(page.gpa, part)
+                write(page.gpa, part)
 
     def copy_from(self, pages: list[Page], count: int) -> bytes:
         """Read a buffer."""
@@ -444,7 +447,6 @@ class Scsi:
             return
         cmd.done = True
         del host.inflight[cmd.tag]
-        self._issued.pop(cmd, None)
         if cmd.sense_buffer:
             cmd.sense_buffer = cmd.sense_buffer[:SCSI_SENSE_BUFFERSIZE]
         self._tags[host][cmd.hwq].append(cmd.tag & 0xFFFF)
@@ -458,7 +460,7 @@ class Scsi:
     def _arm(self, host: ScsiHost, cmd: ScsiCmnd) -> None:
         """One timer a host, as one a queue in blk-mq: it looks at everything in flight when it fires."""
         timers = self._kernel.timers
-        now = self._issued[cmd] = timers.jiffies
+        now = cmd.issued = timers.jiffies
         timer = self._watch.get(host)
         if timer is None:
             timer = self._watch[host] = TimerList(self._timed_out, host)
@@ -473,7 +475,7 @@ class Scsi:
         now = timers.jiffies
         soonest: int | None = None
         for cmd in list(host.inflight.values()):
-            due = self._issued[cmd] + cmd.timeout
+            due = cmd.issued + cmd.timeout
             if due <= now:
                 again = host.hostt.eh_timed_out is not None and host.hostt.eh_timed_out(cmd)
                 if not again:
@@ -481,7 +483,7 @@ class Scsi:
                     cmd.result = HostByte.DID_TIME_OUT << 16
                     self.scsi_done(cmd)
                     continue
-                self._issued[cmd] = now
+                cmd.issued = now
                 due = now + cmd.timeout
             soonest = due if soonest is None else min(soonest, due)
         if soonest is not None:

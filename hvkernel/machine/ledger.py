@@ -6,7 +6,7 @@ pages, a visibility change), as the host understood it. Sanitizers, kexec checks
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Sequence
 from typing import Final, NamedTuple
 
 from hvkernel.machine.addresses import HV_HYP_PAGE_SHIFT, HvPfn
@@ -91,11 +91,14 @@ class Ledger:
         for fn in self._watchers:
             fn(True, entry)
 
-    def share_pages(self, hvpfns: Iterable[HvPfn], via: str, key: Hashable, since: int, cpu: int) -> None:
+    def share_pages(self, hvpfns: Sequence[HvPfn], via: str, key: Hashable, since: int, cpu: int) -> None:
         """Record scattered pages, in their order, as runs as long as possible.
 
         :raises LedgerError: as :meth:`share`; pages before the bad one stay recorded.
         """
+        if len(hvpfns) == 1:
+            self.share(hvpfns[0], 1, via, key, since, cpu)
+            return
         start = end = -1
         for hvpfn in hvpfns:
             if hvpfn == end:
@@ -148,6 +151,8 @@ class Ledger:
 
     def first_shared(self, hvpfn: HvPfn, pages: int) -> HvPfn | None:
         """The lowest page of `pages` pages from `hvpfn` on that a share contains, None without one."""
+        if pages == 1 and 0 <= hvpfn < self._pages:
+            return hvpfn if self._marks[hvpfn] else None
         first = max(hvpfn, 0)
         marks = self._marks[first : max(hvpfn + pages, 0)]
         free = len(marks) - len(marks.lstrip(b"\0"))

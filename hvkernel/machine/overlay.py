@@ -75,6 +75,10 @@ class Overlay:
         """Change the overlay's contents."""
         self._owner._write(self, offset, data)
 
+    def set_bit(self, bit: int) -> bool:
+        """Set bit `bit` of the contents, counted from bit 0 of the first byte; returns what it was."""
+        return self._owner._set_bit(self, bit)
+
     def load32(self, offset: int) -> int:
         """The 32-bit integer at `offset` of the contents."""
         return int.from_bytes(self.read(offset, 4), "little")
@@ -198,6 +202,18 @@ class Overlays:
             return above._under[offset : offset + n]
         start = overlay.gpa + offset
         return self._memory._map[start : start + n]
+
+    def _set_bit(self, overlay: Overlay, bit: int) -> bool:
+        offset, mask = bit >> 3, 1 << (bit & 7)
+        hvpfn = overlay.hvpfn
+        if hvpfn is not None and 0 <= offset < HV_HYP_PAGE_SIZE and self._stacks[hvpfn][-1] is overlay:
+            at = (hvpfn << HV_HYP_PAGE_SHIFT) + offset
+            old = self._memory._map[at]
+            self._memory._map[at] = old | mask
+        else:
+            old = self._read(overlay, offset, 1)[0]
+            self._write(overlay, offset, bytes((old | mask,)))
+        return bool(old & mask)
 
     def _write(self, overlay: Overlay, offset: int, data: bytes) -> None:
         n = len(data)

@@ -136,8 +136,10 @@ class Scheduler:
         """
         if task.state is BLOCKED:
             task.state = READY
-            task.lane.queue.append(task)
-            self._queue_lane(task.lane)
+            lane = task.lane
+            lane.queue.append(task)
+            if lane.running is None and not lane.queued:
+                self._queue_lane(lane)
             return True
         task._token = True
         return False
@@ -511,7 +513,7 @@ class Scheduler:
             vp.irq_enabled = True
             if vp._pending:
                 self._irq_raised(vp)
-        if lane.queue:
+        if lane.queue and not lane.queued:
             self._queue_lane(lane)
 
     def _new_idle(self, lane: Lane) -> Task:

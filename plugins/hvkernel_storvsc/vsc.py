@@ -8,6 +8,7 @@ not.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 from hvkernel.abi.guids import HV_IDE_GUID, HV_SCSI_GUID, HV_SYNTHFC_GUID
@@ -135,7 +136,7 @@ class Storvsc:
         self.completion_ratelimit = Ratelimit()
         self.scsi_driver = ScsiHostTemplate(
             "storvsc_host_t",
-            lambda host, scmnd: vsc_io.storvsc_queuecommand(self, host, scmnd),
+            partial(vsc_io.storvsc_queuecommand, self),
             module="hv_storvsc",
             proc_name="storvsc_host",
             cmd_per_lun=2048,

@@ -348,7 +348,7 @@ def storvsc_do_io(s: Storvsc, device: HvDevice, request: StorvscCmdRequest, q_nu
         return -ENODEV
     request.device = device
     channel = _outgoing_channel(s, stor_device, q_num)
-    packet = stor_device.cut(request.packet)
+    packet = stor_device.cut(request.packet) if stor_device.vmscsi_size_delta else request.packet
     assert request.cmd is not None
     address = request.cmd.tag + 1
     if request.payload is not None and request.length:

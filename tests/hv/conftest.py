@@ -167,7 +167,7 @@ class Between:
 
     def post_raw(self, payload_size: int, payload: bytes) -> None:
         """Put a message into CPU 0's slot as no decent host would, and interrupt."""
-        page = self.v.contexts()[0].synic_message_page
+        page = self.v.cpu_context[0].synic_message_page
         assert page is not None
         synic: Any = self.session.host.synic
         vp = self.machine.boot_vp.vp_index

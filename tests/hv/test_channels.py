@@ -333,7 +333,7 @@ def test_event_flags_count_before_a_version_is_agreed(bench: Callable[..., Bench
     """6.1 knows no interrupt page for the host's bits: every interrupt looks at the event flags (vmbus_isr)."""
     b = bench()
     assert b.open() == 0
-    page = b.v.contexts()[0].synic_event_page
+    page = b.v.cpu_context[0].synic_event_page
     assert page is not None
     b.v.vmbus_proto_version = 0
     before = b.channel.interrupts

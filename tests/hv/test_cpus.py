@@ -186,7 +186,7 @@ def test_an_interrupt_for_nobody(b: Any) -> None:
         b.session.host.synic.signal_event(b.machine.boot_vp.vp_index, 2, relid)
     b.run(20)
     assert b.lines == lines
-    page = b.v.contexts()[0].synic_event_page
+    page = b.v.cpu_context[0].synic_event_page
     assert not any(b.v.memory.read(page.gpa + 2 * 256, 256)), "the bits are taken all the same"
 
 
@@ -244,7 +244,7 @@ def test_a_channel_interrupt_on_its_way_is_waited_for(between: Callable[..., Any
     """A flag that stays set refuses the CPU after three waits of 10 to 20 ms; hosts before 4.1 move no interrupts."""
     b = between(cpus=8, host=host).boot()
     cpu = free_cpu(b)
-    page = b.v.contexts()[cpu].synic_event_page
+    page = b.v.cpu_context[cpu].synic_event_page
     b.v.memory.sync_set_bit(page.gpa + 2 * 256, 5)
     before = b.machine.clock.now
     assert b.call(b.kernel.cpuhp.cpu_down, cpu) == (EBUSY if looks else 0)
@@ -259,7 +259,7 @@ def test_a_channel_interrupt_on_its_way_is_waited_for(between: Callable[..., Any
 def test_a_flag_that_is_handled_in_time(between: Callable[..., Any]) -> None:
     b = between(cpus=8, host="ws2022").boot()
     cpu = free_cpu(b)
-    page = b.v.contexts()[cpu].synic_event_page
+    page = b.v.cpu_context[cpu].synic_event_page
     b.v.memory.sync_set_bit(page.gpa + 2 * 256, 5)
     b.machine.clock.at(b.machine.clock.now + 150_000, lambda: b.v.memory.sync_test_and_clear_bit(page.gpa + 2 * 256, 5))
     assert b.call(b.kernel.cpuhp.cpu_down, cpu) == 0

@@ -237,7 +237,7 @@ class OurSide:
             jit=jit,
             finding=lambda kind, text: self.found.append((kind, text)),
         )
-        self.v = cast(Any, SimpleNamespace(rings=lambda: self.ring, kernel=SimpleNamespace(locking=locking)))
+        self.v = cast(Any, SimpleNamespace(rings=self.ring, kernel=SimpleNamespace(locking=locking)))
         offer = VmbusOffer(b"", b"", 0, 0, b"", 0, 1, 0, False, True, 1)
         lock: Any = Lock()
         self.channel = channel = VmbusChannel(

@@ -24,7 +24,7 @@ def started(b: Any, crash: bool) -> Any:
 
 
 def slot(b: Any, cpu: int) -> int:
-    page = b.v.contexts()[cpu].synic_message_page
+    page = b.v.cpu_context[cpu].synic_message_page
     return int(page.gpa + 2 * 256)
 
 

@@ -126,7 +126,7 @@ class World:
         softirq = SimpleNamespace(tasklet_schedule=lambda _: self.schedule())
         self.v = cast(
             Any,
-            SimpleNamespace(rings=lambda: self.ring, softirq=softirq, machine=SimpleNamespace(tracer=None), debug=None),
+            SimpleNamespace(rings=self.ring, softirq=softirq, machine=SimpleNamespace(tracer=None), debug=None),
         )
         self.scheduled = self.raised = False
         self.irq = machine.spawn(self._irq, name="irq", vp=machine.vps[1])

@@ -89,8 +89,8 @@ class ScsiCmnd:
     """struct scsi_cmnd. The driver fills ``result`` and ``sense_buffer`` and calls ``kernel.scsi.scsi_done(cmd)``."""
 
     __slots__ = (
-        "allowed", "cmnd", "device", "done", "host_scribble", "hwq", "resid", "result", "retries", "sc_data_direction",
-        "sense_buffer", "sg", "tag", "timeout", "transfersize", "waiter",
+        "allowed", "cmnd", "device", "done", "host_scribble", "hwq", "issued", "resid", "result", "retries",
+        "sc_data_direction", "sense_buffer", "sg", "tag", "timeout", "transfersize", "waiter",
     )  # fmt: skip
 
     def __init__(
@@ -111,6 +111,8 @@ class ScsiCmnd:
         """scsi_bufflen(), bytes."""
         self.timeout = timeout
         """Jiffies until eh_timed_out is asked."""
+        self.issued = 0
+        """Jiffies when it was sent, or when eh_timed_out last gave it more time."""
         self.result = 0
         """status byte | host byte << 16."""
         self.sense_buffer = b""

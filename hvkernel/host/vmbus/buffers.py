@@ -77,10 +77,15 @@ class GpaBuffer:
 
     def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         """Put ``data`` at ``offset``."""
-        pieces = self._all()
-        if len(pieces) == 1 and offset >= 0 and 0 < len(data) <= self.byte_count - offset:
-            self._memory.write(pieces[0][0] + offset, data)
-            return
+        if offset >= 0 and 0 < len(data) <= self.byte_count - offset:
+            ranges = self.ranges
+            if len(ranges) == 1 and len(ranges[0][2]) == 1:
+                self._memory.write((ranges[0][2][0] << 12) + ranges[0][1] + offset, data)
+                return
+            pieces = self._all()
+            if len(pieces) == 1:
+                self._memory.write(pieces[0][0] + offset, data)
+                return
         view = memoryview(data)
         at = 0
         for gpa, take in self._span(offset, len(view)):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, Final, cast
 
 from hvkernel.abi import vmbus as abi
@@ -69,9 +69,9 @@ class Bus:
             return None  # between two pages of one range there is nothing but its memory
         return next((pfn for pfn in pfns if not self.is_ram(pfn)), None)
 
-    def share(self, via: str, key: Hashable, pfns: Iterable[int], vp: int) -> None:
+    def share(self, via: str, key: Hashable, pfns: Sequence[int], vp: int) -> None:
         """Enter pages into the sharing ledger."""
-        self.ledger.share_pages(cast("Iterable[HvPfn]", pfns), via, key, self.machine.clock.now, vp)
+        self.ledger.share_pages(cast("Sequence[HvPfn]", pfns), via, key, self.machine.clock.now, vp)
 
     def unshare(self, via: str, key: Hashable) -> None:
         """Take pages out of the sharing ledger."""

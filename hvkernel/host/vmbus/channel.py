@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
 from hvkernel.abi import vmbus as abi
 from hvkernel.abi.ring import VmbusPacketType
@@ -308,17 +308,21 @@ class ServerChannel:
         """The rings while the channel is open or opening."""
         return self._rings
 
-    def signalled(self) -> None:
-        """Take a signal of the guest; one that tells the host nothing new is counted."""
+    def signalled(self, flag: int = 0) -> None:
+        """Take a signal of the guest; one that tells the host nothing new is counted.
+
+        :param flag: which event flag of its port was signalled; all of them mean this channel.
+        """
         self.signals += 1
         rings, worker = self._rings, self._worker
         if rings is not None and worker is not None and not self.queue:
             write = rings.incoming.write_index
-            if write == rings.incoming.position or (worker.is_due and write == self._marked):
+            if write == rings.incoming.position or (worker.due and write == self._marked):
                 self.unnecessary += 1
                 self._server.throttle.unnecessary(str(self))
             self._marked = write
-        self.kick()
+        if worker is not None:
+            worker.wake()
 
     def kick(self) -> None:
         """Let the host look at the rings."""
@@ -391,15 +395,15 @@ class ServerChannel:
         bus = self._server.bus
         is_ram = bus.machine.memory.is_ram
         # A page that is no memory of the guest faults when the device goes there; nothing of it is shared.
-        pfns = [pfn for _, _, pages in buffer.ranges for pfn in cast("tuple[HvPfn, ...]", pages) if is_ram(pfn)]
+        pfns = [page for _, _, pages in buffer.ranges for pfn in pages if is_ram(page := HvPfn(pfn))]
         if pfns:
             self.inflight[trans_id] = True
-            bus.share("gpa-range", (self.relid, trans_id), pfns, self.target_vp)
+            bus.ledger.share_pages(pfns, "gpa-range", (self.relid, trans_id), bus.machine.clock.now, self.target_vp)
 
     def release(self, trans_id: int) -> None:
         """Take a request's pages out of the ledger, if it had any."""
         if self.inflight.pop(trans_id, False):
-            self._server.bus.unshare("gpa-range", (self.relid, trans_id))
+            self._server.bus.ledger.revoke("gpa-range", (self.relid, trans_id))
 
     def _send(self, packet: bytes) -> None:
         rings = self._rings
@@ -423,7 +427,8 @@ class ServerChannel:
             self.queue.append(packet)
             self.flush()
             return
-        self._trace(packet)
+        if self._server.bus.machine.tracer is not None:
+            self._trace(packet)
         if signal:
             self.signal_guest()
 

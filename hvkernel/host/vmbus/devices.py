@@ -261,13 +261,17 @@ class OfferedDevice:
     def _guard(self, what: str, default: T, call: Callable[..., T], *args: Any) -> T:
         try:
             return call(*args)
-        except Fault as error:
+        except Exception as error:
+            self._raised(what, error)
+        return default
+
+    def _raised(self, what: str, error: Exception) -> None:
+        if isinstance(error, Fault):
             # The device followed what the guest told it into memory that it may not reach.
             self._bus.record("refused", f"{self.name}: {error}")
-        except Exception as error:
+        else:
             text = f"{self.owner or self.name}: {what} of {self.name} raised {type(error).__name__}: {error}"
             self._bus.record("plugin", text)
-        return default
 
     def status(self) -> DeviceStatus:
         """Return what the report says of it now."""
@@ -305,7 +309,10 @@ class OfferedDevice:
     def packet(self, channel: Channel, packet: Packet) -> None:
         """Hand one packet to the device."""
         if self._device is not None:
-            self._guard("on_packet()", None, self._device.on_packet, channel, packet)
+            try:
+                self._device.on_packet(channel, packet)
+            except Exception as error:
+                self._raised("on_packet()", error)
 
     def close(self, channel: Channel) -> None:
         """Tell the device that a channel is closed."""

@@ -55,11 +55,20 @@ class _Ring:
         self._map = memory
         self.size = (pages - 1) * 4096
 
-    def _index(self, offset: int, name: str) -> int:
-        value = self._map.load32(offset)
+    def _read_index(self) -> int:
+        value = self._map.load32(_READ_INDEX)
         if value >= self.size or value & 7:
-            raise RingCorrupt(f"{name} = {value:#x} is not a multiple of 8 below the ring's {self.size:#x} bytes")
+            raise self._bad_index("read_index", value)
         return value
+
+    def _write_index(self) -> int:
+        value = self._map.load32(_WRITE_INDEX)
+        if value >= self.size or value & 7:
+            raise self._bad_index("write_index", value)
+        return value
+
+    def _bad_index(self, name: str, value: int) -> RingCorrupt:
+        return RingCorrupt(f"{name} = {value:#x} is not a multiple of 8 below the ring's {self.size:#x} bytes")
 
     def _free(self, write: int, read: int) -> int:
         # A full ring would look empty, so 8 bytes stay unused.
@@ -69,7 +78,7 @@ class _Ring:
 class IncomingRing(_Ring):
     """The ring that the guest writes and the host reads."""
 
-    __slots__ = ("_committed", "_next", "_write")
+    __slots__ = ("_committed", "_write", "position")
 
     def __init__(self, memory: RingMemory, pages: int) -> None:
         """Take the ring over and mask its signals until :meth:`unmask`.
@@ -77,19 +86,15 @@ class IncomingRing(_Ring):
         :raises RingCorrupt: an index is out of range.
         """
         super().__init__(memory, pages)
-        self._next = self._committed = self._index(_READ_INDEX, "read_index")
-        self._write = self._index(_WRITE_INDEX, "write_index")
+        self.position = self._committed = self._read_index()
+        """Where the host reads next. Read only."""
+        self._write = self._write_index()
         self.mask()
 
     @property
     def write_index(self) -> int:
         """The guest's index as it stands in the ring now, unchecked."""
         return self._map.load32(_WRITE_INDEX)
-
-    @property
-    def position(self) -> int:
-        """Where the host reads next."""
-        return self._next
 
     def mask(self) -> None:
         """Tell the guest that the host is looking anyway."""
@@ -98,8 +103,8 @@ class IncomingRing(_Ring):
     def unmask(self) -> bool:
         """Ask for signals again; true when packets came in between and must be read first."""
         self._map.store32(_INTERRUPT_MASK, 0)
-        self._write = write = self._index(_WRITE_INDEX, "write_index")
-        return write != self._next
+        self._write = write = self._write_index()
+        return write != self.position
 
     def read(self) -> bytes | None:
         """Return the next packet, descriptor and padding included, without its 8-byte trailer; ``None`` when empty.
@@ -108,9 +113,9 @@ class IncomingRing(_Ring):
 
         :raises RingCorrupt: an index or the packet's length does not fit.
         """
-        start, write, size = self._next, self._write, self.size
+        start, write, size = self.position, self._write, self.size
         if start == write:
-            self._write = write = self._index(_WRITE_INDEX, "write_index")
+            self._write = write = self._write_index()
             if start == write:
                 return None
         available = write - start if write > start else size - start + write
@@ -128,7 +133,7 @@ class IncomingRing(_Ring):
         end = start + length
         rest = self._map.read(CONTROL_BYTES + start + 8, length - 8) if end <= size else self._copy_out(start + 8, end)
         end += _FOOTER_BYTES
-        self._next = end - size if end >= size else end
+        self.position = end - size if end >= size else end
         return head + rest
 
     def _copy_out(self, start: int, end: int) -> bytes:
@@ -137,7 +142,7 @@ class IncomingRing(_Ring):
 
     def commit(self) -> bool:
         """Give the room of the packets read so far back; true when a guest that waits for it must be signalled."""
-        before, read, ring = self._committed, self._next, self._map
+        before, read, ring = self._committed, self.position, self._map
         if before == read:
             return False
         seen = ring.load32(_READ_INDEX)
@@ -149,7 +154,7 @@ class IncomingRing(_Ring):
         pending = ring.load32(_PENDING_SEND_SZ) & ~7
         if not pending:
             return False
-        write = self._index(_WRITE_INDEX, "write_index")
+        write = self._write_index()
         return self._free(write, before) < pending <= self._free(write, read)
 
     @property
@@ -170,8 +175,8 @@ class OutgoingRing(_Ring):
         :raises RingCorrupt: an index is out of range.
         """
         super().__init__(memory, pages)
-        self._write_at = self._index(_WRITE_INDEX, "write_index")
-        self._read = self._index(_READ_INDEX, "read_index")
+        self._write_at = self._write_index()
+        self._read = self._read_index()
         self._pending = 0
         memory.store32(_FEATURE_BITS, _FEATURE_PENDING_SEND_SZ if flow_control else 0)
         memory.store32(_PENDING_SEND_SZ, 0)
@@ -191,7 +196,7 @@ class OutgoingRing(_Ring):
         total = length + _FOOTER_BYTES
         at = self._write_at
         if self._free(at, self._read) < total:
-            self._read = self._index(_READ_INDEX, "read_index")
+            self._read = self._read_index()
             if self._free(at, self._read) < total:
                 return None
         ring, size = self._map, self.size
@@ -210,13 +215,13 @@ class OutgoingRing(_Ring):
         ring.store32(_WRITE_INDEX, end)
         if ring.load32(_INTERRUPT_MASK):
             return False
-        return self._index(_READ_INDEX, "read_index") == at
+        return self._read_index() == at
 
     def wait_for(self, packet_bytes: int) -> bool:
         """Ask the guest to signal once a packet of that size fits; true when it fits already."""
         self._pending = packet_bytes + _FOOTER_BYTES
         self._map.store32(_PENDING_SEND_SZ, self._pending)
-        self._read = self._index(_READ_INDEX, "read_index")
+        self._read = self._read_index()
         return self._free(self._write_at, self._read) >= self._pending
 
     def stop_waiting(self) -> None:

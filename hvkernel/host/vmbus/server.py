@@ -320,7 +320,7 @@ class VmbusServer:
 
         :raises ValueError: the connection is taken, or no connection id.
         """
-        self.bus.host.ports.connect_event(connection, lambda flag: channel.signalled())
+        self.bus.host.ports.connect_event(connection, channel.signalled)
 
     def disconnect_event(self, connection: int) -> None:
         """End that."""

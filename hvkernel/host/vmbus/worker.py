@@ -20,19 +20,15 @@ __all__ = ["Worker"]
 class Worker:
     """Runs one channel's incoming packets through its device, one at a time and in order."""
 
-    __slots__ = ("_bus", "_channel", "_kicked", "_stopped", "_task")
+    __slots__ = ("_bus", "_channel", "_stopped", "_task", "due")
 
     def __init__(self, bus: Bus, channel: ServerChannel) -> None:
         self._bus = bus
         self._channel = channel
-        self._kicked = True
+        self.due = True
+        """Whether the task has yet to look at the rings. Read only."""
         self._stopped = False
         self._task: Task | None = None
-
-    @property
-    def is_due(self) -> bool:
-        """Whether the task has yet to look at the rings."""
-        return self._kicked
 
     def start(self) -> None:
         """Make the task."""
@@ -42,7 +38,7 @@ class Worker:
 
     def wake(self) -> None:
         """Let the task look at the rings."""
-        self._kicked = True
+        self.due = True
         if self._task is not None and not self._stopped:
             self._bus.machine.wake(self._task)
 
@@ -56,10 +52,10 @@ class Worker:
     def _run(self) -> None:
         machine, channel = self._bus.machine, self._channel
         while not self._stopped:
-            if not self._kicked:
+            if not self.due:
                 machine.block()
                 continue
-            self._kicked = False
+            self.due = False
             try:
                 self._drain()
                 channel.flush()
@@ -77,7 +73,7 @@ class Worker:
             raw = incoming.read()
             if raw is None:
                 # The guest may write before it sees that signals are wanted again.
-                self._bus.machine.preempt()
+                machine.preempt()
                 if incoming.unmask():
                     incoming.mask()
                     continue

@@ -7,6 +7,7 @@ frequency do not need it.
 from __future__ import annotations
 
 import struct
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from hvkernel.abi.tlfs import (
@@ -149,7 +150,7 @@ def _init_hyperv(a: X86State) -> None:
     a.apic_post_init = lambda: hv_init.hyperv_init(a)
     mmu.hyperv_setup_mmu_ops(a)
     install = kernel.irq.sysvec_install
-    install(HYPERVISOR_CALLBACK_VECTOR, lambda: sysvec_hyperv_callback(a), "Hypervisor callback interrupts")
+    install(HYPERVISOR_CALLBACK_VECTOR, partial(sysvec_hyperv_callback, a), "Hypervisor callback interrupts")
     if info.features & HV_ACCESS_REENLIGHTENMENT:
         install(
             HYPERV_REENLIGHTENMENT_VECTOR,
@@ -157,7 +158,7 @@ def _init_hyperv(a: X86State) -> None:
             "Hyper-V reenlightenment interrupts",
         )
     if info.misc_features & tlfs.HV_STIMER_DIRECT_MODE_AVAILABLE:
-        install(HYPERV_STIMER0_VECTOR, lambda: sysvec_hyperv_stimer0(a), "Hyper-V stimer0 interrupts")
+        install(HYPERV_STIMER0_VECTOR, partial(sysvec_hyperv_stimer0, a), "Hyper-V stimer0 interrupts")
     if kernel.config.y("SMP") and a.bits == 64 and kernel.config.y("PARAVIRT_SPINLOCKS"):
         a.smp_prepare_boot_cpu = lambda: hv_init_spinlocks(a)
     a.hv_timer.hv_init_clocksource()
