@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -74,6 +74,19 @@ class Plugins:
                 continue
             if result is not None:
                 yield info, result
+
+    def kconfigs(self, release: str) -> Mapping[str, str]:
+        """Return the Kconfig text of each plugin that has one for ``release``, by ``plugin/Kconfig``.
+
+        They are asked once, but for those that raise: each guest is to hear of that.
+        """
+        texts = self.workshop.kconfigs.get(release)
+        if texts is None:
+            faults = len(self.faults)
+            texts = {f"{info.name}/Kconfig": text for info, text in self.call("hv_kconfig", release=release)}
+            if len(self.faults) == faults:
+                self.workshop.kconfigs[release] = texts
+        return texts
 
     def blame(self, error: BaseException, where: str) -> bool:
         """Record ``error`` against the plugin whose code raised it; False when no plugin's code was on the way."""

@@ -197,8 +197,7 @@ def configure(request: BootRequest, plugins: Plugins) -> Build:
     file = plugins.workshop.config(request.config, request.config_name)
     asked = request.release
     release = data_release(asked or file.header_version or BASELINE, "--release" if asked else file.name)
-    texts = {f"{info.name}/Kconfig": text for info, text in plugins.call("hv_kconfig", release=release)}
-    return plugins.workshop.build(request, file, texts)
+    return plugins.workshop.build(request, file, plugins.kconfigs(release))
 
 
 def _compose_on(

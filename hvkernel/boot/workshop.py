@@ -37,6 +37,8 @@ class Workshop:
         self._configs: dict[tuple[str, str], ConfigFile] = {}
         self._builds: dict[_BuildKey, tuple[ConfigFile, Build]] = {}
         self._trees = KconfigTrees()
+        self.kconfigs: dict[str, Mapping[str, str]] = {}
+        """The plugins' own Kconfig texts by release; see :meth:`hvkernel.boot.plugins.Plugins.kconfigs`."""
 
     def profile(self, name: str, where: str) -> HostProfile:
         """Return the host profile called ``name``; see :func:`hvkernel.config.profile.load_profile`."""

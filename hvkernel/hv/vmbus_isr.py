@@ -114,7 +114,7 @@ def vmbus_chan_sched(v: HvVmbus, flags_gpa: int, size: int) -> None:
 
     They are the event flags of this CPU, or on hosts before Windows 8 the receive half of the interrupt page.
     """
-    flags = int.from_bytes(v.memory.read(flags_gpa, size), "little")
+    flags = int.from_bytes(v.memory.read(flags_gpa, size).rstrip(b"\0"), "little")
     while flags:
         relid = (flags & -flags).bit_length() - 1
         flags &= flags - 1
