@@ -3,8 +3,8 @@
 ``cells [N]``: N cells with the default device set, each under its own seed, on one process and on two.
 ``default [N]``: the first N cells of the default spec, on all cores.
 ``store [N]``: how fast one coordinator takes N results: rows into SQLite, and cells through worker processes that do
-nothing. ``dask [N]``: the same through a Dask cluster of two processes. ``memory [N]``: the resident memory of one
-worker over N cells.
+nothing. ``dask [N]``: the same through a Dask cluster of two processes. ``memory [N]``: the resident memory of the
+workers over N cells of the default spec.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ import os
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
+from itertools import islice
+from multiprocessing.connection import wait
 from pathlib import Path
 from statistics import median
 from typing import Final
@@ -138,23 +141,36 @@ def bench_dask(count: int) -> None:
 
 
 def bench_memory(count: int) -> None:
-    """Resident memory of one worker."""
-    spec = plain_spec()
-    page = os.sysconf("SC_PAGESIZE")
-    todo = iter(plain_cells(count))
-    with Station(cell_runner, spec.to_json()) as station:
-        done = 0
+    """Resident memory of the workers on all cores, over cells of the default spec under as many seeds as it takes."""
+    spec = default_spec().model_copy(update={"least": count})
+    todo = islice(cells_of(spec), count)
+    marks = {1, 10, 100, *(count * tenth // 10 for tenth in range(1, 11))}
+    done = failed = 0
+    began = time.perf_counter()
+    with ExitStack() as stack:
+        stations = [stack.enter_context(Station(cell_runner, spec.to_json())) for _ in range(cores())]
+        most = [0.0] * len(stations)
         while True:
-            while len(station.pending) < 8 and (cell := next(todo, None)) is not None:
-                station.give([cell])
-            if not station.pending:
+            for station in stations:
+                station.give(islice(todo, max(0, 8 - len(station.pending))))
+            if not any(station.pending for station in stations):
                 break
-            station.link.poll(1.0)
-            for _ in station.collect():
+            wait([station.link for station in stations], timeout=1.0)
+            for row in [row for station in stations for row in station.collect()]:
                 done += 1
-                if done in (1, 10, 100) or done % max(1, count // 10) == 0:
-                    resident = int(Path(f"/proc/{station.process.pid}/statm").read_text().split()[1]) * page
-                    print(f"after {done:7} cells: {resident / (1 << 20):7.1f} MB", flush=True)
+                failed += row.status != "pass"
+                if done in marks:
+                    now = [resident(station.process.pid) for station in stations]
+                    most = [max(pair) for pair in zip(most, now, strict=True)]
+                    sizes = " ".join(f"{size:6.1f}" for size in now)
+                    print(f"after {done:7} cells, {time.perf_counter() - began:7.0f} s: {sizes} MB", flush=True)
+        replaced = sum(station.replaced for station in stations)
+    print(f"{failed} failed, {replaced} workers replaced, at most {max(most):.1f} MB at these moments")
+
+
+def resident(pid: int) -> float:
+    """MB of memory that a process has in use."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE") / (1 << 20)
 
 
 def main() -> int:
