@@ -443,11 +443,11 @@ class DeviceClasses(Generated):
 
     def lines(self) -> Iterator[str]:
         """Yield one row per class."""
-        from hvkernel.config import device_classes
+        from hvkernel.config import DEVICE_CLASSES
 
         rows = (
             (code(kind), one_line(c.title), code(c.class_guid), "yes" if c.pipe else "", one_line(c.source))
-            for kind, c in device_classes().items()
+            for kind, c in DEVICE_CLASSES.items()
         )
         yield from table(("kind", "device", "class", "pipe", "source"), rows)
 

@@ -8,7 +8,7 @@ boots with a used one and with a fresh one and compares.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from hvkernel.config.profile import load_profile
 from hvkernel.config.releases import KernelRelease, load_release
@@ -22,10 +22,40 @@ if TYPE_CHECKING:
 
 __all__ = ["Workshop"]
 
-_KEPT: Final = 16
-"""Parsed ``.config`` files, and builds, kept at most; a whole one takes about 2 MB."""
+_ROOM: Final = 250_000
+"""Symbols of the parsed ``.config`` files, and as many of the builds, that are kept at most: some 25 whole files, or
+400 fragments. A symbol takes about 100 bytes."""
 
-_BuildKey = tuple[str, str | None, str | None, int | None, int | None, tuple[tuple[str, str], ...]]
+K = TypeVar("K")
+V = TypeVar("V")
+
+_BuildKey = tuple[int, str | None, str | None, int | None, int | None, tuple[tuple[str, str], ...]]
+
+
+class _Shelf(Generic[K, V]):
+    """Keeps what was made last, as long as there is room; the oldest goes first."""
+
+    def __init__(self, room: int) -> None:
+        self._left = room
+        self._kept: dict[K, tuple[V, int]] = {}
+
+    def get(self, key: K) -> V | None:
+        found = self._kept.get(key)
+        return None if found is None else found[0]
+
+    def put(self, key: K, value: V, size: int) -> V:
+        """Keep ``value``, which takes ``size`` of the room, and return it. What has the key already makes way."""
+        self._drop(key)
+        self._kept[key] = (value, size)
+        self._left -= size
+        while self._left < 0 and len(self._kept) > 1:
+            self._drop(next(iter(self._kept)))
+        return value
+
+    def _drop(self, key: K) -> None:
+        gone = self._kept.pop(key, None)
+        if gone is not None:
+            self._left += gone[1]
 
 
 class Workshop:
@@ -34,8 +64,8 @@ class Workshop:
     def __init__(self) -> None:
         self._profiles: dict[str, HostProfile] = {}
         self._releases: dict[str, KernelRelease] = {}
-        self._configs: dict[tuple[str, str], ConfigFile] = {}
-        self._builds: dict[_BuildKey, tuple[ConfigFile, Build]] = {}
+        self._configs: _Shelf[tuple[str, str], ConfigFile] = _Shelf(_ROOM)
+        self._builds: _Shelf[_BuildKey, tuple[ConfigFile, Build]] = _Shelf(_ROOM)
         self._trees = KconfigTrees()
         self.kconfigs: dict[str, Mapping[str, str]] = {}
         """The plugins' own Kconfig texts by release; see :meth:`hvkernel.boot.plugins.Plugins.kconfigs`."""
@@ -68,9 +98,7 @@ class Workshop:
         config = self._configs.get(key)
         if config is None:
             config = parse_config(key[1], name=key[0])
-            while len(self._configs) >= _KEPT:
-                del self._configs[next(iter(self._configs))]
-            self._configs[key] = config
+            self._configs.put(key, config, len(config.values))
         return config
 
     def build(self, request: BootRequest, file: ConfigFile, texts: Mapping[str, str]) -> Build:
@@ -78,19 +106,18 @@ class Workshop:
 
         :param texts: name to Kconfig text of each plugin.
         """
-        key = (file.name, request.arch, request.release, request.page_size, request.bits, tuple(texts.items()))
-        kept, build = self._builds.get(key, (None, None))
-        if build is None or kept is not file:
-            build = evaluate(
-                file,
-                arch=request.arch,
-                release=request.release,
-                page_size=request.page_size,
-                bits=request.bits,
-                plugin_kconfigs=texts,
-                trees=self._trees,
-            )
-            while len(self._builds) >= _KEPT:
-                del self._builds[next(iter(self._builds))]
-            self._builds[key] = (file, build)
-        return build
+        # The file is kept with its build, so that its id is nobody else's.
+        key = (id(file), request.arch, request.release, request.page_size, request.bits, tuple(texts.items()))
+        found = self._builds.get(key)
+        if found is not None:
+            return found[1]
+        build = evaluate(
+            file,
+            arch=request.arch,
+            release=request.release,
+            page_size=request.page_size,
+            bits=request.bits,
+            plugin_kconfigs=texts,
+            trees=self._trees,
+        )
+        return self._builds.put(key, (file, build), len(build.values))[1]

@@ -12,16 +12,17 @@ from hvkernel.config.errors import InputError
 if TYPE_CHECKING:
     from hvkernel.config.devices import VmDevice, vm_devices
     from hvkernel.config.profile import (
+        DEVICE_CLASSES,
         Device,
         DeviceClass,
         HostProfile,
-        device_classes,
         load_profile,
         profile_names,
     )
     from hvkernel.config.vm import Disk, NumaNode, VmConfig, load_vm
 
 __all__ = [
+    "DEVICE_CLASSES",
     "Device",
     "DeviceClass",
     "Disk",
@@ -30,14 +31,13 @@ __all__ = [
     "NumaNode",
     "VmConfig",
     "VmDevice",
-    "device_classes",
     "load_profile",
     "load_vm",
     "profile_names",
     "vm_devices",
 ]
 
-_PROFILE: Final = ("Device", "DeviceClass", "HostProfile", "device_classes", "load_profile", "profile_names")
+_PROFILE: Final = ("Device", "DeviceClass", "HostProfile", "DEVICE_CLASSES", "load_profile", "profile_names")
 _DEVICES: Final = ("VmDevice", "vm_devices")
 _VM: Final = ("Disk", "NumaNode", "VmConfig", "load_vm")
 

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Self
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from hvkernel.abi import vmbus as abi
-from hvkernel.config.profile import NAMESPACE, Device, DeviceClass, HostProfile, Model, device_classes
+from hvkernel.config.profile import DEVICE_CLASSES, NAMESPACE, Device, HostProfile, Model
 
 if TYPE_CHECKING:
     from hvkernel.config.vm import VmConfig
@@ -66,13 +66,12 @@ def device_kinds(values: Sequence[str]) -> tuple[str, ...]:
 
     :raises ValueError: one that the catalogue does not have.
     """
-    classes = device_classes()
-    names = {name: kind for kind, cls in classes.items() for name in (kind, *cls.aliases)}
+    names = {name: kind for kind, cls in DEVICE_CLASSES.items() for name in (kind, *cls.aliases)}
     for value in values:
         if value not in names:
             close = difflib.get_close_matches(value, names, 1)
             hint = f"did you mean {close[0]!r}? It " if close else ""
-            raise ValueError(f"no kind of device is called {value!r}; {hint}must be one of {', '.join(classes)}")
+            raise ValueError(f"no kind of device is called {value!r}; {hint}must be one of {', '.join(DEVICE_CLASSES)}")
     return tuple(names[value] for value in values)
 
 
@@ -117,7 +116,7 @@ class VmDevice(Model):
             raise ValueError("a device has a kind or a class_guid, not both")
         named = self.kind
         bits = self.bits
-        pipe = device_classes()[named].pipe if bits is None and named else bool((bits or 0) & FLAGS["named-pipe-mode"])
+        pipe = DEVICE_CLASSES[named].pipe if bits is None and named else bool((bits or 0) & FLAGS["named-pipe-mode"])
         room = abi.MAX_PIPE_USER_DEFINED_BYTES if pipe else abi.MAX_USER_DEFINED_BYTES
         if len(self.user_defined) > 2 * room:
             raise ValueError(f"user_defined of {len(self.user_defined) // 2} bytes; this offer has room for {room}")
@@ -143,18 +142,15 @@ def vm_devices(vm: VmConfig, profile: HostProfile, generation: int) -> tuple[Dev
         return profile.devices(generation)
     kinds = vm.devices if vm.devices is not None else profile.kinds(generation)
     found = list(profile.made(kinds))
-    classes = device_classes()
     for entry in vm.device:
-        found.append(_made(entry, found, profile, classes))
+        found.append(_made(entry, found, profile))
     _distinct(found)
     return tuple(found)
 
 
-def _made(
-    entry: VmDevice, before: Sequence[Device], profile: HostProfile, classes: Mapping[str, DeviceClass]
-) -> Device:
-    kind = entry.kind or next((k for k, c in classes.items() if c.class_guid == entry.class_guid), "device")
-    cls = classes.get(kind)
+def _made(entry: VmDevice, before: Sequence[Device], profile: HostProfile) -> Device:
+    kind = entry.kind or next((k for k, c in DEVICE_CLASSES.items() if c.class_guid == entry.class_guid), "device")
+    cls = DEVICE_CLASSES.get(kind)
     number = sum(device.kind == kind for device in before)
     class_guid = cls.class_guid if cls is not None else entry.class_guid
     assert class_guid is not None

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
+from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -22,6 +23,7 @@ from hvkernel.config.errors import InputError
 from hvkernel.config.render import input_error
 
 __all__ = [
+    "DEVICE_CLASSES",
     "NAMESPACE",
     "Acpi",
     "Build",
@@ -33,7 +35,6 @@ __all__ = [
     "MemoryMap",
     "Throttle",
     "Vmbus",
-    "device_classes",
     "load_profile",
     "profile_names",
 ]
@@ -346,13 +347,12 @@ class HostProfile(Model):
 
         :raises KeyError: a kind that ``profiles/devices.toml`` does not know.
         """
-        classes = device_classes()
         seen: dict[str, int] = {}
         out = []
         for kind in kinds:
             number = seen.get(kind, 0)
             seen[kind] = number + 1
-            cls = classes[kind]
+            cls = DEVICE_CLASSES[kind]
             out.append(
                 Device(
                     name=f"{kind}{number}",
@@ -375,9 +375,10 @@ def _data(name: str) -> dict[str, Any]:
     return tomllib.loads((resources.files("hvkernel.config") / "profiles" / f"{name}.toml").read_text("utf-8"))
 
 
-def device_classes() -> dict[str, DeviceClass]:
-    """Return the catalogue of device classes by kind."""
-    return {kind: DeviceClass.model_validate(entry) for kind, entry in _data("devices").items()}
+DEVICE_CLASSES: Final[Mapping[str, DeviceClass]] = MappingProxyType(
+    {kind: DeviceClass.model_validate(entry) for kind, entry in _data("devices").items()}
+)
+"""The catalogue of device classes, by kind."""
 
 
 def profile_names() -> tuple[str, ...]:

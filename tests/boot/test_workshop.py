@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,46 @@ def test_a_config_is_parsed_and_evaluated_once(cloud: Path) -> None:
     assert configure(read_request(config=cloud), plugins) is build
     assert configure(read_request(config=cloud, bits=32), plugins) is not build
     assert configure(read_request(config=cloud), load()) is not build
+
+
+def test_as_many_builds_are_kept_as_a_matrix_goes_round_in(cloud: Path) -> None:
+    plugins = load()
+    fragments = [read_request(arch="x86")] + [
+        replace(read_request(arch="x86"), config=f"CONFIG_HYPERV=y\nCONFIG_NR_CPUS={cpus}\n") for cpus in range(2, 202)
+    ]
+    builds = [configure(request, plugins) for request in fragments]
+    assert all(configure(request, plugins) is build for request, build in zip(fragments, builds, strict=True))
+    small = sum(len(build.values) for build in builds)
+    whole = len(configure(read_request(config=cloud), plugins).values)
+    assert small < 250_000 < small + 30 * whole
+    text = cloud.read_text()
+    for number in range(30):
+        configure(replace(fragments[0], config=f"{text}# {number}\n"), plugins)
+    assert configure(fragments[0], plugins) is not builds[0]
+    assert configure(replace(fragments[0], config=f"{text}# 29\n"), plugins) is configure(
+        replace(fragments[0], config=f"{text}# 29\n"), plugins
+    )
+
+
+def test_a_plugin_is_asked_for_its_kconfig_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    import hvkernel_storvsc
+
+    asked = []
+    real = hvkernel_storvsc.hv_kconfig
+
+    def hv_kconfig(release: str) -> str | None:
+        asked.append(release)
+        if release == "6.12":
+            raise ValueError("not this one")
+        return real(release)
+
+    plugins = load()
+    monkeypatch.setattr(plugins.manager.get_plugin("hv_storvsc"), "hv_kconfig", hv_kconfig)
+    for release in ("6.1", "6.1", "6.12", "6.12"):
+        guest = plugins.for_one_guest()
+        assert ("hv_storvsc/Kconfig" in guest.kconfigs(release)) == (release == "6.1")
+        assert len(guest.faults) == (release == "6.12")
+    assert asked == ["6.1", "6.12", "6.12"]
 
 
 def test_a_config_that_changes_on_disk_is_read_again(cloud: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hvkernel.config import VmConfig, device_classes, load_profile, load_vm, vm_devices
+from hvkernel.config import DEVICE_CLASSES, VmConfig, load_profile, load_vm, vm_devices
 from hvkernel.config.devices import FLAGS
 from hvkernel.config.vm import change_vm
 
@@ -28,7 +28,7 @@ def test_the_profile_decides_by_default() -> None:
 def test_kinds_in_order_and_any_number() -> None:
     found = devices(devices=["balloon", "ide", "ide", "ide", "dm"])
     assert [device.name for device in found] == ["dm0", "ide0", "ide1", "ide2", "dm1"]
-    classes = device_classes()
+    classes = DEVICE_CLASSES
     assert [device.instance_guid for device in found[1:3]] == list(classes["ide"].instances)
     assert found[3].instance_guid == classes["ide"].instance("ide", 2)
     assert found[1].protocols == load_profile("ws2022").protocols["ide"]
@@ -42,7 +42,7 @@ def test_a_device_in_full(tmp_path: Path) -> None:
         'flags = ["tlnpi-provider-offer", "named-pipe-mode", 0x8008]\nuser_defined = "01ff"\nmmio_megabytes = 9\n'
         "monitored = true\nmonitor_latency = 77\nsubchannels = 3\noffered_at = 1.25\n"
         '[[device]]\nkind = "net"\n[[device]]\nkind = "nic"\nflags = []\n'
-        f'[[device]]\nclass_guid = "{device_classes()["scsi"].class_guid}"\n'
+        f'[[device]]\nclass_guid = "{DEVICE_CLASSES["scsi"].class_guid}"\n'
     )
     vm = change_vm(load_vm(file), {"cpus": 2}, where="command line")
     first, second, third, fourth = vm_devices(vm, load_profile("ws2022"), 2)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hvkernel.config import HostProfile, InputError, device_classes, load_profile, profile_names
+from hvkernel.config import DEVICE_CLASSES, HostProfile, InputError, load_profile, profile_names
 
 NAMES = (
     "azure-arm64", "azure-gen1", "azure-gen2", "ws2008r2", "ws2012", "ws2012r2", "ws2016", "ws2019", "ws2022",
@@ -101,10 +101,10 @@ def test_offers_have_distinct_and_repeatable_identities(name: str) -> None:
 
 
 def test_a_made_up_instance_is_a_version_5_uuid_of_its_name() -> None:
-    nic = device_classes()["nic"]
+    nic = DEVICE_CLASSES["nic"]
     assert nic.instance("nic", 0) != nic.instance("nic", 1)
     assert nic.instance("nic", 0).version == 5
-    assert device_classes()["ide"].instance("ide", 1) == uuid.UUID("00000000-0001-8899-0000-000000000000")
+    assert DEVICE_CLASSES["ide"].instance("ide", 1) == uuid.UUID("00000000-0001-8899-0000-000000000000")
 
 
 @pytest.mark.parametrize(

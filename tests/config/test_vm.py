@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from hvkernel.config import InputError, device_classes, load_profile, load_vm
+from hvkernel.config import DEVICE_CLASSES, InputError, load_profile, load_vm
 from hvkernel.config.units import format_size, parse_size
 
-KINDS = ", ".join(device_classes())
+KINDS = ", ".join(DEVICE_CLASSES)
 
 
 @pytest.fixture
