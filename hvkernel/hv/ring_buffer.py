@@ -27,7 +27,6 @@ from hvkernel.api.guest.errno import EAGAIN, EINVAL, ENOBUFS, ENODEV
 from hvkernel.hv.ring_info import (
     DESC_SIZE,
     DESC_TRANS_ID,
-    FEATURE_BITS,
     INTERRUPT_MASK,
     PENDING_SEND_SZ,
     READ_INDEX,
@@ -179,10 +178,10 @@ class RingBuffer:
         control = cast("list[HvPfn]", list(range(first, first + per_page)))
         data = cast("list[HvPfn]", list(range(first + per_page, first + per_page * page_cnt)))
         ring = self._memory.guest.vmap(control + data + data)
-        ring_info.ring_buffer = ring
-        ring.store32(READ_INDEX, 0)
-        ring.store32(WRITE_INDEX, 0)
-        ring.store32(FEATURE_BITS, 1)
+        ring_info.map(ring)
+        ring_info.read_index.store(0)
+        ring_info.write_index.store(0)
+        ring_info.feature_bits.store(1)
         ring_info.ring_size = page_cnt * self.page_size
         ring_info.ring_size_div10_reciprocal = reciprocal_value(ring_info.ring_size // 10)
         ring_info.data_offset = self.page_size
@@ -224,9 +223,9 @@ class RingBuffer:
                 return -EINVAL
             towrite = hv_get_bytes_to_write(ring_info)
             return HvRingBufferDebugInfo(
-                current_interrupt_mask=ring.load32(INTERRUPT_MASK),
-                current_read_index=ring.load32(READ_INDEX),
-                current_write_index=ring.load32(WRITE_INDEX),
+                current_interrupt_mask=ring_info.interrupt_mask.load(),
+                current_read_index=ring_info.read_index.load(),
+                current_write_index=ring_info.write_index.load(),
                 bytes_avail_toread=(ring_info.ring_datasize - towrite) & _U32,
                 bytes_avail_towrite=towrite,
             )
@@ -255,8 +254,8 @@ class RingBuffer:
             total += len(part)
         rqst_id = VMBUS_NO_RQSTOR
         with lock.irqsave():
-            both = ring.load64(WRITE_INDEX)  # and READ_INDEX, which follows it: nobody runs in between
-            old_write, read_loc = both & _U32, both >> 32
+            read_loc = rbi.read_index.load()
+            old_write = rbi.write_index.load()
             room = rbi.ring_datasize - (old_write - read_loc) if old_write >= read_loc else read_loc - old_write
             if room & _U32 <= total:
                 channel.out_full_total += 1
@@ -288,7 +287,7 @@ class RingBuffer:
             next_write += 8
             if next_write >= rbi.ring_datasize:
                 next_write -= rbi.ring_datasize
-            ring.store32(WRITE_INDEX, next_write)
+            rbi.write_index.store(next_write)
             machine = self._machine
             if machine is not None and machine.tracer is not None:
                 vp = machine.current_vp
@@ -312,10 +311,10 @@ class RingBuffer:
 
         Source: hv_signal_on_write.
         """
-        ring = channel.outbound.ring_buffer
-        if ring is None or ring.load32(INTERRUPT_MASK):
+        rbi = channel.outbound
+        if rbi.ring_buffer is None or rbi.interrupt_mask.load():
             return
-        if old_write == ring.load32(READ_INDEX):
+        if old_write == rbi.read_index.load():
             channel.intr_out_empty += 1
             self._vmbus_setevent(channel)
 
@@ -356,7 +355,7 @@ class RingBuffer:
         ring = rbi.ring_buffer or rbi.mapped(WRITE_INDEX)
         self._preempt()
         priv = rbi.priv_read_index
-        write_loc = ring.load32(WRITE_INDEX)
+        write_loc = rbi.write_index.load()
         whole = write_loc - priv if write_loc >= priv else (rbi.ring_datasize - priv + write_loc) & _U32
         if whole < DESC_SIZE:
             if whole or rbi.walk is not None:
@@ -437,18 +436,19 @@ class RingBuffer:
     def hv_pkt_iter_close(self, channel: RingChannel) -> None:
         """Publish the read index; signal the host if it waits and this made enough room. Source: hv_pkt_iter_close."""
         rbi = channel.inbound
-        ring = rbi.ring_buffer or rbi.mapped(READ_INDEX)
+        if rbi.ring_buffer is None:
+            rbi.mapped(READ_INDEX)
         self._preempt()
-        start_read_index = ring.load32(READ_INDEX)
-        ring.store32(READ_INDEX, rbi.priv_read_index)
+        start_read_index = rbi.read_index.load()
+        rbi.read_index.store(rbi.priv_read_index)
         machine = self._machine
         if machine is not None and machine.tracer is not None:
             relid = cast("VmbusChannel", channel).offermsg.child_relid
             machine.tracer.taken(machine.clock.now, relid, False, hv_pkt_iter_bytes_read(rbi, start_read_index))
-        if not ring.load32(FEATURE_BITS) & 1:
+        if not rbi.feature_bits.load() & 1:
             return
         self._preempt()
-        pending_sz = ring.load32(PENDING_SEND_SZ)
+        pending_sz = rbi.pending_send_sz.load()
         if not pending_sz:
             return
         curr_write_sz = hv_get_bytes_to_write(rbi)
@@ -469,7 +469,9 @@ class RingBuffer:
 
     def hv_begin_read(self, rbi: HvRingBufferInfo) -> None:
         """Ask the host not to interrupt for this ring. Source: include/linux/hyperv.h hv_begin_read."""
-        (rbi.ring_buffer or rbi.mapped(INTERRUPT_MASK, write=True)).store32(INTERRUPT_MASK, 1)
+        if rbi.ring_buffer is None:
+            rbi.mapped(INTERRUPT_MASK, write=True)
+        rbi.interrupt_mask.store(1)
         self._preempt()
 
     def hv_end_read(self, rbi: HvRingBufferInfo) -> int:
@@ -478,7 +480,9 @@ class RingBuffer:
         Source: include/linux/hyperv.h hv_end_read. 0 also where the kernel's answer would only make the caller come
         back for bytes that nobody can take (:mod:`hvkernel.hv.ring_walk`).
         """
-        (rbi.ring_buffer or rbi.mapped(INTERRUPT_MASK, write=True)).store32(INTERRUPT_MASK, 0)
+        if rbi.ring_buffer is None:
+            rbi.mapped(INTERRUPT_MASK, write=True)
+        rbi.interrupt_mask.store(0)
         self._preempt()
         left = hv_get_bytes_to_read(rbi)
         if left and comes_back_for_nothing(rbi, left, self._finding):
@@ -500,5 +504,6 @@ class RingBuffer:
                     channel.out_full_flag = True
         else:
             channel.out_full_flag = False
-        rbi.mapped(PENDING_SEND_SZ, write=True).store32(PENDING_SEND_SZ, size)
+        rbi.mapped(PENDING_SEND_SZ, write=True)
+        rbi.pending_send_sz.store(size)
         self._preempt()

@@ -17,7 +17,7 @@ from hvkernel.machine.faults import PageFault
 if TYPE_CHECKING:
     from hvkernel.api.guest.sched import Mutex, Spinlock
     from hvkernel.hv.ring_walk import RingWalk
-    from hvkernel.machine.vmap import Vmap
+    from hvkernel.machine.vmap import Vmap, Word
 
 __all__ = [
     "VMBUS_PKT_TRAILER",
@@ -179,15 +179,20 @@ class HvRingBufferInfo:
 
     ``ring_buffer`` is the mapping (control page, data, data again), None before init and after cleanup. ``ring_size``
     includes the control page, ``ring_datasize`` does not; ``priv_read_index`` is where the iterator stands. All in
-    bytes.
+    bytes. ``write_index`` to ``feature_bits`` are the words of ``struct hv_ring_buffer`` in the control page, once the
+    ring was mapped.
     """
 
     __slots__ = (
         "bulk",
         "came_back_for",
         "data_offset",
+        "feature_bits",
+        "interrupt_mask",
+        "pending_send_sz",
         "pkt_buffer_size",
         "priv_read_index",
+        "read_index",
         "ring_buffer",
         "ring_buffer_mutex",
         "ring_datasize",
@@ -196,7 +201,14 @@ class HvRingBufferInfo:
         "ring_size_div10_reciprocal",
         "told",
         "walk",
+        "write_index",
     )
+
+    write_index: Word
+    read_index: Word
+    interrupt_mask: Word
+    pending_send_sz: Word
+    feature_bits: Word
 
     def __init__(self) -> None:
         self.ring_buffer: Vmap | None = None
@@ -216,6 +228,13 @@ class HvRingBufferInfo:
         self.told: frozenset[str] = frozenset()
         """Kinds of findings about this ring that were made; each is made once."""
 
+    def map(self, ring: Vmap) -> None:
+        """Take a mapping as the ring."""
+        self.ring_buffer = ring
+        self.write_index, self.read_index = ring.word32(WRITE_INDEX), ring.word32(READ_INDEX)
+        self.interrupt_mask, self.pending_send_sz = ring.word32(INTERRUPT_MASK), ring.word32(PENDING_SEND_SZ)
+        self.feature_bits = ring.word32(FEATURE_BITS)
+
     def mapped(self, field: int, *, write: bool = False) -> Vmap:
         """The mapping.
 
@@ -229,9 +248,10 @@ class HvRingBufferInfo:
 
 def hv_get_bytes_to_read(rbi: HvRingBufferInfo) -> int:
     """Bytes between the shared read and write index. Source: include/linux/hyperv.h hv_get_bytes_to_read."""
-    ring = rbi.ring_buffer or rbi.mapped(READ_INDEX)
-    both = ring.load64(WRITE_INDEX)  # and READ_INDEX, which follows it: nobody runs in between
-    write_loc, read_loc = both & _U32, both >> 32
+    if rbi.ring_buffer is None:
+        rbi.mapped(READ_INDEX)
+    read_loc = rbi.read_index.load()
+    write_loc = rbi.write_index.load()
     if write_loc >= read_loc:
         return write_loc - read_loc
     return (rbi.ring_datasize - read_loc + write_loc) & _U32
@@ -239,9 +259,9 @@ def hv_get_bytes_to_read(rbi: HvRingBufferInfo) -> int:
 
 def hv_get_bytes_to_write(rbi: HvRingBufferInfo) -> int:
     """Free bytes; an empty ring reports all of them, although one must stay free. Source: include/linux/hyperv.h."""
-    ring = rbi.mapped(READ_INDEX)
-    read_loc = ring.load32(READ_INDEX)
-    write_loc = ring.load32(WRITE_INDEX)
+    rbi.mapped(READ_INDEX)
+    read_loc = rbi.read_index.load()
+    write_loc = rbi.write_index.load()
     if write_loc >= read_loc:
         return (rbi.ring_datasize - (write_loc - read_loc)) & _U32
     return read_loc - write_loc
@@ -259,7 +279,7 @@ def hv_get_avail_to_write_percent(rbi: HvRingBufferInfo) -> int:
 def hv_pkt_iter_avail(rbi: HvRingBufferInfo) -> int:
     """Bytes between the private read index and the write index. Source: drivers/hv/ring_buffer.c hv_pkt_iter_avail."""
     assert rbi.ring_buffer is not None
-    write_loc = rbi.ring_buffer.load32(WRITE_INDEX)
+    write_loc = rbi.write_index.load()
     priv = rbi.priv_read_index
     if write_loc >= priv:
         return write_loc - priv

@@ -115,7 +115,8 @@ def end_of_walk(rbi: HvRingBufferInfo, write_loc: int, left: int) -> None:
 def refused(rbi: HvRingBufferInfo) -> None:
     """A caller had too little room for the packet where the iterator stands."""
     if rbi.walk is None:
-        rbi.walk = RingWalk(rbi.mapped(WRITE_INDEX).load32(WRITE_INDEX))
+        rbi.mapped(WRITE_INDEX)
+        rbi.walk = RingWalk(rbi.write_index.load())
     rbi.walk.refuse(rbi.priv_read_index)
 
 
@@ -129,7 +130,8 @@ def comes_back_for_nothing(rbi: HvRingBufferInfo, left: int, finding: Finding) -
     nothing_to_take = hv_pkt_iter_avail(rbi) < DESC_SIZE
     if walk is None and not nothing_to_take:
         return False
-    write_loc = rbi.mapped(WRITE_INDEX).load32(WRITE_INDEX)
+    rbi.mapped(WRITE_INDEX)
+    write_loc = rbi.write_index.load()
     stands_still = walk is not None and walk.stands_still(index, write_loc)
     if not stands_still and (not nothing_to_take or rbi.came_back_for != (index, write_loc)):
         rbi.came_back_for = (index, write_loc)

@@ -290,7 +290,8 @@ def _ring(ring: HvRingBufferInfo, value: Callable[[HvRingBufferInfo], int]) -> s
 
 
 def _interrupt_mask(ring: HvRingBufferInfo) -> int:
-    return ring.mapped(INTERRUPT_MASK).load32(INTERRUPT_MASK)
+    ring.mapped(INTERRUPT_MASK)
+    return ring.interrupt_mask.load()
 
 
 def out_mask_show(v: HvVmbus, channel: VmbusChannel) -> str | int:

@@ -29,6 +29,44 @@ def _run_ends(pages: array[int]) -> list[int]:
     return [*(at for at, (one, following) in enumerate(pairwise(pages), 1) if one + 1 != following), len(pages)]
 
 
+class Word:
+    """An aligned 32-bit integer of a mapping, for whoever looks at it often: what load32() and store32() do there."""
+
+    __slots__ = ("_flags", "_index", "_m32", "_off", "_page", "_vmap")
+
+    def __init__(self, vmap: Vmap, off: int) -> None:
+        hvpfn = vmap._pages[off >> 12]
+        self._vmap = vmap
+        self._off = off
+        self._flags: bytearray | bytes = vmap._flags
+        self._page: int = hvpfn
+        self._m32 = vmap._m32
+        self._index = hvpfn << 10 | (off & 0xFFF) >> 2
+
+    def load(self) -> int:
+        """The integer."""
+        try:
+            if not self._flags[self._page]:
+                return self._m32[self._index]
+        except IndexError:
+            pass
+        return self._vmap.load32(self._off)
+
+    def store(self, v: int) -> None:
+        """Put `v` there. Errors: ValueError if it does not fit."""
+        try:
+            if not self._flags[self._page]:
+                self._m32[self._index] = v
+                return
+        except (IndexError, ValueError, TypeError):
+            pass
+        self._vmap.store32(self._off, v)
+
+    def _unmapped(self) -> None:
+        """From now on the mapping says what is wrong."""
+        self._flags, self._page = b"\1", 0
+
+
 class Vmap:
     """4 KiB pages of guest memory as one range of byte offsets: the counterpart of the kernel's vmap().
 
@@ -48,6 +86,7 @@ class Vmap:
         "_memory",
         "_numbers",
         "_pages",
+        "_watched",
         "side",
         "size",
     )
@@ -78,6 +117,7 @@ class Vmap:
         self._numbers = numbers
         self._pages = numbers  # empty after unmap()
         self._ends = ends
+        self._watched: tuple[Word, ...] = ()
         self.side: Side = side
         self.size: int = len(numbers) << HV_HYP_PAGE_SHIFT
         """Length in bytes."""
@@ -92,6 +132,8 @@ class Vmap:
         if not self._pages:
             raise MachineError(f"vunmap of a {len(self._numbers)}-page mapping that was unmapped before")
         self._pages = array("I")
+        for word in self._watched:
+            word._unmapped()
 
     @property
     def mapped(self) -> bool:
@@ -221,6 +263,15 @@ class Vmap:
         except IndexError:
             pass
         return int.from_bytes(self.read(off, 8), "little")
+
+    def word32(self, off: int) -> Word:
+        """The 32-bit integer at offset `off`, to be looked at often. Errors: ValueError if it is not aligned."""
+        if off & 3:
+            raise ValueError(f"offset {off:#x} is not a multiple of 4")
+        self._bound(off, 4)
+        word = Word(self, off)
+        self._watched = (*self._watched, word)
+        return word
 
     def store8(self, off: int, v: int) -> None:
         """Put the 8-bit integer `v` at offset `off`. Errors: ValueError if it does not fit."""

@@ -15,6 +15,7 @@ import struct
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext, suppress
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -127,6 +128,9 @@ class Bytes:
 
     def store32(self, offset: int, value: int, /) -> None:
         struct.pack_into("<I", self.arena, self._at(offset), value)
+
+    def word32(self, offset: int, /) -> SimpleNamespace:
+        return SimpleNamespace(load=partial(self.load32, offset), store=partial(self.store32, offset))
 
 
 class KernelSide:

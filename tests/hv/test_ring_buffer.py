@@ -220,7 +220,7 @@ def test_ring_init(page_size: int, jit: bool) -> None:
 def test_ring_avail(page_size: int) -> None:
     memory = Memory([(0, 0x20000)])
     info = rb.HvRingBufferInfo()
-    info.ring_buffer = memory.guest.vmap([HvPfn(1)])
+    info.map(memory.guest.vmap([HvPfn(1)]))
     info.ring_buffer_mutex = Lock("ring_buffer_mutex")
     ring = rb.RingBuffer(memory, page_size, preempt=lambda: None, vmbus_setevent=lambda _: None, locking=Locks())
     rows = table("ring_avail.json")["by_page_size"][str(page_size)]
@@ -243,7 +243,7 @@ def test_ring_avail(page_size: int) -> None:
 def test_ring_iter() -> None:
     memory = Memory([(0, 0x20000)])
     info = rb.HvRingBufferInfo()
-    info.ring_buffer = memory.guest.vmap([HvPfn(1)])
+    info.map(memory.guest.vmap([HvPfn(1)]))
     rows = table("ring_iter.json")["rows"]
     assert rows
     for row in rows:

@@ -54,6 +54,9 @@ class Stops:
 
         return stop
 
+    def word32(self, offset: int) -> Stops:
+        return Stops(self._mapping.word32(offset), self._preempt)
+
 
 class Bursts:
     """A schedule of bursts: the same lane goes on, now and then another one does. How often depends on the seed."""
@@ -120,7 +123,7 @@ class World:
         self.ring.hv_ringbuffer_init(channel.outbound, OUT, 2, 0)
         self.ring.hv_ringbuffer_init(channel.inbound, IN, 2, 4096)
         for info in (channel.outbound, channel.inbound):
-            info.ring_buffer = Stops(info.ring_buffer, machine.preempt)
+            info.map(cast(Any, Stops(info.ring_buffer, machine.preempt)))
         channel.callback_mode = mode
         channel.onchannel_callback = lambda _: self.callback()
         softirq = SimpleNamespace(tasklet_schedule=lambda _: self.schedule())
@@ -307,9 +310,9 @@ def end_without_a_second_look(self: rb.RingBuffer, rbi: Any) -> int:
 
 def signal_before_the_index(self: OutgoingRing, packet: bytes) -> bool | None:
     """A writer that decides with the index that it read before it wrote."""
-    at, read = self._write_at, self._map.load32(4)
+    at, read = self._write_at, self._read_word.load()
     wrote = OutgoingRing_write(self, packet)
-    return None if wrote is None else at == read and not self._map.load32(8)
+    return None if wrote is None else at == read and not self._interrupt_mask.load()
 
 
 OutgoingRing_write = OutgoingRing.write

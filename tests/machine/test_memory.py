@@ -348,6 +348,43 @@ def test_vmap_of_nothing_or_of_a_hole(memory: Memory) -> None:
         memory.guest.vmap([HvPfn(0), HvPfn(4)])
 
 
+def test_a_word_of_a_mapping_is_what_its_loads_and_stores_are(memory: Memory) -> None:
+    vmap = memory.guest.vmap([HvPfn(2), HvPfn(1)])
+    word = vmap.word32(PAGE + 8)
+    word.store(0x1234_5678)
+    assert (word.load(), vmap.load32(PAGE + 8), memory.host.load32(PAGE + 8)) == (0x1234_5678,) * 3
+    for off in (1, 6, -2):
+        with pytest.raises(ValueError, match=f"offset {off:#x} is not a multiple of 4"):
+            vmap.word32(off)
+    for off in (-4, 2 * PAGE):
+        with pytest.raises(ValueError, match="outside the mapping of 0x2000 bytes"):
+            vmap.word32(off)
+    wrong: list[Any] = [-1, 1 << 32, "x"]
+    for value in wrong:
+        with pytest.raises(ValueError, match=r"store32 at offset 0x1008: .* is not an integer of 32 bits without sign"):
+            word.store(value)
+    assert word.load() == 0x1234_5678
+
+
+def test_a_word_says_what_its_mapping_says(memory: Memory) -> None:
+    vmap = memory.guest.vmap([HvPfn(1)])
+    word = vmap.word32(8)
+    memory.protect("guest", HvPfn(1), 1, read=True, write=False)
+    assert word.load() == 0
+    with pytest.raises(PageFault, match="guest write to gpa 0x1008"):
+        word.store(1)
+    memory.protect("guest", HvPfn(1), 1, read=True, write=True)
+    word.store(1)
+    vmap.unmap()
+    for access in (word.load, lambda: word.store(2)):
+        with pytest.raises(MachineError, match="use of a 1-page mapping after vunmap"):
+            access()
+    other = memory.guest.vmap([HvPfn(0)]).word32(0)
+    memory.close()
+    with pytest.raises(MachineError, match="after the machine was closed"):
+        other.load()
+
+
 # -- watched pages --------------------------------------------------------------------------
 
 

@@ -36,9 +36,15 @@ class RingMemory(Protocol):
 
     def write(self, offset: int, data: bytes, /) -> None: ...
 
-    def load32(self, offset: int, /) -> int: ...
+    def word32(self, offset: int, /) -> RingWord: ...
 
-    def store32(self, offset: int, value: int, /) -> None: ...
+
+class RingWord(Protocol):
+    """A 32-bit word of the control page."""
+
+    def load(self) -> int: ...
+
+    def store(self, value: int, /) -> None: ...
 
 
 class RingCorrupt(Exception):
@@ -46,23 +52,28 @@ class RingCorrupt(Exception):
 
 
 class _Ring:
-    __slots__ = ("_map", "size")
+    __slots__ = ("_feature_bits", "_interrupt_mask", "_map", "_pending_send_sz", "_read_word", "_write_word", "size")
 
     def __init__(self, memory: RingMemory, pages: int) -> None:
         """:param pages: 4 KiB pages of the ring, control page included; at least 2."""
         if pages < 2:
             raise RingCorrupt(f"a ring of {pages} pages has no data; it needs at least 2")
         self._map = memory
+        self._write_word = memory.word32(_WRITE_INDEX)
+        self._read_word = memory.word32(_READ_INDEX)
+        self._interrupt_mask = memory.word32(_INTERRUPT_MASK)
+        self._pending_send_sz = memory.word32(_PENDING_SEND_SZ)
+        self._feature_bits = memory.word32(_FEATURE_BITS)
         self.size = (pages - 1) * 4096
 
     def _read_index(self) -> int:
-        value = self._map.load32(_READ_INDEX)
+        value = self._read_word.load()
         if value >= self.size or value & 7:
             raise self._bad_index("read_index", value)
         return value
 
     def _write_index(self) -> int:
-        value = self._map.load32(_WRITE_INDEX)
+        value = self._write_word.load()
         if value >= self.size or value & 7:
             raise self._bad_index("write_index", value)
         return value
@@ -94,15 +105,15 @@ class IncomingRing(_Ring):
     @property
     def write_index(self) -> int:
         """The guest's index as it stands in the ring now, unchecked."""
-        return self._map.load32(_WRITE_INDEX)
+        return self._write_word.load()
 
     def mask(self) -> None:
         """Tell the guest that the host is looking anyway."""
-        self._map.store32(_INTERRUPT_MASK, 1)
+        self._interrupt_mask.store(1)
 
     def unmask(self) -> bool:
         """Ask for signals again; true when packets came in between and must be read first."""
-        self._map.store32(_INTERRUPT_MASK, 0)
+        self._interrupt_mask.store(0)
         self._write = write = self._write_index()
         return write != self.position
 
@@ -142,16 +153,16 @@ class IncomingRing(_Ring):
 
     def commit(self) -> bool:
         """Give the room of the packets read so far back; true when a guest that waits for it must be signalled."""
-        before, read, ring = self._committed, self.position, self._map
+        before, read = self._committed, self.position
         if before == read:
             return False
-        seen = ring.load32(_READ_INDEX)
+        seen = self._read_word.load()
         if seen != before:
             raise RingCorrupt(f"read_index is the host's: it left {before:#x} and finds {seen:#x}")
-        ring.store32(_READ_INDEX, read)
+        self._read_word.store(read)
         self._committed = read
         # Some guests write the ring's size less one; the low bits carry no meaning (OpenVMM: commit_read).
-        pending = ring.load32(_PENDING_SEND_SZ) & ~7
+        pending = self._pending_send_sz.load() & ~7
         if not pending:
             return False
         write = self._write_index()
@@ -160,7 +171,7 @@ class IncomingRing(_Ring):
     @property
     def guest_uses_pending_send_sz(self) -> bool:
         """Whether the guest says that it waits for room with pending_send_sz."""
-        return bool(self._map.load32(_FEATURE_BITS) & _FEATURE_PENDING_SEND_SZ)
+        return bool(self._feature_bits.load() & _FEATURE_PENDING_SEND_SZ)
 
 
 class OutgoingRing(_Ring):
@@ -178,8 +189,8 @@ class OutgoingRing(_Ring):
         self._write_at = self._write_index()
         self._read = self._read_index()
         self._pending = 0
-        memory.store32(_FEATURE_BITS, _FEATURE_PENDING_SEND_SZ if flow_control else 0)
-        memory.store32(_PENDING_SEND_SZ, 0)
+        self._feature_bits.store(_FEATURE_PENDING_SEND_SZ if flow_control else 0)
+        self._pending_send_sz.store(0)
 
     def fits(self, packet_bytes: int) -> bool:
         """Whether a packet of that size (descriptor and padding included) fits the empty ring."""
@@ -200,7 +211,7 @@ class OutgoingRing(_Ring):
             if self._free(at, self._read) < total:
                 return None
         ring, size = self._map, self.size
-        seen = ring.load32(_WRITE_INDEX)
+        seen = self._write_word.load()
         if seen != at:
             raise RingCorrupt(f"write_index is the host's: it left {at:#x} and finds {seen:#x}")
         data = packet + _U64.pack(at << 32)
@@ -212,15 +223,15 @@ class OutgoingRing(_Ring):
             ring.write(CONTROL_BYTES, data[first:])
         end = at + total
         self._write_at = end = end - size if end >= size else end
-        ring.store32(_WRITE_INDEX, end)
-        if ring.load32(_INTERRUPT_MASK):
+        self._write_word.store(end)
+        if self._interrupt_mask.load():
             return False
         return self._read_index() == at
 
     def wait_for(self, packet_bytes: int) -> bool:
         """Ask the guest to signal once a packet of that size fits; true when it fits already."""
         self._pending = packet_bytes + _FOOTER_BYTES
-        self._map.store32(_PENDING_SEND_SZ, self._pending)
+        self._pending_send_sz.store(self._pending)
         self._read = self._read_index()
         return self._free(self._write_at, self._read) >= self._pending
 
@@ -228,4 +239,4 @@ class OutgoingRing(_Ring):
         """Take the request of :meth:`wait_for` back."""
         if self._pending:
             self._pending = 0
-            self._map.store32(_PENDING_SEND_SZ, 0)
+            self._pending_send_sz.store(0)

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import struct
 from collections import deque
+from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -31,6 +33,9 @@ class Pages:
 
     def store32(self, offset: int, value: int) -> None:
         self.data[offset : offset + 4] = value.to_bytes(4, "little")
+
+    def word32(self, offset: int) -> SimpleNamespace:
+        return SimpleNamespace(load=partial(self.load32, offset), store=partial(self.store32, offset))
 
 
 def pair(pages: int = 2, *, start: int = 0) -> tuple[Pages, OutgoingRing, IncomingRing]:
