@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -16,7 +15,6 @@ import click
 from hvkernel.cli import inert
 
 if TYPE_CHECKING:
-    from hvkernel.cli.matrix_progress import Meter
     from hvkernel.config.matrix import MatrixSpec
     from hvkernel.matrix.job import Job
     from hvkernel.matrix.report import Report
@@ -68,7 +66,9 @@ def _one_cell(path: Path | None, options: dict[str, Any]) -> int:
     for name in _NOT_WITH_CELL:
         if options[name] is not None:
             raise click.UsageError(f"--{name} does not go with --cell")
-    result = replay(_spec(path), options["cell"], options["seed"] or 0)
+    result, printed = replay(_spec(path), options["cell"], options["seed"] or 0)
+    for line in printed:
+        click.echo(inert(line), err=True)
     if options["as_json"]:
         click.echo(result.to_json())
     else:
@@ -81,9 +81,9 @@ def _one_cell(path: Path | None, options: dict[str, Any]) -> int:
         for problem in result.problems:
             click.echo(f"{inert(problem.invariant)}: {inert(problem.text)}")
         ended = f"{inert(result.outcome)}, " if result.outcome else ""
+        where = f"phase {result.phase}, " if result.phase else ""
         click.echo(
-            f"{result.status} ({ended}phase {result.phase}, {result.virtual / 10_000_000:.3f} s of virtual time, "
-            f"{result.steps} steps)"
+            f"{result.status} ({ended}{where}{result.virtual / 10_000_000:.3f} s of virtual time, {result.steps} steps)"
         )
     return int(result.status != "pass")
 
@@ -107,7 +107,8 @@ def _whole(path: Path | None, options: dict[str, Any]) -> int:
         report = job.report(store)
         stopped = progress.interrupted
         if not stopped:
-            stopped = _explain(job, report, MAX_CAUSES if options["shrink"] is None else options["shrink"], shown)
+            limit = MAX_CAUSES if options["shrink"] is None else options["shrink"]
+            stopped = job.explain(report, limit=limit, progress=shown.shrinking)
         report.attribute(store.failures())
         shown.close()
         _write_files(job, report, store, options)
@@ -157,15 +158,6 @@ def _store(job: Job, path: Path | None) -> Iterator[Store]:
         Store(Path(directory) / "results.sqlite", job.spec) as store,
     ):
         yield store
-
-
-def _explain(job: Job, report: Report, limit: int, shown: Meter) -> int:
-    """Look for causes; Ctrl-C ends the looking, and what was found is printed."""
-    try:
-        report.explain(job.shrink, limit=limit, progress=shown.shrinking)
-    except KeyboardInterrupt:
-        return signal.SIGINT
-    return 0
 
 
 def _write_files(job: Job, report: Report, store: Store, options: dict[str, Any]) -> None:

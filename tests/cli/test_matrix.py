@@ -6,7 +6,6 @@ import json
 import os
 import pty
 import re
-import shutil
 import signal
 import sqlite3
 import subprocess
@@ -16,6 +15,7 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
+from broken_lantern import install
 
 CODE = "from hvkernel.cli import main; main()"
 SMALL = """
@@ -79,7 +79,6 @@ def test_cells_that_fail(hungry: Path, tmp_path: Path) -> None:
     assert replayed.stdout.splitlines()[-1].startswith("over-budget (")
 
 
-LANTERN = Path(__file__).parents[1] / "data/plugins/hvkernel_lantern"
 PAGES = """
 title = "page sizes"
 cover = "full"
@@ -96,13 +95,8 @@ name = "lantern0"
 def test_a_broken_driver_of_a_plugin_is_told_in_a_paragraph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its ring is sized in pages of 4 KiB: found with larger ones alone, by workers that load it as any plugin."""
     site = tmp_path / "site"
-    shutil.copytree(LANTERN, site / "hvkernel_lantern", ignore=shutil.ignore_patterns("__pycache__"))
-    driver = site / "hvkernel_lantern/vsc.py"
-    driver.write_text(driver.read_text().replace('FAULT: Final[str] = ""', 'FAULT: Final[str] = "ring"'))
-    info = site / "hvkernel_lantern-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: hvkernel-lantern\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[hvkernel]\nhv_lantern = hvkernel_lantern\n")
+    site.mkdir()
+    install(site, "ring")
     monkeypatch.setenv("PYTHONPATH", str(site))
     spec = tmp_path / "pages.toml"
     spec.write_text(PAGES)
@@ -115,6 +109,26 @@ def test_a_broken_driver_of_a_plugin_is_told_in_a_paragraph(tmp_path: Path, monk
     ]
     assert [line for line in lines if "cells): " in line] == ["log (12 cells): fails iff page_size is 16K or 64K"]
     assert lines[-1] == f"  replay: hvkernel matrix --cell 'page_size=16K' --seed 0 {spec}"
+
+
+def test_a_cell_that_ends_its_interpreter_ends_no_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small: Path
+) -> None:
+    site = tmp_path / "site"
+    site.mkdir()
+    install(site, "exit")
+    monkeypatch.setenv("PYTHONPATH", str(site))
+    spec = tmp_path / "pages.toml"
+    spec.write_text(PAGES)
+    done = matrix(spec, "--cell", "arch=arm64,page_size=64K")
+    assert done.returncode == 1, done
+    assert done.stdout.splitlines() == [
+        "cell: arch=arm64 page_size=64K, seed 0",
+        "good bye",
+        "interpreter-exit-3: killed its interpreter: exit status 3",
+        "crash (0.000 s of virtual time, 0 steps)",
+    ]
+    assert done.stderr == ""
 
 
 def test_json_is_the_same_for_any_number_of_workers(hungry: Path) -> None:
