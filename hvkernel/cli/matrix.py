@@ -6,7 +6,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -100,7 +100,9 @@ def _whole(path: Path | None, options: dict[str, Any]) -> int:
     from hvkernel.cli.matrix_progress import meter
     from hvkernel.matrix.job import open_job
     from hvkernel.matrix.report import MAX_CAUSES
+    from hvkernel.matrix.runner import check_jobs
 
+    check_jobs(options["jobs"])
     job = open_job(_spec(path, options["cover"], options["seeds"]))
     with _store(job, options["store"]) as store, meter(sys.stderr, len(job.cells)) as shown:
         progress = job.run(store, jobs=options["jobs"], scheduler=options["scheduler"], progress=shown.progress)
@@ -135,10 +137,14 @@ def _check_outputs(options: dict[str, Any]) -> None:
             continue
         if path.is_dir():
             raise click.UsageError(f"--{name} {path}: is a directory")
-        if not path.parent.is_dir():
-            raise click.UsageError(f"--{name} {path}: there is no directory {path.parent}")
-        if not os.access(path.parent, os.W_OK):
-            raise click.UsageError(f"--{name} {path}: the directory {path.parent} cannot be written")
+        # A device or a pipe would be replaced by a file of its name.
+        if path.exists() and not path.is_file():
+            raise click.UsageError(f"--{name} {path}: is no file")
+        parent = path.resolve().parent
+        if not parent.is_dir():
+            raise click.UsageError(f"--{name} {path}: there is no directory {parent}")
+        if not os.access(parent, os.W_OK | os.X_OK):
+            raise click.UsageError(f"--{name} {path}: the directory {parent} cannot be written")
         other = seen.setdefault(path.resolve(), name)
         if other != name:
             raise click.UsageError(f"--{name} {path}: is the file of --{other}")
@@ -173,13 +179,17 @@ def _write_files(job: Job, report: Report, store: Store, options: dict[str, Any]
 
 def _write(path: Path, fill: Callable[[Any], object]) -> None:
     """Write a file beside its place and rename it into it: whoever reads it never sees half of it."""
+    path = path.resolve()  # a link stays one
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with beside.open("w", encoding="utf-8", newline="\n") as out:
             fill(out)
         beside.replace(path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
+    except BaseException as error:
+        with suppress(OSError):
+            beside.unlink()
+        if isinstance(error, OSError):
+            raise click.ClickException(f"{path}: cannot be written: {error.strerror}") from None
         raise
 
 

@@ -8,6 +8,7 @@ import pty
 import re
 import signal
 import sqlite3
+import stat
 import subprocess
 import sys
 import time
@@ -257,6 +258,9 @@ def test_a_terminal_gets_a_bar(small: Path) -> None:
         (["{small}", "--jobs", "0"], "--jobs: jobs = 0: at least 1"),
         (["{small}", "--seed", "1"], "--seed goes with --cell; --seeds says how many each combination is run under"),
         (["{small}", "--html", "{tmp}"], "--html {tmp}: is a directory"),
+        (["{small}", "--html", "{pipe}"], "--html {pipe}: is no file"),
+        (["{small}", "--junit", "{link}"], "--junit {link}: is no file"),
+        (["{small}", "--jobs", "0", "--store", "{tmp}/none.html"], "--jobs: jobs = 0: at least 1"),
         (["{small}", "--html", "{tmp}/no/x.html"], "--html {tmp}/no/x.html: there is no directory {tmp}/no"),
         (["{small}", "--html", "{tmp}/x", "--junit", "{tmp}/./x"], "--junit {tmp}/x: is the file of --html"),
         (["{small}", "--store", "{small}"], "{small}: "),
@@ -281,7 +285,9 @@ def test_bad_input_is_one_line(small: Path, tmp_path: Path, arguments: list[str]
         "bad_value": "[axes]\ncpus = [0]\n",
         "bad_toml": "[axes",
     }
-    names = {"small": str(small), "tmp": str(tmp_path)}
+    names = {"small": str(small), "tmp": str(tmp_path), "pipe": str(tmp_path / "pipe"), "link": str(tmp_path / "link")}
+    os.mkfifo(names["pipe"])
+    os.symlink("pipe", names["link"])
     for name, text in texts.items():
         file = tmp_path / f"{name}.toml"
         file.write_text(text)
@@ -291,6 +297,30 @@ def test_bad_input_is_one_line(small: Path, tmp_path: Path, arguments: list[str]
     assert done.stderr.count("\n") == 1
     assert done.stderr.startswith("hvkernel: " + line.format(**names)), done.stderr
     assert not list(tmp_path.glob("*.html"))
+    assert stat.S_ISFIFO(os.stat(names["link"]).st_mode)
+
+
+def test_a_link_stays_a_link(small: Path, tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    os.symlink("there/page.html", tmp_path / "latest.html")
+    assert matrix(small, "--cover", "1", "--jobs", "1", "--html", tmp_path / "latest.html").returncode == 0
+    assert [path.name for path in (tmp_path / "there").iterdir()] == ["page.html"]
+    assert os.readlink(tmp_path / "latest.html") == "there/page.html"
+
+
+def test_a_page_that_cannot_be_written_keeps_the_old_one(tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    page.write_text("of yesterday")
+    code = (
+        "import resource, sys; from pathlib import Path; from hvkernel.cli import main, matrix\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))\n"
+        f"matrix._one_cell = lambda *_: matrix._write(Path({str(page)!r}), lambda out: out.write('x' * 100_000))\n"
+        "sys.argv[1:] = ['matrix', '--cell', '']; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (2, f"hvkernel: {page}: cannot be written: File too large\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
+    assert page.read_text() == "of yesterday"
 
 
 def test_nothing_of_it_is_loaded_by_other_commands() -> None:

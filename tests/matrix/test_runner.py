@@ -92,6 +92,14 @@ def test_jobs_below_one_are_refused(tmp_path: Path) -> None:
         go(tmp_path / "s", cells("pass"), jobs=0)
 
 
+def test_more_jobs_than_a_machine_can_bear_are_refused(tmp_path: Path) -> None:
+    most = 16 * cores()
+    with pytest.raises(InputError, match=rf"^--jobs: jobs = {most + 1}: at most {most}, 16 for each core$"):
+        go(tmp_path / "s", cells("pass"), jobs=most + 1)
+    assert go(tmp_path / "s", cells("pass"), jobs=most).left == 0
+    assert go(tmp_path / "s", cells("pass"), jobs=most).left == 0, "nothing was left to do"
+
+
 def test_what_kills_an_interpreter_is_recorded_and_the_others_are_not_hurt(tmp_path: Path) -> None:
     todo = cells("pass", "kill", "exit", "segv", "raise", "sys.exit", "chatter", count=20)
     last = go(tmp_path / "s", todo, jobs=2)
