@@ -113,8 +113,11 @@ def _whole(path: Path | None, options: dict[str, Any]) -> int:
             stopped = job.explain(report, limit=limit, progress=shown.shrinking)
         report.attribute(store.failures())
         shown.close()
-        _write_files(job, report, store, options)
-    _print(job, report, progress, stopped, options)
+        try:
+            _write_files(job, report, store, options)
+        finally:
+            # A page that cannot be written is no reason to keep an hour's results back.
+            _print(job, report, progress, stopped, options)
     return 128 + stopped if stopped else int(report.failed > 0)
 
 
@@ -201,10 +204,13 @@ def _print(job: Job, report: Report, progress: Progress, stopped: int, options: 
         return
     _print_summary(job, report, progress)
     _print_causes(report)
-    if stopped:
+    left = report.planned - report.done
+    if stopped and left:
         kept = options["store"]
-        resume = f"; the same command goes on from {inert(str(kept))}" if kept and report.done < report.planned else ""
-        click.echo(f"interrupted with {report.planned - report.done} cells left{resume}")
+        resume = f"; the same command goes on from {inert(str(kept))}" if kept else ""
+        click.echo(f"interrupted with {left} cell{'s' if left > 1 else ''} left{resume}")
+    elif stopped:
+        click.echo("interrupted while the failures were shrunk")
 
 
 def _print_summary(job: Job, report: Report, progress: Progress) -> None:

@@ -56,7 +56,7 @@ def test_every_cell_passes(small: Path) -> None:
     assert first == "small: 2 axes, full, 4 cells"
     assert second == "4 passed, 0 failed, 0 crashed, 0 over budget"
     assert re.fullmatch(r"4 cells in \d+\.\d s, \d+\.\d a second, 1 worker", third)
-    assert re.fullmatch(r"4 of 4 cells, 0 failed, \d+\.\d a second, 0 s left", done.stderr.splitlines()[-1])
+    assert re.fullmatch(r"4 of 4 cells, 0 failed, \d+\.\d a second, 0 s left\n", done.stderr)
 
 
 def test_cells_that_fail(hungry: Path, tmp_path: Path) -> None:
@@ -199,6 +199,42 @@ def test_interrupted_and_gone_on_with(tmp_path: Path) -> None:
     )
     assert left
     assert rows(store) == 400 - int(left[1])
+
+
+def shrinking(*arguments: str | Path) -> subprocess.Popen[str]:
+    """Start a run, and return when it shrinks its first failure."""
+    running = subprocess.Popen(
+        [sys.executable, "-c", CODE, "matrix", *map(str, arguments), "--jobs", "1"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert running.stderr is not None
+    while not running.stderr.readline().startswith("shrinking budget; "):
+        assert running.poll() is None
+    return running
+
+
+def test_interrupted_while_a_failure_is_shrunk(hungry: Path, tmp_path: Path) -> None:
+    """What was found by then is printed, and the page is written."""
+    page = tmp_path / "page.html"
+    running = shrinking(hungry, "--html", page)
+    running.send_signal(signal.SIGTERM)
+    out, _ = running.communicate(timeout=60)
+    assert running.returncode == 128 + signal.SIGTERM
+    assert out.splitlines()[-1] == "interrupted while the failures were shrunk"
+    assert "not shrunk" in page.read_text()
+
+
+def test_a_page_that_has_no_place_any_more_keeps_no_result_back(hungry: Path, tmp_path: Path) -> None:
+    page = tmp_path / "place/page.html"
+    page.parent.mkdir()
+    running = shrinking(hungry, "--html", page)
+    page.parent.rmdir()
+    out, err = running.communicate(timeout=60)
+    assert running.returncode == 2
+    assert out.splitlines()[1] == "0 passed, 0 failed, 0 crashed, 4 over budget"
+    assert err == f"hvkernel: {page}: cannot be written: No such file or directory\n"
 
 
 def rows(store: Path) -> int:
