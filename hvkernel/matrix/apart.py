@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Apart", "Interrupted"]
 
-WATCHDOG: Final = 30.0
+WATCHDOG: Final = 60.0
 """Seconds of wall clock after which a trial counts as hung. Fewer than a run gives its cells, because a cell that hangs
-is tried a dozen times; still some hundred times what a cell takes."""
+is tried again and again; still some times what a cell takes that uses up its budget of steps."""
 DEATHS: Final = 2
 """Interpreters that may die of a trial before that is its result: somebody else may have killed the first."""
 HANGS: Final = 20
