@@ -186,12 +186,13 @@ def test_a_cell_that_took_its_interpreter_with_it(browser: Browser, tmp_path: Pa
     assert text(page, "#list details[open] dl").startswith("endedwith its interpreterinterpreter-SIGSEGVkilled its")
 
 
-def test_on_a_telephone_nothing_is_wider_than_the_screen(page: Browser) -> None:
+def test_on_a_telephone_nothing_is_wider_than_the_screen_and_a_replay_line_has_all_of_it(page: Browser) -> None:
     page.send("Emulation.setDeviceMetricsOverride", width=390, height=800, deviceScaleFactor=1, mobile=True)
     try:
         assert page.run("innerWidth") == 390
         page.click("#list summary")
         assert page.run("document.documentElement.scrollWidth") <= 390
+        assert page.run("document.querySelector('.causes code').parentElement.clientWidth") > 330
     finally:
         page.send("Emulation.clearDeviceMetricsOverride")
 
