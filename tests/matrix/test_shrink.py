@@ -202,6 +202,18 @@ def test_each_of_two_values_is_confirmed(shrunk: Any) -> None:
     assert cause.replay == "hvkernel matrix --cell 'cpus=65,events=rescind' --seed 0"
 
 
+def test_many_values_that_do_not_matter_take_few_boots_that_fail(shrunk: Any) -> None:
+    failed: list[dict[str, str]] = []
+
+    def fails(cell: dict[str, str]) -> bool:
+        if cell.get("disk_size") == "3T":
+            failed.append(cell)
+        return cell.get("disk_size") == "3T"
+
+    assert shrunk(fails).values == (("disk_size", "3T"),)
+    assert len(failed) <= 5, "of twelve values, and the cell itself"
+
+
 def test_one_of_two_values_suffices(shrunk: Any) -> None:
     cause = shrunk(lambda cell: cell.get("cpus") == "65" or cell.get("hz") == "100")
     assert len(cause.values) == 1
