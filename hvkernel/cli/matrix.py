@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,7 +15,6 @@ import click
 from hvkernel.cli import inert
 
 if TYPE_CHECKING:
-    from hvkernel.cli.matrix_progress import Meter
     from hvkernel.config.matrix import MatrixSpec
     from hvkernel.matrix.job import Job
     from hvkernel.matrix.report import Report
@@ -68,7 +66,9 @@ def _one_cell(path: Path | None, options: dict[str, Any]) -> int:
     for name in _NOT_WITH_CELL:
         if options[name] is not None:
             raise click.UsageError(f"--{name} does not go with --cell")
-    result = replay(_spec(path), options["cell"], options["seed"] or 0)
+    result, printed = replay(_spec(path), options["cell"], options["seed"] or 0)
+    for line in printed:
+        click.echo(inert(line), err=True)
     if options["as_json"]:
         click.echo(result.to_json())
     else:
@@ -81,9 +81,9 @@ def _one_cell(path: Path | None, options: dict[str, Any]) -> int:
         for problem in result.problems:
             click.echo(f"{inert(problem.invariant)}: {inert(problem.text)}")
         ended = f"{inert(result.outcome)}, " if result.outcome else ""
+        where = f"phase {result.phase}, " if result.phase else ""
         click.echo(
-            f"{result.status} ({ended}phase {result.phase}, {result.virtual / 10_000_000:.3f} s of virtual time, "
-            f"{result.steps} steps)"
+            f"{result.status} ({ended}{where}{result.virtual / 10_000_000:.3f} s of virtual time, {result.steps} steps)"
         )
     return int(result.status != "pass")
 
@@ -100,18 +100,24 @@ def _whole(path: Path | None, options: dict[str, Any]) -> int:
     from hvkernel.cli.matrix_progress import meter
     from hvkernel.matrix.job import open_job
     from hvkernel.matrix.report import MAX_CAUSES
+    from hvkernel.matrix.runner import check_jobs
 
+    check_jobs(options["jobs"])
     job = open_job(_spec(path, options["cover"], options["seeds"]))
     with _store(job, options["store"]) as store, meter(sys.stderr, len(job.cells)) as shown:
         progress = job.run(store, jobs=options["jobs"], scheduler=options["scheduler"], progress=shown.progress)
         report = job.report(store)
         stopped = progress.interrupted
         if not stopped:
-            stopped = _explain(job, report, MAX_CAUSES if options["shrink"] is None else options["shrink"], shown)
+            limit = MAX_CAUSES if options["shrink"] is None else options["shrink"]
+            stopped = job.explain(report, limit=limit, progress=shown.shrinking)
         report.attribute(store.failures())
         shown.close()
-        _write_files(job, report, store, options)
-    _print(job, report, progress, stopped, options)
+        try:
+            _write_files(job, report, store, options)
+        finally:
+            # A page that cannot be written is no reason to keep an hour's results back.
+            _print(job, report, progress, stopped, options)
     return 128 + stopped if stopped else int(report.failed > 0)
 
 
@@ -134,10 +140,14 @@ def _check_outputs(options: dict[str, Any]) -> None:
             continue
         if path.is_dir():
             raise click.UsageError(f"--{name} {path}: is a directory")
-        if not path.parent.is_dir():
-            raise click.UsageError(f"--{name} {path}: there is no directory {path.parent}")
-        if not os.access(path.parent, os.W_OK):
-            raise click.UsageError(f"--{name} {path}: the directory {path.parent} cannot be written")
+        # A device or a pipe would be replaced by a file of its name.
+        if path.exists() and not path.is_file():
+            raise click.UsageError(f"--{name} {path}: is no file")
+        parent = path.resolve().parent
+        if not parent.is_dir():
+            raise click.UsageError(f"--{name} {path}: there is no directory {parent}")
+        if not os.access(parent, os.W_OK | os.X_OK):
+            raise click.UsageError(f"--{name} {path}: the directory {parent} cannot be written")
         other = seen.setdefault(path.resolve(), name)
         if other != name:
             raise click.UsageError(f"--{name} {path}: is the file of --{other}")
@@ -159,15 +169,6 @@ def _store(job: Job, path: Path | None) -> Iterator[Store]:
         yield store
 
 
-def _explain(job: Job, report: Report, limit: int, shown: Meter) -> int:
-    """Look for causes; Ctrl-C ends the looking, and what was found is printed."""
-    try:
-        report.explain(job.shrink, limit=limit, progress=shown.shrinking)
-    except KeyboardInterrupt:
-        return signal.SIGINT
-    return 0
-
-
 def _write_files(job: Job, report: Report, store: Store, options: dict[str, Any]) -> None:
     if options["html"] is not None:
         from hvkernel.matrix.report_html import render
@@ -181,13 +182,17 @@ def _write_files(job: Job, report: Report, store: Store, options: dict[str, Any]
 
 def _write(path: Path, fill: Callable[[Any], object]) -> None:
     """Write a file beside its place and rename it into it: whoever reads it never sees half of it."""
+    path = path.resolve()  # a link stays one
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with beside.open("w", encoding="utf-8", newline="\n") as out:
             fill(out)
         beside.replace(path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
+    except BaseException as error:
+        with suppress(OSError):
+            beside.unlink()
+        if isinstance(error, OSError):
+            raise click.ClickException(f"{path}: cannot be written: {error.strerror}") from None
         raise
 
 
@@ -199,10 +204,13 @@ def _print(job: Job, report: Report, progress: Progress, stopped: int, options: 
         return
     _print_summary(job, report, progress)
     _print_causes(report)
-    if stopped:
+    left = report.planned - report.done
+    if stopped and left:
         kept = options["store"]
-        resume = f"; the same command goes on from {inert(str(kept))}" if kept and report.done < report.planned else ""
-        click.echo(f"interrupted with {report.planned - report.done} cells left{resume}")
+        resume = f"; the same command goes on from {inert(str(kept))}" if kept else ""
+        click.echo(f"interrupted with {left} cell{'s' if left > 1 else ''} left{resume}")
+    elif stopped:
+        click.echo("interrupted while the failures were shrunk")
 
 
 def _print_summary(job: Job, report: Report, progress: Progress) -> None:

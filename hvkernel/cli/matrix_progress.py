@@ -52,10 +52,13 @@ class Lines:
         self._out = out
         self._next = EVERY
         self._said = ""
+        self._over = False
 
     def progress(self, now: Progress) -> None:
         """Write a line if it is time to."""
-        if now.seconds >= self._next or now.done == now.total or now.interrupted:
+        over = now.done == now.total or bool(now.interrupted)
+        if now.seconds >= self._next or (over and not self._over):
+            self._over = over
             self._next = now.seconds + EVERY
             self._say(
                 f"{now.done} of {now.total} cells, {now.failed} failed, {now.rate:.1f} a second, "

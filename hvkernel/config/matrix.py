@@ -133,8 +133,8 @@ class Budget(Model):
 
     seconds: Annotated[float, Field(gt=0, le=1e6)] = 900.0
     """Virtual time, in seconds."""
-    steps: Annotated[int, Field(ge=1000, strict=True)] = 20_000_000
-    """Steps of the scheduler: times that it gave a task the processor."""
+    steps: Annotated[int, Field(ge=1000, strict=True)] = 2_000_000
+    """Steps of the scheduler: preemption points that were passed, and times that a task got a processor."""
 
 
 class ConfigRow(Model):

@@ -26,7 +26,7 @@ from hvkernel.matrix.evidence import SessionEvidence
 from hvkernel.matrix.expect import Oracle, vm_obstacle
 from hvkernel.matrix.invariants import BUILT_IN, foreign_pages
 from hvkernel.matrix.model import Cell, CellResult, Problem, Status
-from hvkernel.matrix.run import SECOND, GuestEnded, GuestRun, OverBudget, Stuck
+from hvkernel.matrix.run import SECOND, GuestEnded, GuestRun, OverBudget, Stuck, steps_of
 
 if TYPE_CHECKING:
     from hvkernel.api.matrix import Invariant, Moment
@@ -150,7 +150,7 @@ class CellRunner:
         if session is not None:
             for fault in session.plugins.faults[len(self.plugins.faults) :]:
                 progress.wrong("plugins", str(fault))
-            virtual, steps = session.machine.clock.now, session.machine.stats.steps
+            virtual, steps = session.machine.clock.now, steps_of(session.machine)
             if status != "crash":
                 digest = _digest(session)
             if self._whole_log or status is not None or progress.problems:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from hvkernel.boot.plugins import load
+from hvkernel.matrix.apart import Apart, Interrupted
 from hvkernel.matrix.axes import axes_of, cell_from_text, plugin_axes, replay_command
-from hvkernel.matrix.cell import CellRunner
 from hvkernel.matrix.cover import cells_of
 from hvkernel.matrix.legal import Legal, legal
-from hvkernel.matrix.report import Report
+from hvkernel.matrix.report import MAX_CAUSES, OnShrink, Report
+from hvkernel.matrix.worker import WATCHDOG
 
 if TYPE_CHECKING:
     from hvkernel.config.matrix import MatrixSpec
@@ -21,10 +21,7 @@ if TYPE_CHECKING:
     from hvkernel.matrix.runner import OnProgress, Progress
     from hvkernel.matrix.store import Store
 
-__all__ = ["UNSAFE", "Job", "open_job", "replay"]
-
-UNSAFE: Final = frozenset({"interpreter"})
-"""What a worker records when its interpreter died or hung."""
+__all__ = ["Job", "open_job", "replay"]
 
 
 @dataclass(frozen=True)
@@ -75,17 +72,28 @@ class Job:
         """Return the command that runs one cell again."""
         return replay_command(self.spec, cell)
 
-    def shrink(self, result: CellResult) -> Cause | None:
-        """Return why a cell failed; nothing for one that took its interpreter with it, which would take this one."""
-        if not result.problems or result.problems[0].invariant in UNSAFE:
-            return None
+    def explain(self, report: Report, *, limit: int = MAX_CAUSES, progress: OnShrink | None = None) -> int:
+        """Find causes of failures, by cells that are run in another process; returns the signal that ended it, or 0.
+
+        Whatever was found by then is in ``report``.
+
+        :param limit: most failures that are shrunk.
+        :param progress: is told the causes so far and the kind that is looked into.
+        :raises WorkerError: no other process can be started.
+        """
+        from hvkernel.matrix.runner import until_signal
         from hvkernel.matrix.shrink import shrink
 
-        return shrink(self._runner, result)
+        with until_signal() as stop, Apart(self.spec, stop) as apart:
 
-    @cached_property
-    def _runner(self) -> CellRunner:
-        return CellRunner(self.spec)
+            def cause_of(result: CellResult) -> Cause | None:
+                return shrink(apart, result) if result.problems and not apart.tired else None
+
+            try:
+                report.explain(cause_of, limit=limit, progress=progress)
+            except Interrupted as end:
+                return end.signal
+        return 0
 
 
 def open_job(spec: MatrixSpec) -> Job:
@@ -98,10 +106,14 @@ def open_job(spec: MatrixSpec) -> Job:
     return Job(spec, found, cells_of(spec, plugins, found=found))
 
 
-def replay(spec: MatrixSpec, text: str, seed: int) -> CellResult:
-    """Run one cell, given as ``AXIS=VALUE,AXIS=VALUE``, in this process, twice if it passes; its whole log is kept.
+def replay(spec: MatrixSpec, text: str, seed: int, *, watchdog: float = WATCHDOG) -> tuple[CellResult, tuple[str, ...]]:
+    """Run one cell, given as ``AXIS=VALUE,AXIS=VALUE``, in a process of its own, twice if it passes.
 
+    :param watchdog: seconds of wall clock after which it counts as hung.
+    :return: what became of it, with its whole log, and the last lines that it printed.
     :raises InputError: it names an axis or a value that there is not.
+    :raises WorkerError: no other process can be started.
     """
-    runner = CellRunner(spec, whole_log=True)
-    return runner.run(cell_from_text(spec, runner.axes, text, seed), twice=True)
+    cell = cell_from_text(spec, axes_of(spec, plugin_axes(load())), text, seed)
+    with Apart(spec, watchdog=watchdog, whole_log=True) as apart:
+        return apart.run(cell, twice=True), apart.printed

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Final, Literal, Self
 
-__all__ = ["EVENT_NAMES", "Cell", "CellResult", "Problem", "Status"]
+__all__ = ["EVENT_NAMES", "HANG", "INTERPRETER", "Cell", "CellResult", "Problem", "Status"]
 
 Status = Literal["pass", "fail", "crash", "over-budget"]
 """``fail``: an invariant is broken. ``crash``: the interpreter that ran it died, or the model raised. ``over-budget``:
@@ -17,6 +17,13 @@ it took more virtual time or more steps than a cell may."""
 
 EVENT_NAMES: Final = ("rescind", "rebind", "reload", "cpu-hotplug", "retarget", "subchannels", "hibernate")
 """Events that can happen to a guest that is up; :mod:`hvkernel.matrix.events` says what they are."""
+
+INTERPRETER: Final = "interpreter"
+"""The problem of a cell that raised what nobody caught. With ``-`` and how behind it (``interpreter-SIGSEGV``,
+``interpreter-exit-3``) that of one that killed its interpreter."""
+
+HANG: Final = f"{INTERPRETER}-hang"
+"""The problem of a cell whose interpreter gave no answer."""
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,24 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations, product
-from typing import Final, Protocol, get_args
+from typing import Final, Protocol, TypeAlias, get_args
 
 from hvkernel.matrix.model import Cell, CellResult, Status
 
-__all__ = ["KEPT", "STATUSES", "Cause", "Failure", "Kind", "Pairs", "Report", "Row", "kind_of", "visible"]
+__all__ = [
+    "KEPT",
+    "MAX_CAUSES",
+    "STATUSES",
+    "Cause",
+    "Failure",
+    "Kind",
+    "OnShrink",
+    "Pairs",
+    "Report",
+    "Row",
+    "kind_of",
+    "visible",
+]
 
 STATUSES: Final[tuple[Status, ...]] = get_args(Status)
 """Every status, the good one first."""
@@ -26,6 +39,9 @@ KEPT: Final = 1000
 
 MAX_CAUSES: Final = 20
 """Failures that are shrunk for one report; shrinking one takes dozens of cells."""
+
+OnShrink: TypeAlias = Callable[[int, str], None]
+"""Is told the causes so far and the kind of failure that is looked into."""
 
 MAX_LINE: Final = 2000
 """Characters of one line of a log, or of a problem, in a report."""
@@ -248,7 +264,7 @@ class Report:
         shrink: Callable[[CellResult], Cause | None],
         *,
         limit: int = MAX_CAUSES,
-        progress: Callable[[int, str], None] | None = None,
+        progress: OnShrink | None = None,
     ) -> None:
         """Find the causes of the failures that are kept.
 

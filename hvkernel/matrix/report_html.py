@@ -17,6 +17,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from hvkernel import __version__
 from hvkernel.matrix.report import STATUSES, Failure, Report, visible
 
 __all__ = ["render"]
@@ -37,7 +38,11 @@ def render(report: Report) -> str:
     return environment.get_template("report.html.j2").render(
         report=report,
         statuses=STATUSES,
-        causes=[(kind, cause, report.cells[index, kind]) for index, (kind, cause) in enumerate(report.causes)],
+        causes=[
+            (kind, _example(report, index), cause, report.cells[index, kind])
+            for index, (kind, cause) in enumerate(report.causes)
+        ],
+        version=__version__,
         unexplained=sum(unexplained.values()),
         unexplained_kinds=", ".join(unexplained),
         style=Markup(style),
@@ -46,6 +51,12 @@ def render(report: Report) -> str:
         script_hash=_hash(script),
         data=Markup(_safe_json(_data(report))),
     )
+
+
+def _example(report: Report, cause: int) -> str:
+    """Return what is wrong in the first cell of a cause."""
+    problems = next((one.result.problems for one in report.failures if one.cause == cause), ())
+    return problems[0].text if problems else ""
 
 
 def _part(name: str) -> str:
@@ -75,6 +86,7 @@ def _data(report: Report) -> dict[str, Any]:
         "columns": [[row.values[index] for row in report.rows] for index in range(len(report.axes))],
         "counts": [[row.counts[index] for row in report.rows] for index in range(len(STATUSES))],
         "causes": [visible(cause.text) for _, cause in report.causes],
+        "telling": [visible(axis) for _, cause in report.causes[:1] for axis, _ in cause.values],
         "failures": [_failure(failure) for failure in report.failures],
         "omitted": report.omitted,
         "impossible": report.pairs.impossible,

@@ -11,14 +11,22 @@ from hvkernel.machine import Fault
 if TYPE_CHECKING:
     from hvkernel.boot.session import Session
     from hvkernel.linux.cpu import Cpu
-    from hvkernel.machine import Task
+    from hvkernel.machine import Machine, Task
 
-__all__ = ["SECOND", "GuestEnded", "GuestRun", "OverBudget", "Stuck"]
+__all__ = ["SECOND", "GuestEnded", "GuestRun", "OverBudget", "Stuck", "steps_of"]
 
 T = TypeVar("T")
 
 SECOND: Final = 10_000_000
 """Units of virtual time in a second."""
+
+
+def steps_of(machine: Machine) -> int:
+    """Return the steps that a machine's scheduler has made: preemption points passed, and tasks that got a processor.
+
+    The second, because a thread that sleeps a microsecond again and again passes no preemption point.
+    """
+    return machine.stats.steps + machine.stats.switches
 
 
 class OverBudget(Exception):
@@ -144,15 +152,19 @@ class GuestRun:
     def _run(self, until: Callable[[], bool], units: int | None = None) -> str:
         machine = self.session.machine
         left = self._limit - machine.clock.now
-        steps = self._steps - machine.stats.steps
+        stats, most = machine.stats, self._steps
+        steps = most - steps_of(machine)
         if left <= 0 or steps <= 0:
             self._over(steps)
-        how = machine.run(until, left if units is None else min(left, units), steps)
-        if how == "limit":
-            if machine.stats.steps >= self._steps:
-                self._over(0)
-            if machine.clock.now >= self._limit:
-                self._over(1)
+
+        def over() -> bool:
+            return stats.steps + stats.switches >= most or until()  # not steps_of(): asked thousands of times
+
+        how = machine.run(over, left if units is None else min(left, units), steps)
+        if how != "idle" and steps_of(machine) >= most:
+            self._over(0)
+        if how == "limit" and machine.clock.now >= self._limit:
+            self._over(1)
         return how
 
     def _over(self, steps: int) -> None:

@@ -23,12 +23,14 @@ from hvkernel.matrix.model import Cell
 from hvkernel.matrix.store import Row, Spec, Store
 from hvkernel.matrix.worker import WATCHDOG, Factory, Station, cell_runner
 
-__all__ = ["Meter", "OnProgress", "Progress", "Stop", "cores", "left_to_do", "run", "until_signal"]
+__all__ = ["Meter", "OnProgress", "Progress", "Stop", "check_jobs", "cores", "left_to_do", "run", "until_signal"]
 
 DEPTH: Final = 8
 """Cells that a worker has before it, so that it never waits for the coordinator."""
 CHUNK: Final = 4096
 """Cells that are looked up in the store at a time."""
+PER_CORE: Final = 16
+"""Most workers for each core: each has 60 MB, and more of them than cores are no faster."""
 EVERY: Final = 0.2
 """Seconds between two reports of progress."""
 
@@ -61,7 +63,18 @@ class Progress:
     @property
     def left(self) -> float | None:
         """Seconds that the rest will take at this rate; ``None`` while nobody can say."""
+        if self.done >= self.total:
+            return 0.0
         return (self.total - self.done) / self.rate if self.rate > 0 else None
+
+
+def check_jobs(jobs: int | None) -> None:
+    """:raises InputError: nobody wants so many worker processes."""
+    if jobs is not None and jobs < 1:
+        raise InputError("--jobs", "jobs", jobs, "at least 1")
+    most = PER_CORE * cores()
+    if jobs is not None and jobs > most:
+        raise InputError("--jobs", "jobs", jobs, f"at most {most}, {PER_CORE} for each core")
 
 
 OnProgress: TypeAlias = Callable[[Progress], None]
@@ -91,12 +104,11 @@ def run(
     :param jobs: worker processes; all cores when not given.
     :param progress: called some times a second, and once at the end.
     :param watchdog: seconds of wall clock after which a cell's interpreter counts as hung.
-    :raises InputError: ``jobs`` is less than one.
+    :raises InputError: ``jobs`` is less than one, or more than anybody wants.
     :raises StoreError: results cannot be written.
     :raises WorkerError: workers cannot be started.
     """
-    if jobs is not None and jobs < 1:
-        raise InputError("--jobs", "jobs", jobs, "at least 1")
+    check_jobs(jobs)
     meter = Meter(len(cells), store, progress)
     todo = left_to_do(cells, store)
     text = spec.to_json()

@@ -3,24 +3,28 @@
 Every value of the cell is left out in turn, so that its axis stands at its default, and stays left out where the cell
 still fails in the same way. What cannot be left out alone because the rest would be no machine is left out together
 with what depends on it. What remains is minimal: without any one of it the cell passes, or there is no such machine.
+Before that whole groups of values are tried, because a trial that fails may cost an interpreter.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 from hvkernel.matrix.axes import replay_command
-from hvkernel.matrix.model import Cell, CellResult
+from hvkernel.matrix.model import INTERPRETER, Cell, CellResult
 
 if TYPE_CHECKING:
-    from hvkernel.matrix.cell import CellRunner
+    from hvkernel.config.matrix import MatrixSpec
 
-__all__ = ["Cause", "shrink"]
+__all__ = ["Cause", "Trials", "shrink"]
 
 RUNS: Final = 60
-"""Most boots that one cell is shrunk by; a cell of twenty axes takes some thirty."""
+"""Most boots that one cell is shrunk by; a cell of twenty axes takes some twenty."""
+
+LETHAL: Final = 20
+"""Most boots among them that may end their interpreter, or be ended by the watchdog."""
 
 TOGETHER: Final = 3
 """Most values that are left out together."""
@@ -30,6 +34,20 @@ NO_MACHINE: Final = "legal-cell"
 
 Verdict = Literal["fails", "passes", "no-machine"]
 Values = tuple[tuple[str, str], ...]
+
+
+class Trials(Protocol):
+    """What runs the cells that are tried: a :class:`~hvkernel.matrix.cell.CellRunner`, in this process, or
+    :class:`~hvkernel.matrix.apart.Apart`, in another."""
+
+    @property
+    def spec(self) -> MatrixSpec:
+        """What the cells are of."""
+        ...
+
+    def run(self, cell: Cell, *, twice: bool) -> CellResult:
+        """Run a cell; ``twice``: if it passes, once more, which must do the same."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -52,21 +70,22 @@ class Cause:
     """Boots that it took."""
 
 
-class _Trials:
+class _Known:
     """Cells with some of the values left out, each run once."""
 
-    def __init__(self, runner: CellRunner, cell: Cell, invariant: str, runs: int) -> None:
-        self._runner = runner
+    def __init__(self, trials: Trials, cell: Cell, invariant: str, runs: int) -> None:
+        self._trials = trials
         self._cell = cell
         self._invariant = invariant
         self._most = runs
         self._known: dict[Values, Verdict] = {cell.values: "fails"}
         self.runs = 0
+        self._ended = 0
 
     @property
     def over(self) -> bool:
         """Whether no more boots are allowed."""
-        return self.runs >= self._most
+        return self.runs >= self._most or self._ended >= LETHAL
 
     def verdict(self, values: Values) -> Verdict | None:
         """Return what becomes of a cell with these values; ``None``: not known, and no more boots are allowed."""
@@ -75,13 +94,14 @@ class _Trials:
             if self.over:
                 return None
             cell = Cell(self._cell.number, values, self._cell.seed)
-            result = self._runner.run(cell, twice=self._invariant == "same-run")
+            result = self._trials.run(cell, twice=self._invariant == "same-run")
             broken = {problem.invariant for problem in result.problems}
             if NO_MACHINE in broken or result.outcome == "unsupported":
                 known = "no-machine"
             else:
                 known = "fails" if self._invariant in broken else "passes"
                 self.runs += 1
+                self._ended += any(name.startswith(INTERPRETER) for name in broken)
             self._known[values] = known
         return known
 
@@ -89,9 +109,10 @@ class _Trials:
         return self.verdict(values) == "fails"
 
 
-def shrink(runner: CellRunner, result: CellResult, *, runs: int = RUNS) -> Cause:
+def shrink(trials: Trials, result: CellResult, *, runs: int = RUNS) -> Cause:
     """Find the values that make a cell fail.
 
+    :param trials: runs the cells that are tried.
     :param result: of a cell that did not pass.
     :param runs: most boots.
     :raises ValueError: the cell passed.
@@ -101,14 +122,14 @@ def shrink(runner: CellRunner, result: CellResult, *, runs: int = RUNS) -> Cause
     invariant = result.problems[0].invariant
     if invariant == NO_MACHINE:
         text = f"there is no such machine: {result.problems[0].text}"
-        return Cause(result.cell.values, (), (), invariant, text, replay_command(runner.spec, result.cell), 0)
-    trials = _Trials(runner, result.cell, invariant, runs)
-    values = _left_out(trials, result.cell.values)
+        return Cause(result.cell.values, (), (), invariant, text, replay_command(trials.spec, result.cell), 0)
+    known = _Known(trials, result.cell, invariant, runs)
+    values = _left_out(known, result.cell.values)
     matter: list[tuple[str, str]] = []
     needed: list[tuple[str, str]] = []
     confirmed = True
     for one in values:
-        verdict = trials.verdict(_without(values, (one,)))
+        verdict = known.verdict(_without(values, (one,)))
         if verdict == "no-machine":
             needed.append(one)
         else:
@@ -117,63 +138,87 @@ def shrink(runner: CellRunner, result: CellResult, *, runs: int = RUNS) -> Cause
     if not matter:
         # None of them can go, so all of them are what it takes.
         matter, needed = needed, []
-    alike = _alike(trials, runner, values, matter)
+    alike, all_tried = _alike(known, trials.spec, values, matter)
     cell = Cell(result.cell.number, values, result.cell.seed)
-    text = _text(runner, matter, dict(alike), confirmed)
-    return Cause(tuple(matter), tuple(needed), alike, invariant, text, replay_command(runner.spec, cell), trials.runs)
+    text = _text(trials.spec, matter, alike, confirmed and all_tried)
+    return Cause(
+        tuple(matter),
+        tuple(needed),
+        tuple(alike.items()),
+        invariant,
+        text,
+        replay_command(trials.spec, cell),
+        known.runs,
+    )
 
 
 def _without(values: Values, gone: Values) -> Values:
     return tuple(one for one in values if one not in gone)
 
 
-def _left_out(trials: _Trials, values: Values) -> Values:
-    """Leave out what can be, one at a time, then together, until nothing more can."""
+def _left_out(known: _Known, values: Values) -> Values:
+    """Leave out what can be: one at a time, then together, until nothing more can."""
+    values = _in_groups(known, values)
     before: Values | None = None
     while values != before:
         before = values
         for one in values:
             fewer = _without(values, (one,))
-            if trials.fails(fewer):
+            if known.fails(fewer):
                 values = fewer
         if values == before:
-            values = _together(trials, values)
+            values = _together(known, values)
     return values
 
 
-def _together(trials: _Trials, values: Values) -> Values:
+def _in_groups(known: _Known, values: Values) -> Values:
+    """Leave out halves, quarters and so on: most values do not matter, and each trial that shows it fails."""
+    size = len(values) // 2
+    while size > 1:
+        for group in [values[start : start + size] for start in range(0, len(values), size)]:
+            fewer = _without(values, group)
+            if known.fails(fewer):
+                values = fewer
+        size //= 2
+    return values
+
+
+def _together(known: _Known, values: Values) -> Values:
     """Leave out some values that cannot go one by one: of each group at least one, alone, leaves no machine."""
-    stuck = [one for one in values if trials.verdict(_without(values, (one,))) == "no-machine"]
+    stuck = [one for one in values if known.verdict(_without(values, (one,))) == "no-machine"]
     for count in range(2, TOGETHER + 1):
         for group in combinations(values, count):
-            if any(one in stuck for one in group) and trials.fails(_without(values, group)):
+            if any(one in stuck for one in group) and known.fails(_without(values, group)):
                 return _without(values, group)
     return values
 
 
 def _alike(
-    trials: _Trials, runner: CellRunner, values: Values, matter: list[tuple[str, str]]
-) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """Try the other values of the axes that matter, while boots are left."""
-    found = []
+    known: _Known, spec: MatrixSpec, values: Values, matter: list[tuple[str, str]]
+) -> tuple[dict[str, tuple[str, ...]], bool]:
+    """Try the other values of the axes that matter; return those with which it fails too, and whether that was all."""
+    found = {}
+    verdicts: list[Verdict | None] = []
     for axis, value in matter:
-        others = tuple(
-            other
-            for other in runner.spec.varied.get(axis, ())
-            if other != value and trials.fails(tuple((name, other if name == axis else kept) for name, kept in values))
-        )
-        if others:
-            found.append((axis, others))
-    return tuple(found)
+        alike = []
+        for other in spec.varied.get(axis, ()):
+            if other != value:
+                swapped = tuple((name, other if name == axis else kept) for name, kept in values)
+                verdicts.append(known.verdict(swapped))
+                if verdicts[-1] == "fails":
+                    alike.append(other)
+        if alike:
+            found[axis] = tuple(alike)
+    return found, None not in verdicts
 
 
-def _text(runner: CellRunner, matter: list[tuple[str, str]], alike: dict[str, tuple[str, ...]], confirmed: bool) -> str:
+def _text(spec: MatrixSpec, matter: list[tuple[str, str]], alike: dict[str, tuple[str, ...]], confirmed: bool) -> str:
     """Say it, the values of an axis in the spec's order: two cells of one cause say the same."""
     if not matter:
         return "fails with every axis at its default"
     parts = []
     for axis, value in matter:
         bad = (value, *alike.get(axis, ()))
-        ordered = [one for one in runner.spec.varied.get(axis, bad) if one in bad] if len(bad) > 1 else [value]
+        ordered = [one for one in spec.varied.get(axis, bad) if one in bad] if len(bad) > 1 else [value]
         parts.append(f"{axis} is {' or '.join(ordered)}" if len(ordered) > 1 else f"{axis}={value}")
     return f"fails {'iff' if confirmed else 'with'} {' and '.join(parts)}"

@@ -144,6 +144,7 @@ class Store:
         """
         self.path = path
         self._read_only = spec is None
+        self._claimed = False
         with self._errors("cannot be opened"):
             self._db = self._connect()
         try:
@@ -190,11 +191,15 @@ class Store:
         self.spec: str = row[0]
         self.version: str = row[1]
         if spec is not None:
-            self._same_run(spec)
             self._db.execute("PRAGMA synchronous=NORMAL")
             # Finds out now, not after the first cell, that the file cannot be written.
             self._db.execute("BEGIN IMMEDIATE")
-            self._db.execute("UPDATE run SET version = version")
+            self._claimed = self._db.execute("SELECT 1 FROM cell LIMIT 1").fetchone() is not None
+            if not self._claimed:
+                # A run that ended before its first result claims nothing.
+                self.spec, self.version = spec.to_json(), __version__
+            self._same_run(spec)
+            self._db.execute("UPDATE run SET spec = ?, version = ?", (self.spec, self.version))
             self._db.execute("COMMIT")
 
     def _create(self, spec: Spec | None) -> None:
@@ -211,7 +216,11 @@ class Store:
 
     def _same_run(self, spec: Spec) -> None:
         ours: Any = json.loads(spec.to_json())
-        theirs: Any = json.loads(self.spec)
+        try:
+            theirs: Any = dict(json.loads(self.spec))
+        except (ValueError, TypeError):
+            limit = "is damaged: it does not say of which spec its results are"
+            raise StoreError(str(self.path), limit=limit) from None
         for name in UNIMPORTANT:
             ours.pop(name, None)
             theirs.pop(name, None)
@@ -229,11 +238,13 @@ class Store:
     def add_rows(self, rows: Iterable[Row]) -> None:
         """Keep results, all of them or none, in one transaction. A cell that is there already stays as it is.
 
-        :raises StoreError: they could not be written; what was committed before is safe.
+        :raises StoreError: they could not be written, or the file is taken; what was committed before is safe.
         """
         with self._errors("cannot take more results"):
             self._db.execute("BEGIN IMMEDIATE")
             try:
+                if not self._claimed:
+                    self._claim()
                 self._db.executemany(
                     "INSERT INTO cell VALUES (?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (key) DO NOTHING", rows
                 )
@@ -243,6 +254,12 @@ class Store:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
                 raise
+
+    def _claim(self) -> None:
+        """See whether another run, on the file that was empty when both began, has taken it."""
+        if self._db.execute("SELECT spec, version FROM run").fetchone() != (self.spec, self.version):
+            raise StoreError(str(self.path), limit="another run has begun to write it; take another file")
+        self._claimed = True
 
     def results(self) -> Iterator[CellResult]:
         """Every result, by number.

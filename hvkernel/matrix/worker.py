@@ -21,13 +21,24 @@ import time
 import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
+from io import TextIOWrapper
 from multiprocessing.connection import Connection, Pipe
-from typing import Final, Protocol, Self, TypeAlias
+from typing import Any, Final, Protocol, Self, TypeAlias
 
-from hvkernel.matrix.model import Cell, CellResult, Problem
+from hvkernel.matrix.model import HANG, INTERPRETER, Cell, CellResult, Problem
 from hvkernel.matrix.store import Row, row_of
 
-__all__ = ["DEATHS", "HANGS", "MEMORY", "WATCHDOG", "Cells", "Factory", "Station", "WorkerError", "cell_runner"]
+__all__ = [
+    "DEATHS",
+    "HANGS",
+    "MEMORY",
+    "WATCHDOG",
+    "Cells",
+    "Factory",
+    "Station",
+    "WorkerError",
+    "cell_runner",
+]
 
 WATCHDOG: Final = 120.0
 """Seconds of wall clock after which a cell's interpreter counts as hung. Cells have budgets in virtual time and in
@@ -37,7 +48,8 @@ DEATHS: Final = 3
 HANGS: Final = 2
 """Likewise for workers that hang."""
 MEMORY: Final = 1 << 30
-"""Bytes of resident memory above which a worker is replaced between two cells."""
+"""Bytes of resident memory above which a worker is replaced between two cells. Twice as many is the most that its heap
+can have in one, so that a cell that eats memory ends in a MemoryError and not in the death of somebody else."""
 STARTS: Final = 3
 """Workers that may die one after the other before they took a cell."""
 GRACE: Final = 5.0
@@ -62,12 +74,15 @@ Factory: TypeAlias = Callable[[str], Cells]
 """Makes a :class:`Cells` of a spec as JSON; pickled by its name, so a function or class of a module."""
 
 
-def cell_runner(spec: str) -> Cells:
-    """The real one: a :class:`~hvkernel.matrix.cell.CellRunner`, with all plugins that are installed."""
+def cell_runner(spec: str, **options: Any) -> Cells:
+    """The real one: a :class:`~hvkernel.matrix.cell.CellRunner`, with all plugins that are installed.
+
+    :param options: of the runner, as ``sample``.
+    """
     from hvkernel.config.matrix import MatrixSpec
     from hvkernel.matrix.cell import CellRunner
 
-    return CellRunner(MatrixSpec.from_json(spec))
+    return CellRunner(MatrixSpec.from_json(spec), **options)
 
 
 class WorkerError(RuntimeError):
@@ -81,9 +96,14 @@ def child(fd: int) -> None:
     """Be a worker: the whole life of the process, on the pipe ``fd``."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the coordinator's
     faulthandler.enable()
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # what is printed before a death is not lost
     link = Connection(fd)
     with contextlib.suppress(EOFError, OSError):  # the coordinator is gone
         factory, spec, watchdog, memory = link.recv()
+        hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+        heap = 2 * memory
+        resource.setrlimit(resource.RLIMIT_DATA, (heap if hard == resource.RLIM_INFINITY else min(heap, hard), hard))
         try:
             cells: Cells = pickle.loads(factory)(spec)
         except Exception as error:
@@ -118,7 +138,7 @@ def _run(cells: Cells, cell: Cell) -> Row:
     except BaseException as error:
         said = f"{type(error).__name__}: {error}"
         lines = traceback.format_exc().splitlines()[-TAIL:]
-        return row_of(CellResult(cell, "crash", "", "", (Problem("interpreter", said),), tuple(lines)))
+        return row_of(CellResult(cell, "crash", "", "", (Problem(INTERPRETER, said),), tuple(lines)))
 
 
 def _resident() -> int:
@@ -133,13 +153,25 @@ def _resident() -> int:
 class Station:
     """One worker at a time, and the cells that it was given. Belongs to one thread."""
 
-    def __init__(self, factory: Factory, spec: str, *, watchdog: float = WATCHDOG, memory: int = MEMORY) -> None:
+    def __init__(
+        self,
+        factory: Factory,
+        spec: str,
+        *,
+        watchdog: float = WATCHDOG,
+        memory: int = MEMORY,
+        deaths: int = DEATHS,
+        hangs: int = HANGS,
+    ) -> None:
         """Start a worker.
 
         :param spec: the spec as JSON.
         :param watchdog: seconds that a cell may take.
         :param memory: bytes at which a worker is replaced.
+        :param deaths: workers that may die of a cell before that is its result.
+        :param hangs: workers that may hang in it.
         """
+        self._most_deaths, self._most_hangs = deaths, hangs
         self._first = (pickle.dumps(factory), spec, watchdog, memory)
         self._watchdog, self._memory = watchdog, memory
         self.pending: deque[Cell] = deque()
@@ -228,7 +260,7 @@ class Station:
 
     def _died(self, how: str) -> list[Row]:
         """Record the cell that a worker died of, if that is certain, and start the next worker."""
-        left = self._last_words()
+        left = self.last_words()
         rows = []
         if not self._ready:
             self._failed_starts += 1
@@ -238,13 +270,16 @@ class Station:
             cell = self.pending[0]
             # The worker's own watchdog began a little earlier than our clock.
             late = time.monotonic() - self._began >= self._watchdog or any(one.startswith("Timeout (") for one in left)
-            seen, limit = (self._hangs, HANGS) if late else (self._deaths, DEATHS)
+            seen, limit = (self._hangs, self._most_hangs) if late else (self._deaths, self._most_deaths)
             seen[cell.key] += 1
             if seen[cell.key] >= limit:
-                what = f"no result in {self._watchdog:g} s" if late else f"the interpreter died: {how}"
-                problem = Problem("interpreter", f"{what}, {limit} times")
+                if late:
+                    problem = Problem(HANG, f"no answer in {self._watchdog:g} s")
+                else:
+                    problem = Problem(f"{INTERPRETER}-{how.replace(' status ', '-')}", f"killed its interpreter: {how}")
                 rows.append(row_of(CellResult(cell, "crash", "", "", (problem,), left)))
                 self.pending.popleft()
+                del seen[cell.key]
         self._replace()
         return rows
 
@@ -262,8 +297,8 @@ class Station:
         code = self.process.wait()
         return f"exit status {code}" if code >= 0 else signal.Signals(-code).name
 
-    def _last_words(self) -> tuple[str, ...]:
-        """The end of the worker's standard error, without what differs from run to run."""
+    def last_words(self) -> tuple[str, ...]:
+        """The end of what the worker has printed, without what differs from run to run."""
         fd = self._log.fileno()
         text = os.pread(fd, LOG, max(0, os.fstat(fd).st_size - LOG)).decode(errors="replace")
         return tuple(re.sub(r"0x[0-9a-fA-F]{6,}", "0x...", line) for line in text.splitlines()[-TAIL:])

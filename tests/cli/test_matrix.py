@@ -6,9 +6,9 @@ import json
 import os
 import pty
 import re
-import shutil
 import signal
 import sqlite3
+import stat
 import subprocess
 import sys
 import time
@@ -16,6 +16,7 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
+from broken_lantern import install
 
 CODE = "from hvkernel.cli import main; main()"
 SMALL = """
@@ -55,7 +56,7 @@ def test_every_cell_passes(small: Path) -> None:
     assert first == "small: 2 axes, full, 4 cells"
     assert second == "4 passed, 0 failed, 0 crashed, 0 over budget"
     assert re.fullmatch(r"4 cells in \d+\.\d s, \d+\.\d a second, 1 worker", third)
-    assert re.fullmatch(r"4 of 4 cells, 0 failed, \d+\.\d a second, 0 s left", done.stderr.splitlines()[-1])
+    assert re.fullmatch(r"4 of 4 cells, 0 failed, \d+\.\d a second, 0 s left\n", done.stderr)
 
 
 def test_cells_that_fail(hungry: Path, tmp_path: Path) -> None:
@@ -79,7 +80,6 @@ def test_cells_that_fail(hungry: Path, tmp_path: Path) -> None:
     assert replayed.stdout.splitlines()[-1].startswith("over-budget (")
 
 
-LANTERN = Path(__file__).parents[1] / "data/plugins/hvkernel_lantern"
 PAGES = """
 title = "page sizes"
 cover = "full"
@@ -96,13 +96,8 @@ name = "lantern0"
 def test_a_broken_driver_of_a_plugin_is_told_in_a_paragraph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its ring is sized in pages of 4 KiB: found with larger ones alone, by workers that load it as any plugin."""
     site = tmp_path / "site"
-    shutil.copytree(LANTERN, site / "hvkernel_lantern", ignore=shutil.ignore_patterns("__pycache__"))
-    driver = site / "hvkernel_lantern/vsc.py"
-    driver.write_text(driver.read_text().replace('FAULT: Final[str] = ""', 'FAULT: Final[str] = "ring"'))
-    info = site / "hvkernel_lantern-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: hvkernel-lantern\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[hvkernel]\nhv_lantern = hvkernel_lantern\n")
+    site.mkdir()
+    install(site, "ring")
     monkeypatch.setenv("PYTHONPATH", str(site))
     spec = tmp_path / "pages.toml"
     spec.write_text(PAGES)
@@ -115,6 +110,26 @@ def test_a_broken_driver_of_a_plugin_is_told_in_a_paragraph(tmp_path: Path, monk
     ]
     assert [line for line in lines if "cells): " in line] == ["log (12 cells): fails iff page_size is 16K or 64K"]
     assert lines[-1] == f"  replay: hvkernel matrix --cell 'page_size=16K' --seed 0 {spec}"
+
+
+def test_a_cell_that_ends_its_interpreter_ends_no_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small: Path
+) -> None:
+    site = tmp_path / "site"
+    site.mkdir()
+    install(site, "exit")
+    monkeypatch.setenv("PYTHONPATH", str(site))
+    spec = tmp_path / "pages.toml"
+    spec.write_text(PAGES)
+    done = matrix(spec, "--cell", "arch=arm64,page_size=64K")
+    assert done.returncode == 1, done
+    assert done.stdout.splitlines() == [
+        "cell: arch=arm64 page_size=64K, seed 0",
+        "good bye",
+        "interpreter-exit-3: killed its interpreter: exit status 3",
+        "crash (0.000 s of virtual time, 0 steps)",
+    ]
+    assert done.stderr == ""
 
 
 def test_json_is_the_same_for_any_number_of_workers(hungry: Path) -> None:
@@ -186,6 +201,42 @@ def test_interrupted_and_gone_on_with(tmp_path: Path) -> None:
     assert rows(store) == 400 - int(left[1])
 
 
+def shrinking(*arguments: str | Path) -> subprocess.Popen[str]:
+    """Start a run, and return when it shrinks its first failure."""
+    running = subprocess.Popen(
+        [sys.executable, "-c", CODE, "matrix", *map(str, arguments), "--jobs", "1"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert running.stderr is not None
+    while not running.stderr.readline().startswith("shrinking budget; "):
+        assert running.poll() is None
+    return running
+
+
+def test_interrupted_while_a_failure_is_shrunk(hungry: Path, tmp_path: Path) -> None:
+    """What was found by then is printed, and the page is written."""
+    page = tmp_path / "page.html"
+    running = shrinking(hungry, "--html", page)
+    running.send_signal(signal.SIGTERM)
+    out, _ = running.communicate(timeout=60)
+    assert running.returncode == 128 + signal.SIGTERM
+    assert out.splitlines()[-1] == "interrupted while the failures were shrunk"
+    assert "not shrunk" in page.read_text()
+
+
+def test_a_page_that_has_no_place_any_more_keeps_no_result_back(hungry: Path, tmp_path: Path) -> None:
+    page = tmp_path / "place/page.html"
+    page.parent.mkdir()
+    running = shrinking(hungry, "--html", page)
+    page.parent.rmdir()
+    out, err = running.communicate(timeout=60)
+    assert running.returncode == 2
+    assert out.splitlines()[1] == "0 passed, 0 failed, 0 crashed, 4 over budget"
+    assert err == f"hvkernel: {page}: cannot be written: No such file or directory\n"
+
+
 def rows(store: Path) -> int:
     if not store.exists():
         return 0
@@ -243,6 +294,9 @@ def test_a_terminal_gets_a_bar(small: Path) -> None:
         (["{small}", "--jobs", "0"], "--jobs: jobs = 0: at least 1"),
         (["{small}", "--seed", "1"], "--seed goes with --cell; --seeds says how many each combination is run under"),
         (["{small}", "--html", "{tmp}"], "--html {tmp}: is a directory"),
+        (["{small}", "--html", "{pipe}"], "--html {pipe}: is no file"),
+        (["{small}", "--junit", "{link}"], "--junit {link}: is no file"),
+        (["{small}", "--jobs", "0", "--store", "{tmp}/none.html"], "--jobs: jobs = 0: at least 1"),
         (["{small}", "--html", "{tmp}/no/x.html"], "--html {tmp}/no/x.html: there is no directory {tmp}/no"),
         (["{small}", "--html", "{tmp}/x", "--junit", "{tmp}/./x"], "--junit {tmp}/x: is the file of --html"),
         (["{small}", "--store", "{small}"], "{small}: "),
@@ -267,7 +321,9 @@ def test_bad_input_is_one_line(small: Path, tmp_path: Path, arguments: list[str]
         "bad_value": "[axes]\ncpus = [0]\n",
         "bad_toml": "[axes",
     }
-    names = {"small": str(small), "tmp": str(tmp_path)}
+    names = {"small": str(small), "tmp": str(tmp_path), "pipe": str(tmp_path / "pipe"), "link": str(tmp_path / "link")}
+    os.mkfifo(names["pipe"])
+    os.symlink("pipe", names["link"])
     for name, text in texts.items():
         file = tmp_path / f"{name}.toml"
         file.write_text(text)
@@ -277,6 +333,30 @@ def test_bad_input_is_one_line(small: Path, tmp_path: Path, arguments: list[str]
     assert done.stderr.count("\n") == 1
     assert done.stderr.startswith("hvkernel: " + line.format(**names)), done.stderr
     assert not list(tmp_path.glob("*.html"))
+    assert stat.S_ISFIFO(os.stat(names["link"]).st_mode)
+
+
+def test_a_link_stays_a_link(small: Path, tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    os.symlink("there/page.html", tmp_path / "latest.html")
+    assert matrix(small, "--cover", "1", "--jobs", "1", "--html", tmp_path / "latest.html").returncode == 0
+    assert [path.name for path in (tmp_path / "there").iterdir()] == ["page.html"]
+    assert os.readlink(tmp_path / "latest.html") == "there/page.html"
+
+
+def test_a_page_that_cannot_be_written_keeps_the_old_one(tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    page.write_text("of yesterday")
+    code = (
+        "import resource, sys; from pathlib import Path; from hvkernel.cli import main, matrix\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))\n"
+        f"matrix._one_cell = lambda *_: matrix._write(Path({str(page)!r}), lambda out: out.write('x' * 100_000))\n"
+        "sys.argv[1:] = ['matrix', '--cell', '']; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (2, f"hvkernel: {page}: cannot be written: File too large\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
+    assert page.read_text() == "of yesterday"
 
 
 def test_nothing_of_it_is_loaded_by_other_commands() -> None:

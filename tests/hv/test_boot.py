@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -20,6 +20,9 @@ from hvkernel.hv.hv_common import HvCommonObject
 from hvkernel.hv.hyperv_vmbus import HvVmbus
 from hvkernel.machine import GeneralProtectionFault, VpTopology
 from hvkernel_x86.guest import X86Guest
+
+if TYPE_CHECKING:
+    from hvkernel.testing.guest import Guest, GuestHost
 
 Compose = Callable[..., Session]
 DMESG = Path(__file__).parents[1] / "data" / "dmesg"
@@ -117,13 +120,10 @@ def test_arm64_lines_in_the_kernel_s_order(guest: Compose) -> None:
     assert not any(line.startswith(("clocksource: hyperv", "Hyper-V: PV", "Hyper-V: Using")) for line in lines)
 
 
-@pytest.mark.parametrize("page_size", ["4K", "16K", "64K"])
-def test_every_page_size_connects(guest: Compose, page_size: str) -> None:
-    session = booted(guest(arch="arm64", page_size=page_size))
-    assert {"4K": 4096, "16K": 16384, "64K": 65536}[page_size] == session.kernel.mm.PAGE_SIZE
-    assert "hv_vmbus: Vmbus version:5.3" in vmbus_lines(session)
-    assert session.kernel.outcome is not None
-    assert session.kernel.outcome.state == "up"
+@pytest.mark.hv_matrix(arch="arm64", page_size=["4K", "16K", "64K"])
+def test_every_page_size_connects(hv_guest: Guest) -> None:
+    assert {"4K": 4096, "16K": 16384, "64K": 65536}[hv_guest.values["page_size"]] == hv_guest.kernel.mm.PAGE_SIZE
+    assert "hv_vmbus: Vmbus version:5.3" in hv_guest.dmesg
 
 
 def test_a_32_bit_guest_prints_no_line_of_the_64_bit_files(guest: Compose) -> None:
@@ -350,12 +350,9 @@ def test_on_arm64_it_is_a_bug(guest: Compose) -> None:
     assert kernel.outcome.state == "panic"
 
 
-@pytest.mark.parametrize("seed", range(8))
-def test_every_schedule_comes_up(guest: Compose, seed: int) -> None:
-    session = booted(guest(policy=f"random:{seed}", cpus=4))
-    assert session.kernel.outcome is not None
-    assert session.kernel.outcome.state == "up", session.kernel.outcome
-    assert [finding for finding in session.machine.findings if finding.side == "guest"] == []
+@pytest.mark.hv_matrix(arch=["x86", "arm64"], cpus=4, policy="random", seeds=8)
+def test_every_schedule_comes_up(hv_guest: Guest) -> None:
+    assert [finding for finding in hv_guest.findings if finding.side == "guest"] == []
 
 
 def test_a_module_can_be_taken_out_and_nothing_stays_shared(guest: Compose) -> None:
@@ -371,23 +368,24 @@ def test_a_module_can_be_taken_out_and_nothing_stays_shared(guest: Compose) -> N
     assert via == {"reference", "vp", "hypercall"}, "what hyperv_init shares is not the module's"
 
 
-def shared(session: Session) -> list[str]:
-    return sorted({entry.via.split()[0] for entry in session.machine.ledger.entries()})
+def shared(guest: Guest) -> list[str]:
+    return sorted({entry.via.split()[0] for entry in guest.machine.ledger.entries()})
 
 
-@pytest.mark.parametrize("host", ["ws2012r2", "ws2016", "ws2022", "azure-gen2"])
-def test_before_another_kernel_everything_goes_back(guest: Compose, host: str) -> None:
-    session = booted(guest(host=host))
-    assert shared(session) == ["gpadl", "hypercall", "monitor", "reference", "siefp", "simp", "vp"]
-    session.call(session.kernel.arch.machine_shutdown, True)
-    assert shared(session) == []
-    assert session.server.state.name == "DISCONNECTED"
+@pytest.mark.hv_matrix(host=["ws2012r2/gen2", "ws2016/gen2", "ws2022/gen2", "azure-gen2/gen2"])
+@pytest.mark.hv_guest(check=False)
+def test_before_another_kernel_everything_goes_back(hv_guest: Guest, hv_host: GuestHost) -> None:
+    assert shared(hv_guest) == ["gpadl", "hypercall", "monitor", "reference", "siefp", "simp", "vp"]
+    hv_guest.call(hv_guest.kernel.arch.machine_shutdown, True)
+    assert shared(hv_guest) == []
+    assert hv_host.vmbus.state.name == "DISCONNECTED"
 
 
-def test_a_host_without_unload_keeps_what_the_vmbus_shares(guest: Compose) -> None:
-    session = booted(guest(host="ws2012"))
-    session.call(session.kernel.arch.machine_shutdown, True)
-    assert shared(session) == ["gpadl", "monitor"], "VMBus 2.4 has no UNLOAD message"
+@pytest.mark.hv_matrix(host="ws2012/gen1")
+@pytest.mark.hv_guest(check=False)
+def test_a_host_without_unload_keeps_what_the_vmbus_shares(hv_guest: Guest) -> None:
+    hv_guest.call(hv_guest.kernel.arch.machine_shutdown, True)
+    assert shared(hv_guest) == ["gpadl", "monitor"], "VMBus 2.4 has no UNLOAD message"
 
 
 def test_a_crash_takes_back_this_cpu_s_pages_only(guest: Compose) -> None:

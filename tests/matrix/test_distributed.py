@@ -90,7 +90,7 @@ def test_the_table_is_that_of_a_local_run(cluster: Any, tmp_path: Path) -> None:
 
 def test_machines_that_go_change_nothing(cluster: Any, tmp_path: Path) -> None:
     todo = cells(count=1000)
-    spec = FakeSpec({"sleep": 0.02})
+    spec = FakeSpec({"sleep": 0.02, "ran": str(tmp_path / "ran")})
     killed: list[int] = []
 
     def kill(progress: Progress) -> None:
@@ -102,6 +102,9 @@ def test_machines_that_go_change_nothing(cluster: Any, tmp_path: Path) -> None:
     last = go_on(cluster.scheduler_address, tmp_path / "far", todo, spec, progress=kill)
     assert len(killed) == 3
     assert last.done == 1000
+    ran = (tmp_path / "ran").read_text().split()
+    assert len(ran) > 1000, "what they had not handed in was done again"
+    assert {int(number) for number in ran} == set(range(1000))
     assert table(tmp_path / "far") == local(tmp_path / "near", todo)
 
 

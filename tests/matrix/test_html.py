@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import pytest
 
+from hvkernel import __version__
 from hvkernel.matrix.model import Cell, CellResult, Problem
 from hvkernel.matrix.report import Report
 from hvkernel.matrix.report_html import render
@@ -139,6 +140,9 @@ def test_what_the_page_says_at_first(page: Browser) -> None:
     assert text(page, ".tiles li") == "300 cells run of 310"
     assert text(page, "#matching") == f"300 cells match, {len(bad)} of them failed"
     assert text(page, "#found") == f"{len(bad)} of {len(bad)}"
+    assert text(page, "footer") == f"hvkernel {__version__}"
+    first = next(r for r in results if r.status == "fail")
+    assert text(page, ".causes tbody td") == f"boot-rules{first.problems[0].text}"
     causes = page.run("[...document.querySelectorAll('.causes tbody tr')].map(r => r.cells[1].textContent)")
     assert sorted(causes) == sorted([
         "fails iff arch=arm64 and page_size=16K",
@@ -163,6 +167,34 @@ def test_the_heat_map_counts_what_the_results_say(page: Browser) -> None:
             expected.append(f"{len(failing(results, **wanted))}/{len(run)}")
         assert line == [cpus, *expected]
     nothing_wrong(page)
+
+
+def test_the_axes_that_a_cause_names_are_shown_first(browser: Browser, tmp_path: Path) -> None:
+    report = report_of([result_of(cell) for cell in cells(40) if cell.by_axis["arch"] == "x86"])
+    assert [cause.values for _, cause in report.causes] == [(("cpus", "64"), ("HYPERV_NET", "n"))]
+    page = show(browser, render(report), tmp_path)
+    chosen = [page.run(f"document.querySelector('#{which}').selectedOptions[0].text") for which in "xy"]
+    assert chosen == ["cpus", "HYPERV_NET"]
+    nothing_wrong(page)
+
+
+def test_a_cell_that_took_its_interpreter_with_it(browser: Browser, tmp_path: Path) -> None:
+    problem = Problem("interpreter-SIGSEGV", "killed its interpreter: SIGSEGV")
+    page = show(browser, render(report_of([CellResult(cells(1)[0], "crash", "", "", (problem,))])), tmp_path)
+    page.click("#list summary")
+    page.run("new Promise(done => requestAnimationFrame(done))")
+    assert text(page, "#list details[open] dl").startswith("endedwith its interpreterinterpreter-SIGSEGVkilled its")
+
+
+def test_on_a_telephone_nothing_is_wider_than_the_screen_and_a_replay_line_has_all_of_it(page: Browser) -> None:
+    page.send("Emulation.setDeviceMetricsOverride", width=390, height=800, deviceScaleFactor=1, mobile=True)
+    try:
+        assert page.run("innerWidth") == 390
+        page.click("#list summary")
+        assert page.run("document.documentElement.scrollWidth") <= 390
+        assert page.run("document.querySelector('.causes code').parentElement.clientWidth") > 330
+    finally:
+        page.send("Emulation.clearDeviceMetricsOverride")
 
 
 def test_a_square_that_no_machine_fills_has_a_dash(browser: Browser, tmp_path: Path) -> None:
@@ -324,7 +356,7 @@ def test_without_a_script_the_causes_are_there(page: Browser, tmp_path: Path) ->
 
 
 def test_light_and_dark(page: Browser) -> None:
-    """Text on its ground has the contrast that WCAG 2.2 (1.4.3) asks for, 4.5 to 1, in both."""
+    """Text on its ground has WCAG 2.2's contrast (1.4.3), 4.5 to 1, and edges of controls that of 1.4.11, 3 to 1."""
     contrast = """
     (() => {
       const light = (text) => { const [r, g, b] = text.match(/[0-9.]+/g).map(Number).map(c => c / 255)
@@ -332,21 +364,28 @@ def test_light_and_dark(page: Browser) -> None:
         return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
       const ground = (e) => { for (; e; e = e.parentElement) { const c = getComputedStyle(e).backgroundColor;
         if (c !== 'rgba(0, 0, 0, 0)') return c; } };
+      const ratioOf = (one, other) => { const [a, b] = [light(one), light(other)].sort((x, y) => x - y);
+        return (b + 0.05) / (a + 0.05); };
+      let edge = 99;
+      for (const e of document.querySelectorAll('select, input, button:not(#heat *)')) {
+        if (!e.checkVisibility()) continue;
+        edge = Math.min(edge, ratioOf(getComputedStyle(e).borderTopColor, ground(e.parentElement)));
+      }
       let least = 99, where = '';
       for (const e of document.querySelectorAll('body *')) {
         if (![...e.childNodes].some(n => n.nodeType === 3 && n.data.trim()) || !e.checkVisibility()) continue;
-        const [a, b] = [light(getComputedStyle(e).color), light(ground(e))].sort((x, y) => x - y);
-        const ratio = (b + 0.05) / (a + 0.05);
+        const ratio = ratioOf(getComputedStyle(e).color, ground(e));
         if (ratio < least) { least = ratio; where = e.tagName + '.' + e.className; }
       }
-      return [getComputedStyle(document.body).backgroundColor, least, where];
+      return [getComputedStyle(document.body).backgroundColor, least, where, edge];
     })()"""
     seen = []
     for scheme in ("light", "dark"):
         page.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
-        ground, least, where = page.run(contrast)
+        ground, least, where, edge = page.run(contrast)
         seen.append(ground)
         assert least >= 4.5, (scheme, least, where)
+        assert edge >= 3, (scheme, edge)
     page.send("Emulation.setEmulatedMedia", features=[])
     assert seen[0] != seen[1]
 

@@ -27,7 +27,7 @@ def test_all_axes_that_are_modelled_in_a_browser(browser: Browser, tmp_path: Pat
     with Store(tmp_path / "results.sqlite", job.spec) as store:
         job.run(store, jobs=1)
         report = job.report(store)
-        report.explain(job.shrink, limit=1)
+        assert job.explain(report, limit=1) == 0
         report.attribute(store.failures())
         results = list(store.results())
     failed = [result for result in results if result.status != "pass"]

@@ -92,6 +92,14 @@ def test_jobs_below_one_are_refused(tmp_path: Path) -> None:
         go(tmp_path / "s", cells("pass"), jobs=0)
 
 
+def test_more_jobs_than_a_machine_can_bear_are_refused(tmp_path: Path) -> None:
+    most = 16 * cores()
+    with pytest.raises(InputError, match=rf"^--jobs: jobs = {most + 1}: at most {most}, 16 for each core$"):
+        go(tmp_path / "s", cells("pass"), jobs=most + 1)
+    assert go(tmp_path / "s", cells("pass"), jobs=most).left == 0
+    assert go(tmp_path / "s", cells("pass"), jobs=most).left == 0, "nothing was left to do"
+
+
 def test_what_kills_an_interpreter_is_recorded_and_the_others_are_not_hurt(tmp_path: Path) -> None:
     todo = cells("pass", "kill", "exit", "segv", "raise", "sys.exit", "chatter", count=20)
     last = go(tmp_path / "s", todo, jobs=2)
@@ -100,12 +108,18 @@ def test_what_kills_an_interpreter_is_recorded_and_the_others_are_not_hurt(tmp_p
     by = {one.cell.by_axis["do"]: one for one in results}
     said = {do: [problem.text for problem in one.problems] for do, one in by.items() if one.status == "crash"}
     assert said == {
-        "kill": ["the interpreter died: SIGKILL, 3 times"],
-        "exit": ["the interpreter died: exit status 0, 3 times"],
-        "segv": ["the interpreter died: SIGSEGV, 3 times"],
+        "kill": ["killed its interpreter: SIGKILL"],
+        "exit": ["killed its interpreter: exit status 0"],
+        "segv": ["killed its interpreter: SIGSEGV"],
         "raise": ["ZeroDivisionError: in the model"],
         "sys.exit": ["SystemExit: a driver that thinks it is a program"],
     }
+    assert [by[do].problems[0].invariant for do in ("kill", "exit", "segv", "raise")] == [
+        "interpreter-SIGKILL",
+        "interpreter-exit-0",
+        "interpreter-SIGSEGV",
+        "interpreter",
+    ]
     assert last.replaced == 9  # three times three deaths; the others are only exceptions
     assert by["exit"].dmesg[-1] == "good bye"
     assert "Fatal Python error: Segmentation fault" in by["segv"].dmesg
@@ -130,7 +144,7 @@ def test_a_worker_that_hangs_is_replaced_and_its_cell_recorded(
     last = go(tmp_path / "s", cells(how, count=10), jobs=1, watchdog=0.5)
     (crash,) = [one for one in table(tmp_path / "s") if one.status == "crash"]
     assert crash.cell.number == 0
-    assert [problem.text for problem in crash.problems] == ["no result in 0.5 s, 2 times"]
+    assert [problem.text for problem in crash.problems] == ["no answer in 0.5 s"]
     assert last.done == 11
     assert last.replaced == 2
     if how == "hang":
@@ -148,6 +162,18 @@ def test_a_worker_that_grows_is_replaced_between_two_cells(tmp_path: Path) -> No
             rows += station.collect()
         assert 2 <= station.replaced <= 6
     assert [(row.number, row.status) for row in rows] == [(cell.number, "pass") for cell in todo]
+
+
+def test_a_cell_that_eats_memory_ends_in_an_exception_and_the_worker_goes_on(tmp_path: Path) -> None:
+    todo = cells("eat", "pass")
+    rows = []
+    with Station(FakeCells, "{}", memory=100 << 20) as station:
+        station.give(todo)
+        while station.pending:
+            time.sleep(0.01)
+            rows += station.collect()
+    assert [(row.number, row.status) for row in rows] == [(0, "crash"), (1, "pass")]
+    assert '["interpreter","MemoryError: "]' in rows[0].problems
 
 
 @pytest.mark.parametrize(

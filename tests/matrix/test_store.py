@@ -128,6 +128,11 @@ def text_of(error: pytest.ExceptionInfo[StoreError], path: Path) -> str:
     return str(error.value).replace(str(path), "FILE")
 
 
+def with_a_result(path: Path, spec: AnySpec) -> None:
+    with Store(path, spec) as store:
+        store.add(a_result(0))
+
+
 @pytest.mark.parametrize(
     ("data", "said"),
     [
@@ -150,19 +155,33 @@ def text_of(error: pytest.ExceptionInfo[StoreError], path: Path) -> str:
 def test_a_store_of_another_spec_is_refused_by_the_field_that_differs(
     tmp_path: Path, data: dict[str, Any], said: str
 ) -> None:
-    Store(tmp_path / "s", SPEC).close()
+    with_a_result(tmp_path / "s", SPEC)
     with pytest.raises(StoreError) as error:
         Store(tmp_path / "s", AnySpec(data))
     assert text_of(error, tmp_path / "s") == said
 
 
+def test_a_store_without_a_result_is_of_whatever_spec_comes_first(tmp_path: Path) -> None:
+    """A run that ended before its first cell must not keep the next one from going on with a mended spec."""
+    Store(tmp_path / "s", SPEC).close()
+    other = AnySpec({"axes": {"arch": ["x86"]}})
+    with Store(tmp_path / "s", other) as mine, Store(tmp_path / "s", SPEC) as theirs:
+        theirs.add(a_result(1))
+        with pytest.raises(StoreError) as error:
+            mine.add(a_result(2))
+        theirs.add(a_result(3))
+    assert text_of(error, tmp_path / "s") == "FILE: another run has begun to write it; take another file"
+    with Store(tmp_path / "s", SPEC) as store:
+        assert [one.cell.number for one in store.results()] == [1, 3]
+
+
 def test_a_spec_may_move_and_be_renamed(tmp_path: Path) -> None:
-    Store(tmp_path / "s", AnySpec(SPEC.data | {"source": "a.toml"})).close()
+    with_a_result(tmp_path / "s", AnySpec(SPEC.data | {"source": "a.toml"}))
     Store(tmp_path / "s", AnySpec(SPEC.data | {"source": "b/a.toml", "title": "Mine"})).close()
 
 
 def test_a_store_of_another_hvkernel_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    Store(tmp_path / "s", SPEC).close()
+    with_a_result(tmp_path / "s", SPEC)
     monkeypatch.setattr(store_module, "__version__", "9.9")
     with pytest.raises(StoreError) as error:
         Store(tmp_path / "s", SPEC)
@@ -191,8 +210,10 @@ def full_store(path: Path) -> None:
             "FILE: is a SQLite database, but of something else than hvkernel matrix",
         ),
         ("DELETE FROM run", "FILE: is damaged: it does not say of which spec its results are"),
+        ("UPDATE run SET spec = '{'", "FILE: is damaged: it does not say of which spec its results are"),
+        ("UPDATE run SET spec = '7'", "FILE: is damaged: it does not say of which spec its results are"),
         ("DROP TABLE run", "FILE: cannot be used: no such table: run"),
-        ("DROP TABLE cell", "FILE: cannot be read: no such table: cell"),
+        ("DROP TABLE cell", "FILE: cannot be used: no such table: cell"),
         (
             "UPDATE cell SET seed = '5' WHERE number = 3",
             f"FILE: is damaged: cell 3: its key is {a_result(3).cell.key}, its values and seed have "

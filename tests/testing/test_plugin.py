@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from broken_lantern import install
 
 from hvkernel.boot.plugins import load
 from hvkernel.boot.session import Unsupported
@@ -167,6 +168,28 @@ def test_the_example_of_the_manual(pytester: pytest.Pytester) -> None:
     assert len(shown) == 4
     for name in shown:
         result.stdout.fnmatch_lines([f"{name.replace('[', '[[]')} PASSED*"])
+
+
+def test_a_driver_of_a_third_party_in_its_own_project(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The manual's second example: it passes with a sound driver and tells of one with a ring of native pages."""
+    example = (ROOT / "docs/examples/test_lantern.py").read_text()
+    for fault, passed, failed in (("", 9, 0), ("ring", 3, 6)):
+        project = pytester.mkdir(f"project{fault}")
+        install(project, fault)
+        (project / "test_lantern.py").write_text(example)
+        monkeypatch.setenv("PYTHONPATH", str(project))
+        result = pytester.runpytest_subprocess("-p", "no:hypothesispytest", "-p", "no:cacheprovider", project)
+        result.assert_outcomes(passed=passed, failed=failed)
+    result.stdout.fnmatch_lines(
+        [
+            "*test_nothing_else_breaks[[]arm64-*64K*]*",
+            "arch=arm64 page_size=64K HYPERV_LANTERN=? seed=0",
+            "*hv_lantern: probe of 3f308d62-229a-5deb-8f20-d45c48e133cf failed with error -22",
+            "pytest 'projectring/test_lantern.py::test_nothing_else_breaks[[]arm64-64K*]'",
+        ]
+    )
 
 
 # the matrix ----------------------------------------------------------------------------------------------------

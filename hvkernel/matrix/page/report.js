@@ -6,7 +6,9 @@
   const byId = (id) => document.getElementById(id);
   const format = (number) => number.toLocaleString("en");
   const indexOf = (name) => data.axes.findIndex((axis) => axis.name === name);
-  const state = { x: 0, y: data.axes.length > 1 ? 1 : 0, only: data.axes.map(() => -1),
+  // What a cause names is looked at first.
+  const [first, second] = [...data.telling.map(indexOf), ...data.axes.keys()].filter((at, place, all) => at >= 0 && all.indexOf(at) === place);
+  const state = { x: first || 0, y: second === undefined ? 0 : second, only: data.axes.map(() => -1),
     status: "", cause: "", text: "", shown: PAGE, shownRows: ROWS };
 
   // Text only, ever: what a guest wrote must not become markup.
@@ -150,7 +152,8 @@
     if (details.childElementCount > 1) return;
     const list = make("dl", {});
     const add = (term, text) => list.append(make("dt", {}, term), make("dd", {}, text));
-    add("ended", `${one.outcome || "nowhere"}, in phase ${one.phase || "unknown"}, after ${one.seconds} s and ${format(one.steps)} steps`);
+    add("ended", one.phase ? `${one.outcome || "nowhere"}, in phase ${one.phase}, after ${one.seconds} s and ${format(one.steps)} steps`
+      : "with its interpreter");
     for (const [invariant, text] of one.problems) add(invariant, text);
     add("cause", one.cause < 0 ? "not shrunk" : data.causes[one.cause]);
     const replay = make("code", { class: "replay" }, one.replay);

@@ -73,6 +73,9 @@ class FakeCells:
                     os.kill(os.getpid(), signal.SIGKILL)
             case "grow":
                 self.heap.append(os.urandom(30 << 20))
+            case "eat":
+                while True:
+                    self.heap.append(bytes(1 << 24))
             case "chatter":
                 sys.stderr.write("x" * 100_000)
         if what == "fail":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from typing import Any, Final
 from zlib import crc32
 
@@ -14,7 +16,9 @@ FAULT: Final[str] = ""
 """``ring``: the ring is five pages of 4 KiB, whatever PAGE_SIZE is. ``pages``: the device is told how many pages of
 PAGE_SIZE there are. ``gpadl``: the buffer is freed and never taken back from the host. ``leak``: it is taken back and
 never freed. ``module``: what the module allocates at its start stays when it is unloaded. ``two``: as ``pages``, where
-the number of processors is odd. ``raise``: the channel's callback raises."""
+the number of processors is odd. ``raise``: the channel's callback raises. In
+the probe, with pages of 64 KiB alone, ``kill``: a signal kills the interpreter; ``exit``: it ends; ``spin``: it never
+comes back."""
 
 EIO: Final = 5
 ENOMEM: Final = 12
@@ -63,6 +67,8 @@ class LanternDriver:
             kernel.mm.free_pages(self.page)
 
     def probe(self, dev: HvDevice, dev_id: HvVmbusDeviceId) -> int:
+        if self.kernel.mm.PAGE_SIZE == 65536:
+            self.end_the_interpreter()
         lantern = Lantern()
         size = self.vmbus.VMBUS_RING_SIZE(RING_BYTES)
         if FAULT == "ring":
@@ -104,6 +110,18 @@ class LanternDriver:
     def in_native_pages(self) -> bool:
         """Whether this driver has that fault."""
         return FAULT == "pages" or (FAULT == "two" and self.kernel.cpus.num_online_cpus() % 2 == 1)
+
+    def end_the_interpreter(self) -> None:
+        """Do it, if this driver has such a fault."""
+        match FAULT:
+            case "kill":
+                os.kill(os.getpid(), signal.SIGSEGV)
+            case "exit":
+                print("good bye")
+                os._exit(3)
+            case "spin":
+                while True:
+                    pass
 
     def remove(self, dev: HvDevice) -> None:
         lantern: Lantern = dev.driver_data
