@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -20,13 +19,14 @@ from hvkernel.boot.session import Session, Unsupported, compose, configure
 from hvkernel.config.errors import InputError
 from hvkernel.kconfig import ConfigError
 from hvkernel.matrix.axes import axes_of, plugin_axes, request_of
-from hvkernel.matrix.drive import drive_disks
+from hvkernel.matrix.drive import Drove, drive_devices, drives_of
 from hvkernel.matrix.events import EVENTS, bound_devices, unload
 from hvkernel.matrix.evidence import SessionEvidence
 from hvkernel.matrix.expect import Oracle, vm_obstacle
 from hvkernel.matrix.invariants import BUILT_IN, foreign_pages
 from hvkernel.matrix.model import Cell, CellResult, Problem, Status
 from hvkernel.matrix.run import SECOND, GuestEnded, GuestRun, OverBudget, Stuck
+from hvkernel.matrix.told import told
 
 if TYPE_CHECKING:
     from hvkernel.api.matrix import Invariant, Moment
@@ -40,9 +40,6 @@ __all__ = ["CellRunner"]
 
 LINES: Final = 40
 """Last lines of the log that the result of a failed cell has."""
-
-FRAMES: Final = 3
-"""Innermost calls that are shown of an exception."""
 
 PROBLEMS: Final = 50
 """Most problems of one result; a fault that shows everywhere need not be told a thousand times."""
@@ -66,6 +63,10 @@ class _Progress:
     """VMBus version of the last connection."""
     kept: Mapping[str, int] = field(default_factory=dict)
     """Pages that drivers may keep."""
+    drove: Drove = field(default_factory=Drove)
+    """The last driving of the devices."""
+    times: int = 0
+    """How often they were driven."""
     memories: dict[str, dict[str, Any]] = field(default_factory=dict)
     """What each invariant keeps."""
 
@@ -104,6 +105,7 @@ class CellRunner:
         self._oracle = Oracle()
         self.invariants = _invariants(self.plugins)
         """The built-in ones, then those of plugins."""
+        self.drives = drives_of(self.plugins, [one.name for one in self.invariants])
 
     def run(self, cell: Cell, *, twice: bool | None = None) -> CellResult:
         """Run a cell. Whatever is wrong with it is in the result; nothing is raised but what ends this process.
@@ -139,7 +141,7 @@ class CellRunner:
             progress.wrong("legal-cell", str(error))
         except Exception as error:
             status = "crash"
-            progress.wrong("model", _told(error))
+            progress.wrong("model", told(error))
             if progress.session is not None:
                 # Where a plugin's code was on the way, its fault says so besides.
                 progress.session.plugins.blame(error, "cell")
@@ -162,14 +164,22 @@ class CellRunner:
             except Exception as error:
                 if status != "crash":
                     status = "crash"
-                    progress.wrong("model", _told(error))
+                    progress.wrong("model", told(error))
                 # Tasks of a crashed guest may crash once more when they are ended.
                 with suppress(Exception):
                     session.close()
         if status is None:
             status = "fail" if progress.problems else "pass"
         result = CellResult(
-            cell, status, progress.outcome, progress.phase, tuple(progress.problems), log, virtual, steps
+            cell,
+            status,
+            progress.outcome,
+            progress.phase,
+            tuple(progress.problems),
+            log,
+            virtual,
+            steps,
+            undriven=progress.drove.undriven,
         )
         return result, digest
 
@@ -238,8 +248,10 @@ class CellRunner:
             progress.wrong("comes-up", f"{progress.outcome}: {reason}; by the rules of check it should be up")
 
     def _drive(self, run: GuestRun, cell: Cell, moment: Moment, progress: _Progress) -> None:
-        for text in drive_disks(run, f"{cell.key}/{moment}"):
-            progress.wrong("disk-bytes", text)
+        progress.drove = drive_devices(run, self.drives, f"{cell.key}/{progress.times}", cell.by_axis)
+        progress.times += 1
+        for drive, text in progress.drove.problems:
+            progress.wrong(drive, text)
         run.settle()
         self._look(run, cell, moment, progress)
 
@@ -290,7 +302,9 @@ class CellRunner:
     def _look(self, run: GuestRun, cell: Cell, moment: Moment, progress: _Progress) -> None:
         """Check the invariants of a moment."""
         progress.version = run.session.server.bus.version or progress.version
-        evidence = SessionEvidence(run.session, cell, moment, run.call, progress.version, progress.kept)
+        evidence = SessionEvidence(
+            run.session, cell, moment, run.call, progress.version, progress.kept, progress.drove.drives
+        )
         for invariant in self.invariants:
             if moment in invariant.moments:
                 evidence.memory = progress.memories.setdefault(invariant.name, {})
@@ -304,7 +318,7 @@ def _checked(invariant: Invariant, evidence: SessionEvidence) -> Iterator[str]:
     except (OverBudget, Stuck, GuestEnded):
         raise
     except Exception as error:
-        yield f"raised {_told(error)}"
+        yield f"raised {told(error)}"
 
 
 def _invariants(plugins: Plugins) -> tuple[Invariant, ...]:
@@ -315,14 +329,6 @@ def _invariants(plugins: Plugins) -> tuple[Invariant, ...]:
                 raise InputError("plugins", "invariant", one.name, f"{info.name}: there is one of that name already")
             found[one.name] = one
     return tuple(found.values())
-
-
-def _told(error: BaseException) -> str:
-    """Return an exception with its innermost calls, in one line."""
-    frames = traceback.extract_tb(error.__traceback__)[-FRAMES:]
-    where = " < ".join(f"{one.name} ({_file(one.filename)}:{one.lineno})" for one in reversed(frames))
-    inner = f": {_told(error.exceptions[0])}" if isinstance(error, ExceptionGroup) else ""
-    return f"{type(error).__name__}: {error}{inner} [{where}]"
 
 
 def _no_clash(axes: Mapping[str, Axis], cell: Cell) -> None:
@@ -350,11 +356,6 @@ def _unlike(plan: Plan, build: Build) -> str:
 
 def _package(module: str) -> str:
     return module.partition(".")[0]
-
-
-def _file(name: str) -> str:
-    """Return a file's name with its directory: no machine's own paths in a result."""
-    return "/".join(name.rsplit("/", 2)[-2:])
 
 
 def _digest(session: Session) -> str:

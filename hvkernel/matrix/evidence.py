@@ -41,6 +41,7 @@ class SessionEvidence:
     :param call: runs a function in the guest within the cell's budget.
     :param vmbus_version: of the connection that was there last.
     :param kept: allocations that drivers may keep from their init on, as in :attr:`pages`.
+    :param drives: by a device's name the drives of its class, and whether each drove it.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class SessionEvidence:
         call: Callable[..., Any],
         vmbus_version: int,
         kept: Mapping[str, int] = MappingProxyType({}),
+        drives: Mapping[str, Mapping[str, bool]] = MappingProxyType({}),
     ) -> None:
         self.session = session
         self.cell = cell
@@ -59,6 +61,7 @@ class SessionEvidence:
         """What one invariant keeps; set anew for each of them."""
         self.vmbus_version = vmbus_version
         self.kept = kept
+        self._drives = drives
         self._call = call
 
     @property
@@ -110,6 +113,7 @@ class SessionEvidence:
                     row.built,
                     row.state,
                     row.protocol,
+                    self._drives.get(status.name, MappingProxyType({})),
                 )
             )
         return tuple(found)

@@ -149,6 +149,13 @@ def _bound(evidence: Evidence) -> Iterator[str]:
             yield f"{device.name} is bound to {device.driver}, which is not built"
 
 
+def _driven(evidence: Evidence) -> Iterator[str]:
+    for device in evidence.devices:
+        for drive, did in device.drives.items():
+            if device.driver is not None and not did:
+                yield f"{device.name} is bound to {device.driver}, and drive {drive} did not use it"
+
+
 def _agree(evidence: Evidence) -> Iterator[str]:
     mine = {one.relid: one for one in evidence.guest_channels}
     theirs = {one.relid: one for one in evidence.host_channels}
@@ -238,6 +245,9 @@ BUILT_IN: Final = (
     Invariant("stays-up", _UP, _stays_up, "A guest that is up stays up."),
     Invariant(
         "devices-bound", ("up", "events"), _bound, "Each device whose driver is built has it, and no other driver."
+    ),
+    Invariant(
+        "driven", ("up", "events"), _driven, "Each device that has a driver was used by every drive of its class."
     ),
     Invariant(
         "channels-agree",

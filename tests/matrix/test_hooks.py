@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from hvkernel.abi.guids import HV_IDE_GUID, HV_SCSI_GUID
 from hvkernel.boot.plugins import load
 
 
@@ -30,6 +31,12 @@ def test_hv_matrix_axes() -> None:
     plan = Asked()
     axis.apply(plan, "3T")
     assert plan.vm_keys == [("disks", [{"size": "3T"}])]
+
+
+def test_hv_matrix_drives() -> None:
+    drives = {drive.name: drive for _, brought in load().call("hv_matrix_drives") for drive in brought}
+    assert drives["storage-data"].classes == (HV_SCSI_GUID, HV_IDE_GUID)
+    assert all(one.about.endswith(".") for one in drives.values())
 
 
 def test_hv_matrix_invariants() -> None:

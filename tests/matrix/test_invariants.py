@@ -89,6 +89,11 @@ def test_health(evidence: Made) -> None:
             Made(devices=(replace(DEVICE, built="n"),)),
             "scsi0 is bound to hv_storvsc, which is not built",
         ),
+        (
+            "driven",
+            Made(devices=(replace(DEVICE, drives={"data": True, "more": False}),)),
+            "scsi0 is bound to hv_storvsc, and drive more did not use it",
+        ),
         ("channels-agree", Made(host_channels=()), "relid 4: only the guest has it"),
         ("channels-agree", Made(guest_channels=()), "relid 4: only the host has it"),
         ("channels-agree", Made(host_channels=(CLOSED,)), "relid 4: open in the guest, not open in the host"),
