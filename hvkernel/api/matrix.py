@@ -61,8 +61,15 @@ class Plan(Protocol):
         """Set a key of the VM file, as ``cpus``, ``memory``, ``disks``."""
         ...
 
+    def set_protocol(self, kind: str, highest: str) -> None:
+        """Let the host's devices of a kind, as ``scsi``, accept no version of their protocol above this, as ``5.1``.
+
+        Cells are made only with hosts that have that version.
+        """
+        ...
+
     def add_event(self, name: str) -> None:
-        """Let an event happen once the guest is up."""
+        """Let an event happen once the guest is up, after those that were asked for before."""
         ...
 
 
@@ -92,6 +99,8 @@ class Axis:
     about: str
     """One sentence."""
     clashes: tuple[Clash, ...] = ()
+    needs: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    """Values that not every kernel has, and the capability that it takes (:meth:`hvkernel.api.guest.Release.has`)."""
 
 
 # drives --------------------------------------------------------------------------------------------------------
@@ -208,6 +217,8 @@ class SeenDevice:
     """As in the report of ``hvkernel boot``."""
     protocol: str | None
     """What driver and device agreed on, as the device says."""
+    accepts: tuple[str, ...] = ()
+    """Versions that the device accepts, ascending, as ``"5.1"``; empty where the host has no list."""
     drives: Mapping[str, bool] = field(default_factory=lambda: MappingProxyType({}))
     """The drives of its class by name, and whether each drove it when devices were driven last."""
 

@@ -88,6 +88,10 @@ class Plan:
         """Set a key of the VM file."""
         self.vm[key] = value
 
+    def set_protocol(self, kind: str, highest: str) -> None:
+        """Keep the host's devices of a kind at a version of their protocol."""
+        self.vm["protocols"] = {**self.vm.get("protocols", {}), kind: highest}
+
     def add_event(self, name: str) -> None:
         """Let an event of :mod:`hvkernel.matrix.events` happen, after those that were asked for before."""
         self.events = (*self.events, name)
@@ -104,6 +108,7 @@ class Axis:
     :ivar apply: changes a plan; the Kconfig lines that it writes must not depend on what other axes did.
     :ivar check: of an open axis: what is wrong with a value, ``None`` if nothing is. Without it ``values`` is all.
     :ivar clashes: values of other axes that no cell has together with one of this.
+    :ivar needs: values that take a capability of the kernel.
     """
 
     name: str
@@ -113,6 +118,7 @@ class Axis:
     apply: Callable[[Plan, str], None]
     check: Callable[[str], str | None] | None = None
     clashes: tuple[Clash, ...] = ()
+    needs: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
     def problem(self, value: str) -> str | None:
         """Return what is wrong with a value, ``None`` if nothing is."""
@@ -339,7 +345,8 @@ def plugin_axes(plugins: Plugins) -> tuple[Axis, ...]:
                 what = "there is one of that name already" if one.name in taken else "it has no value"
                 raise InputError("plugins", "axis", one.name, f"{info.name}: {what}")
             taken.add(one.name)
-            found.append(Axis(one.name, one.about, one.values, one.values[0], one.apply, clashes=one.clashes))
+            own = Axis(one.name, one.about, one.values, one.values[0], one.apply, clashes=one.clashes, needs=one.needs)
+            found.append(own)
     return tuple(found)
 
 
@@ -409,6 +416,8 @@ def request_of(spec: MatrixSpec, axes: Mapping[str, Axis], cell: Cell) -> tuple[
     given = {**plan.vm, "seed": cell.seed}
     if isinstance(given.get("numa"), int):
         given["numa"] = _nodes(given, spec)
+    if "protocols" in given:
+        given["protocols"] = {**spec.vm.protocols, **given["protocols"]}
     vm = change_vm(spec.vm, given, where=where)
     row = spec.configs.get(plan.config)
     text = row.text if row is not None else default_config(plan.arch)

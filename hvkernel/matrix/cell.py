@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from hvkernel.boot.plugins import Plugins
     from hvkernel.boot.request import BootRequest
     from hvkernel.config.matrix import MatrixSpec
+    from hvkernel.config.releases import KernelRelease
     from hvkernel.kconfig import Build
     from hvkernel.matrix.axes import Axis, Plan
 
@@ -196,6 +197,9 @@ class CellRunner:
         unlike = _unlike(plan, build)
         if unlike:
             raise InputError(request.where, limit=unlike)
+        lacking = _lacking(self.axes, cell, self.plugins.workshop.release(build.release))
+        if lacking:
+            raise InputError(request.where, limit=lacking)
         progress.phase = "link"
         composed = compose(request, self.plugins)
         if isinstance(composed, Unsupported):
@@ -339,6 +343,15 @@ def _no_clash(axes: Mapping[str, Axis], cell: Cell) -> None:
             if clash.value == value and values.get(clash.axis) in clash.values:
                 both = f"{name}={value} and {clash.axis}={values[clash.axis]}"
                 raise InputError(f"cell {cell.number}", limit=f"{both}: {clash.why}")
+
+
+def _lacking(axes: Mapping[str, Axis], cell: Cell, release: KernelRelease) -> str:
+    """Return which value takes a capability that the kernel does not have; empty: none does."""
+    for name, value in cell.values:
+        capability = axes[name].needs.get(value)
+        if capability is not None and not release.has(capability):
+            return f"{name}={value} needs a kernel with {capability}, this is {release.version}"
+    return ""
 
 
 def _unlike(plan: Plan, build: Build) -> str:

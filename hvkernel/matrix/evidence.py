@@ -101,7 +101,8 @@ class SessionEvidence:
     def devices(self) -> tuple[SeenDevice, ...]:
         session = self.session
         found = []
-        for status in session.server.status():
+        for device in session.server.devices:
+            status = device.status()
             row = device_report(session, status)
             found.append(
                 SeenDevice(
@@ -113,6 +114,7 @@ class SessionEvidence:
                     row.built,
                     row.state,
                     row.protocol,
+                    device.spec.parameters.get("protocols", ()),
                     self._drives.get(status.name, MappingProxyType({})),
                 )
             )

@@ -249,6 +249,16 @@ class _Maker:
                 ("release", "host", "vmbus"),
                 only(self._vmbus(profile, build)),
             )
+            for text, speaks_of, node in self._devices(profile, generation):
+                yield text, speaks_of, only(node)
+        release = self._plugins.workshop.release(build.release)
+        for name, axis in self._axes.items():
+            lacking = [value for value, capability in axis.needs.items() if not release.has(capability)]
+            here = [value for value in lacking if value in self._spec.varied[name]]
+            text = (
+                f"{name}={'|'.join(axis.needs)} needs a kernel with {' or '.join(dict.fromkeys(axis.needs.values()))}"
+            )
+            yield text, (name, "release"), d.opposite(d.one_of(name, here))
 
     def _hosts(self, symbols: Symbolic, build: Build) -> Iterator[tuple[HostProfile, int, int]]:
         """Every host with the cells that run on it: as axis ``host`` says, else the architecture's own choice."""
@@ -264,18 +274,42 @@ class _Maker:
             left = self.d.both(left, self.d.opposite(here))
             yield load(row.profile, self._spec.source), row.generation, here
 
-    def _vm_values(self, key: str, default: Any) -> list[tuple[Any, int]]:
-        """What a key of the VM may be, and in which cells; ``default`` where no axis sets it."""
+    def _vm_values(self, key: str, default: Any, part: str | None = None) -> list[tuple[Any, int]]:
+        """What a key of the VM may be, and in which cells; ``default`` where no axis sets it.
+
+        :param part: key of a table that is the value.
+        """
         found: list[tuple[Any, int]] = []
         left = TRUE
         for name in reversed(self._asks):
-            for value, plan in self._asks[name].items():
-                if key in plan.vm:
-                    found.append((plan.vm[key], self.d.both(left, self.d.one_of(name, (value,)))))
-            sets = [value for value, plan in self._asks[name].items() if key in plan.vm]
-            left = self.d.both(left, self.d.opposite(self.d.one_of(name, sets)))
+            table = {
+                value: plan.vm if part is None else plan.vm.get(key, {}) for value, plan in self._asks[name].items()
+            }
+            sets = {value: one[part or key] for value, one in table.items() if (part or key) in one}
+            found += [(said, self.d.both(left, self.d.one_of(name, (value,)))) for value, said in sets.items()]
+            left = self.d.both(left, self.d.opposite(self.d.one_of(name, tuple(sets))))
         found.append((default, left))
         return found
+
+    def _devices(self, profile: HostProfile, generation: int) -> Iterator[tuple[str, tuple[str, ...], int]]:
+        """What the axes ask of a host's devices, and where it has that."""
+        d = self.d
+        kinds = dict.fromkeys(
+            kind for asks in self._asks.values() for plan in asks.values() for kind in plan.vm.get("protocols", ())
+        )
+        for kind in kinds:
+            values = self._vm_values("protocols", self._spec.vm.protocols.get(kind), kind)
+            has = [where for cap, where in values if _version(cap) in (None, *profile.protocols.get(kind, ()))]
+            names = tuple(
+                name
+                for name, asks in self._asks.items()
+                if any(kind in plan.vm.get("protocols", ()) for plan in asks.values())
+            )
+            yield f"a host has its own versions of the protocol of {kind}", ("host", *names), d.any(has)
+        if generation != 2 or profile.storage.dvd_lun is None:
+            empty = [where for medium, where in self._vm_values("dvd", self._spec.vm.dvd) if medium is None]
+            names = tuple(name for name, asks in self._asks.items() if any("dvd" in p.vm for p in asks.values()))
+            yield "a medium needs a host that has a DVD drive", ("host", *names), d.any(empty)
 
     def _vmbus(self, profile: HostProfile, build: Build) -> int:
         release = self._plugins.workshop.release(build.release)

@@ -25,6 +25,7 @@ from hvkernel.matrix import events as events_module
 from hvkernel.matrix import expect
 from hvkernel.matrix.events import EVENTS
 from hvkernel.matrix.model import EVENT_NAMES, CellResult
+from hvkernel_storvsc import vsc
 
 X86 = "arch=x86,host=ws2022/gen2"
 MODULES = "HYPERV=m,HYPERV_STORAGE=m"
@@ -228,6 +229,23 @@ def test_a_symbol_that_does_not_come_out_as_asked(run: Run) -> None:
     result = run(f"{X86},HYPERV=m,HYPERV_STORAGE=y")
     assert (result.phase, problems(result)) == ("build", [("legal-cell", text)])
     assert problems(run("arch=x86,page_size=64K"))[0][0] == "legal-cell"
+
+
+@pytest.mark.parametrize("version", ["6.2", "6.0", "5.1"])
+def test_a_storage_version_of_an_older_host(version: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    guest = f"{X86},storvsc_version={version},events=rebind"
+    assert problems(run(guest)) == []
+    monkeypatch.setattr(vsc, "PROTOCOL_VERSIONS", vsc.PROTOCOL_VERSIONS[::-1])
+    wrong = (
+        [] if version == "5.1" else [("storvsc-controllers", f"scsi0 speaks 5.1; the driver asks for {version} before")]
+    )
+    assert problems(run(guest)) == wrong
+
+
+def test_a_storage_version_that_the_kernel_does_not_speak_is_no_cell(run: Run) -> None:
+    text = "cell 0: storvsc_version=4.2 needs a kernel with storvsc_win7, this is 6.1"
+    assert problems(run(f"{X86},storvsc_version=4.2")) == [("legal-cell", text)]
+    assert problems(run(f"{X86},release=5.15,storvsc_version=4.2")) == []
 
 
 def test_the_rules_for_the_boot_are_the_oracle(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

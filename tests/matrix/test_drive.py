@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -226,6 +227,33 @@ def test_a_drive_without_medium_has_to_say_so(run: Any, monkeypatch: pytest.Monk
     monkeypatch.setattr(vsp_dvd.DvdDrive, "_read", lambda self, command: 0)
     ((name, text),) = problems(run(AZURE))
     assert (name, text) == ("storage-data", "0:0:0:2: a read without a medium ended with 0x0, sense None")
+
+
+def test_a_medium_is_read_and_compared(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads = []
+    read = vsp_dvd.DvdDrive._read
+
+    def counted(self: Any, command: Any) -> int:
+        done = read(self, command)
+        reads.append(done // vsp_dvd.BLOCK)
+        return done
+
+    monkeypatch.setattr(vsp_dvd.DvdDrive, "_read", counted)
+    assert problems(run(f"{AZURE},dvd=medium,events=rescind")) == []
+    assert reads == [1, 37, 1] * 2
+
+    def spoilt(self: Any, command: Any) -> int:
+        done = read(self, command)
+        command.buffer.write(0, b"\xa5")
+        return done
+
+    monkeypatch.setattr(vsp_dvd.DvdDrive, "_read", spoilt)
+    found = problems(run(f"{AZURE},dvd=medium"))
+    assert {name for name, _ in found} == {"storage-data"}
+    assert all(
+        re.search(r"blocks \d+\+(1|37) were read, 1 of (2048|75776) bytes are wrong, from byte 0", t) for _, t in found
+    )
+    assert len(found) == 3
 
 
 def test_a_unit_that_the_guest_has_not_found(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:

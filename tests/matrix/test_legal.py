@@ -136,6 +136,60 @@ def test_a_kernel_and_a_host_without_a_version_in_common(plugins: Plugins) -> No
             assert bool(session.report().vmbus.version) == found.allows(by_axis), by_axis
 
 
+def test_hosts_and_kernels_without_a_storage_version_in_common(plugins: Plugins) -> None:
+    """Every combination was booted: the guest comes up just where a cell is legal, with the highest that both have."""
+    spec = MatrixSpec(
+        axes={
+            "release": ("5.15", "6.1"),
+            "host": ("ws2012/gen1", "ws2012r2/gen2", "ws2022/gen2"),
+            "storvsc_version": ("host", "6.2", "6.0", "5.1", "4.2", "2.0"),
+        }
+    )
+    axes = axes_of(spec, plugin_axes(plugins))
+    found = legal(spec, axes, plugins)
+    highest = {"ws2012/gen1": "5.1", "ws2012r2/gen2": "6.0", "ws2022/gen2": "6.2"}
+    for values in itertools.product(*spec.varied.values()):
+        by_axis = dict(zip(spec.varied, values, strict=True))
+        own, cap = highest[by_axis["host"]], by_axis["storvsc_version"]
+        if cap != "host" and cap > own:
+            assert not found.allows(by_axis)
+            continue
+        _, request = request_of(spec, axes, Cell(0, tuple(by_axis.items()), 0))
+        session = compose(request, plugins)
+        assert not isinstance(session, Unsupported)
+        with session:
+            session.boot()
+            report = session.report()
+        assert (report.outcome == "up") == found.allows(by_axis), by_axis
+        spoken = {device.protocol for device in report.devices if device.device_class in ("ide", "scsi")}
+        assert spoken <= {None, own if cap == "host" else cap}, by_axis
+        assert (report.outcome == "up") == (None not in spoken), by_axis
+        if report.outcome != "up":
+            assert any("Obsolete Hyper-V version" in line.text for line in report.dmesg)
+
+
+def test_a_medium_needs_a_drive(plugins: Plugins) -> None:
+    hosts = ("azure-gen2/gen2", "azure-gen1/gen1", "ws2022/gen2")
+    spec = MatrixSpec(axes={"host": hosts, "dvd": ("empty", "medium")})
+    axes = axes_of(spec, plugin_axes(plugins))
+    found = legal(spec, axes, plugins)
+    for host in hosts:
+        cell = Cell(0, (("host", host), ("dvd", "medium")), 0)
+        assert found.allows({"host": host, "dvd": "empty"})
+        assert found.allows(cell.by_axis) == (host == hosts[0])
+        _, request = request_of(spec, axes, cell)
+        if host == hosts[0]:
+            session = compose(request, plugins)
+            assert not isinstance(session, Unsupported)
+            session.close()
+        else:
+            name, _, generation = host.partition("/gen")
+            with pytest.raises(InputError) as error:
+                compose(request, plugins)
+            limit = f"{name} has no DVD drive (host {name}, generation {generation})"
+            assert str(error.value) == f"cell 0: dvd = 'blank': {limit}"
+
+
 def test_every_cell_of_the_default_array_comes_out_as_asked(plugins: Plugins) -> None:
     spec = default_spec()
     axes = axes_of(spec, plugin_axes(plugins))
@@ -231,6 +285,16 @@ NO_CELL = [
         "a host has its own versions of VMBus, and the kernel speaks one of them",
     ),
     (
+        {"axes": {"storvsc_version": ["host", "4.2"]}},
+        "f.toml: axes.storvsc_version = '4.2': no cell has it: "
+        "storvsc_version=4.2|2.0 needs a kernel with storvsc_win7",
+    ),
+    (
+        {"axes": {"storvsc_version": ["host", "6.2"], "host": ["ws2012/gen1"]}},
+        "f.toml: axes.storvsc_version = '6.2': no cell has it: "
+        "a host has its own versions of the protocol of ide, with host=ws2012/gen1",
+    ),
+    (
         {"axes": {"arch": ["x86", "arm64"], "cpus": [4, 2000]}},
         "f.toml: axes.cpus = '2000': no cell has it: azure-gen2/gen2 has at most 1024 processors "
         "contradicts azure-arm64/gen2 has at most 1024 processors",
@@ -244,5 +308,5 @@ def test_what_contradicts_is_said_before_the_first_cell(
 ) -> None:
     spec = MatrixSpec.model_validate({**data, "source": "f.toml"})
     with pytest.raises(InputError) as error:
-        legal_of(spec, plugins)
+        legal_of(spec, plugins, plugin_axes(plugins))
     assert str(error.value) == message
