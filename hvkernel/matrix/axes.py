@@ -81,6 +81,7 @@ class Plan:
         """
         self.lines.pop(symbol, None)
         self.lines[symbol] = value
+        self.expect.pop(symbol, None)
         if expect:
             self.expect[symbol] = value
 

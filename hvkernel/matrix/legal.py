@@ -188,17 +188,20 @@ class _Maker:
         return given
 
     def _kconfig(self, symbols: Symbolic) -> Iterator[tuple[str, int]]:
-        """Where what each axis asks for comes out; the later of two axes is the one that counts for a symbol."""
-        last: dict[str, str] = {}
-        for name, asks in self._asks.items():
-            for plan in asks.values():
-                last.update(dict.fromkeys(plan.expect, name))
-        for name, asks in self._asks.items():
+        """Where what each axis asks for comes out; where two lay one symbol it is the later that counts."""
+        d = self.d
+        found: dict[str, int] = {}
+        laid: dict[str, int] = {}  # by symbol the cells in which a later axis lays it
+        for name, asks in reversed(self._asks.items()):
             nodes = []
             for value, plan in asks.items():
-                wanted = [symbols.equals(s, v) for s, v in plan.expect.items() if last[s] == name]
-                nodes.append(self.d.implies(self.d.one_of(name, (value,)), self.d.all(wanted)))
-            yield name, self.d.all(nodes)
+                wanted = [d.either(laid.get(s, FALSE), symbols.equals(s, v)) for s, v in plan.expect.items()]
+                nodes.append(d.implies(d.one_of(name, (value,)), d.all(wanted)))
+            found[name] = d.all(nodes)
+            for value, plan in asks.items():
+                for symbol in plan.lines:
+                    laid[symbol] = d.either(laid.get(symbol, FALSE), d.one_of(name, (value,)))
+        yield from reversed(found.items())
 
     def why(self, name: str, value: str) -> str:
         """Return why a value does not come out where the other axes ask for nothing; empty where it does."""

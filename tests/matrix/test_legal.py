@@ -239,6 +239,35 @@ def test_plugins_axes_lay_lines_and_clash(plugins: Plugins) -> None:
     ]
 
 
+def test_an_axis_that_lays_a_symbol_now_and_then_leaves_it_to_the_earlier_one(plugins: Plugins) -> None:
+    """As events=hibernate and a later axis that may hibernate, too: the earlier one's wish holds where it is silent."""
+
+    def twice(plan: Plan, value: str) -> None:
+        if value != "as-is":
+            plan.set_config("HYPERV_TESTING", value)
+
+    def noise(plan: Plan, value: str) -> None:
+        plan.set_config("DEBUG_FS", value)
+
+    extra = (
+        Axis("noise", "noise", ("n", "y"), "n", noise),
+        Axis("one", "one", ("as-is", "y"), "as-is", twice),
+        Axis("two", "two", ("as-is", "n", "y"), "as-is", twice),
+    )
+    spec = MatrixSpec(
+        axes={"noise": ("n", "y"), "one": ("as-is", "y"), "two": ("as-is", "n", "y")},
+        symbols={"HYPERV": ("y", "n")},
+    )
+    axes = axes_of(spec, extra)
+    found = legal(spec, axes, plugins)
+    for values in itertools.product(*spec.varied.values()):
+        by_axis = dict(zip(spec.varied, values, strict=True))
+        plan, request = request_of(spec, axes, Cell(0, tuple(by_axis.items()), 0))
+        assert came_out(configure(request, plugins), plan) == found.allows(by_axis), by_axis
+    assert not found.allows({"noise": "n", "one": "y", "two": "as-is"})
+    assert found.allows({"noise": "n", "one": "y", "two": "n"})
+
+
 X86_ONLY = {"arch": ["x86"], "page_size": ["4K", "64K"]}
 NO_CELL = [
     (
