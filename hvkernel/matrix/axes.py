@@ -18,6 +18,7 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
+from hvkernel.api.matrix import Clash
 from hvkernel.boot.initrd import Initrd
 from hvkernel.boot.request import ALL_MODULES, BootRequest, default_config
 from hvkernel.config.errors import InputError
@@ -29,7 +30,6 @@ from hvkernel.kconfig.overlay import lay_over
 from hvkernel.matrix.model import EVENT_NAMES, Cell
 
 if TYPE_CHECKING:
-    from hvkernel.api.matrix import Clash
     from hvkernel.boot.plugins import Plugins
     from hvkernel.config.matrix import MatrixSpec
 
@@ -298,6 +298,14 @@ def built_in_axes() -> Mapping[str, Axis]:
         Axis("policy", "scheduling policy", ("fifo", "random"), "fifo", _policy, _check_policy),
         Axis("initrd", "initramfs", ("all", "none"), "all", _initrd),
         Axis("events", "what happens to the guest that is up", (NO_EVENT, *EVENT_NAMES), NO_EVENT, _events),
+        Axis(
+            "then",
+            "what happens after that",
+            (NO_EVENT, *EVENT_NAMES),
+            NO_EVENT,
+            _events,
+            clashes=tuple(Clash(event, "events", (NO_EVENT,), "nothing has happened before") for event in EVENT_NAMES),
+        ),
     )
     return MappingProxyType({axis.name: axis for axis in axes})
 
@@ -320,6 +328,7 @@ AXES: Final = (
     "policy",
     "initrd",
     "events",
+    "then",
 )
 """Names of the built-in axes, in the order in which they are applied."""
 

@@ -216,7 +216,7 @@ class CellRunner:
         last = max((device.spec.offered_at for device in session.server.devices), default=0)
         run.settle(last + SECOND if last else 0)
         progress.phase = "drive"
-        self._drive(run, cell, "up", progress)
+        seen = self._drive(run, cell, "up", progress)
         progress.phase = "events"
         for name in events:
             for text in EVENTS[name](run):
@@ -224,7 +224,7 @@ class CellRunner:
             run.settle()
             self._drive(run, cell, "events", progress)
         if not events:
-            self._look(run, cell, "events", progress)
+            self._check(seen.at("events"), progress)
         progress.phase = "shutdown"
         self._shut_down(run, cell, progress)
         progress.phase = "invariants"
@@ -251,13 +251,13 @@ class CellRunner:
             reason = outcome.reason if outcome is not None else ""
             progress.wrong("comes-up", f"{progress.outcome}: {reason}; by the rules of check it should be up")
 
-    def _drive(self, run: GuestRun, cell: Cell, moment: Moment, progress: _Progress) -> None:
+    def _drive(self, run: GuestRun, cell: Cell, moment: Moment, progress: _Progress) -> SessionEvidence:
         progress.drove = drive_devices(run, self.drives, f"{cell.key}/{progress.times}", cell.by_axis)
         progress.times += 1
         for drive, text in progress.drove.problems:
             progress.wrong(drive, text)
         run.settle()
-        self._look(run, cell, moment, progress)
+        return self._look(run, cell, moment, progress)
 
     def _shut_down(self, run: GuestRun, cell: Cell, progress: _Progress) -> None:
         """Drivers go, then the bus, then Hyper-V itself as before another kernel is started."""
@@ -303,14 +303,18 @@ class CellRunner:
         self._unbind(run, pairs)
         return {caller: count for caller, count in left().items() if count <= before.get(caller, 0)}
 
-    def _look(self, run: GuestRun, cell: Cell, moment: Moment, progress: _Progress) -> None:
-        """Check the invariants of a moment."""
+    def _look(self, run: GuestRun, cell: Cell, moment: Moment, progress: _Progress) -> SessionEvidence:
+        """Check the invariants of a moment, and return what they saw."""
         progress.version = run.session.server.bus.version or progress.version
         evidence = SessionEvidence(
             run.session, cell, moment, run.call, progress.version, progress.kept, progress.drove.drives
         )
+        self._check(evidence, progress)
+        return evidence
+
+    def _check(self, evidence: SessionEvidence, progress: _Progress) -> None:
         for invariant in self.invariants:
-            if moment in invariant.moments:
+            if evidence.moment in invariant.moments:
                 evidence.memory = progress.memories.setdefault(invariant.name, {})
                 for text in _checked(invariant, evidence):
                     progress.wrong(invariant.name, text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from copy import copy
 from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -63,6 +64,12 @@ class SessionEvidence:
         self.kept = kept
         self._drives = drives
         self._call = call
+
+    def at(self, moment: Moment) -> SessionEvidence:
+        """Return the same evidence for another moment: nothing has happened in between."""
+        same = copy(self)
+        same.moment = moment
+        return same
 
     @property
     def values(self) -> Mapping[str, str]:
@@ -126,10 +133,10 @@ class SessionEvidence:
         if vmbus is None:
             return ()
         vp_of = vmbus.hv_common.hv_cpu_number_to_vp_number
+        there = [(relid, one) for relid, one in enumerate(vmbus.connection.channels or ()) if one is not None]
         return tuple(
             SeenChannel(relid, is_open, vp_of(channel.target_cpu) if is_open else None)
-            for relid, channel in enumerate(vmbus.connection.channels or ())
-            if channel is not None
+            for relid, channel in there
             for is_open in (channel.state == VmbusChannelState.CHANNEL_OPENED_STATE,)
         )
 

@@ -33,7 +33,7 @@ def _before_5_0(evidence: Evidence) -> bool:
 
 def _unloaded(evidence: Evidence) -> bool:
     """Whether hv_vmbus may have been unloaded."""
-    return evidence.moment == "ended" or evidence.values.get("events") == "reload"
+    return evidence.moment == "ended" or "reload" in (evidence.values.get("events"), evidence.values.get("then"))
 
 
 def _panicked(evidence: Evidence) -> bool:

@@ -231,6 +231,32 @@ def test_a_symbol_that_does_not_come_out_as_asked(run: Run) -> None:
     assert problems(run("arch=x86,page_size=64K"))[0][0] == "legal-cell"
 
 
+@pytest.mark.parametrize(
+    ("guest", "first", "then"),
+    [
+        (f"{X86},{MODULES}", "rescind", "reload"),
+        (f"{LEGACY},{MODULES}", "reload", "hibernate"),
+        (f"{ARM64},{MODULES}", "reload", "rescind"),
+        (X86, "subchannels", "cpu-hotplug"),
+        (f"{X86},policy=random", "hibernate", "rebind"),
+    ],
+)
+def test_one_event_after_another(guest: str, first: str, then: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    happened = []
+
+    def watched(name: str) -> Any:
+        def event(guest: Any) -> Iterator[str]:
+            happened.append(name)
+            return EVENTS[name](guest)
+
+        return event
+
+    monkeypatch.setattr(cell_module, "EVENTS", {name: watched(name) for name in EVENTS})
+    result = run(f"{guest},events={first},then={then}")
+    assert (problems(result), happened) == ([], [first, then])
+    assert problems(run(f"{guest},events=none,then={then}"))[0][0] == "legal-cell"
+
+
 @pytest.mark.parametrize("version", ["6.2", "6.0", "5.1"])
 def test_a_storage_version_of_an_older_host(version: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     guest = f"{X86},storvsc_version={version},events=rebind"

@@ -183,6 +183,7 @@ def test_findings_and_lines_are_told_once() -> None:
         (Made(), "throttled", "vmbus: 16 messages wait already"),
         (ENDED, "ignored", "vmbus: RELID_RELEASED without a connection"),
         (Made(values={"events": "reload"}), "ignored", "vmbus: RELID_RELEASED without a connection"),
+        (Made(values={"then": "reload"}), "ignored", "vmbus: RELID_RELEASED without a connection"),
         (Made(vmbus_version=0x20004), "free-of-shared-page", "BUG: Page(pfn=0x1) freed while the host (via monitor)"),
         (replace(ENDED), "refused", "VP 0 read REFERENCE_TSC: ACCESS_DENIED"),
         (Made(outcome="panic"), "guest-crash", "VP 0 reported a crash: 0x0"),
