@@ -426,6 +426,8 @@ def request_of(spec: MatrixSpec, axes: Mapping[str, Axis], cell: Cell) -> tuple[
     given = {**plan.vm, "seed": cell.seed}
     if isinstance(given.get("numa"), int):
         given["numa"] = _nodes(given, spec)
+    if "device" in given:
+        given["device"] = (*(one.model_dump(exclude_unset=True) for one in spec.vm.device), *given["device"])
     if "protocols" in given:
         given["protocols"] = {**spec.vm.protocols, **given["protocols"]}
     vm = change_vm(spec.vm, given, where=where)

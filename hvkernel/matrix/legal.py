@@ -103,10 +103,11 @@ def legal(spec: MatrixSpec, axes: Mapping[str, Axis], plugins: Plugins) -> Legal
     """Return the cells of a spec.
 
     :param axes: of :func:`hvkernel.matrix.axes.axes_of`.
-    :raises InputError: there are none, or none with some value that the spec names.
+    :raises InputError: there are none, or none with some value that the spec names, or ``[vm]`` says what an axis says.
     :raises ConfigError: a ``.config`` of the spec is wrong.
     """
     made = _Maker(spec, axes, plugins)
+    made.check_vm()
     constraints = [one for one in made.constraints() if one.node != TRUE]
     found = Legal(made.d, tuple(constraints))
     _check(spec, found, made)
@@ -122,6 +123,13 @@ class _Maker:
         self.d = Diagrams({name: varied[name] for name in axes})
         self._asks = {name: {value: _asked(axis, value) for value in varied[name]} for name, axis in axes.items()}
         self._archs: dict[str, ArchPlugin] = {arch.name: arch for _, arch in plugins.call("hv_arch")}
+
+    def check_vm(self) -> None:
+        """:raises InputError: a key of ``[vm]`` that no cell would have, because an axis sets it in all of them."""
+        for name, asks in self._asks.items():
+            for key in self._spec.vm.model_fields_set - {"device", "protocols"}:
+                if all(key in plan.vm for plan in asks.values()):
+                    raise InputError(self._spec.source, f"vm.{key}", limit=f"is what axis {name} says in every cell")
 
     def constraints(self) -> Iterator[Constraint]:
         context = tuple(name for name in self._axes if name in _CONTEXT)
@@ -378,7 +386,9 @@ def _check(spec: MatrixSpec, found: Legal, made: _Maker) -> None:
     d = found.diagrams
     if found.node == FALSE:
         core = _core(d, found.constraints, TRUE)
-        raise InputError(spec.source, limit=f"no cell is left: {_against(core)}{_among(spec, core, '')}")
+        kconfig = [name for name in spec.varied if any(one.text == f"Kconfig's rules for {name}" for one in core)]
+        why = "".join(made.why(name, spec.varied[name][0]) for name in kconfig)
+        raise InputError(spec.source, limit=f"no cell is left: {_against(core)}{_among(spec, core, '')}{why}")
     for name, values in spec.varied.items():
         part = "symbols" if name in spec.symbols else "axes"
         for value in values:

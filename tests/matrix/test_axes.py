@@ -282,6 +282,16 @@ def test_a_medium_is_no_disk_that_is_written_to(plugins: Plugins, tmp_path: Path
     assert str(error.value) == f"cell 0: dvd = '{image}': is disks[0] too"
 
 
+def test_a_device_of_the_vm_stays_beside_those_of_the_axis() -> None:
+    spec = MatrixSpec.model_validate(
+        {"axes": {"devices": ("profile", "late")}, "vm": {"device": ({"kind": "scsi", "name": "own"},)}}
+    )
+    for value, count in (("profile", 1), ("late", 2)):
+        _, request = request_of(spec, axes_of(spec), Cell(0, (("devices", value),), 0))
+        assert [one.name for one in request.vm.device] == ["own", None][:count]
+        assert all(one.kind == "scsi" for one in request.vm.device)
+
+
 def test_an_axis_leaves_the_other_protocols_of_the_vm(plugins: Plugins) -> None:
     spec = MatrixSpec.model_validate(
         {"axes": {"storvsc_version": ("host", "5.1")}, "vm": {"protocols": {"nic": "6.0", "scsi": "6.0"}}}

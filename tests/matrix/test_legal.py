@@ -314,6 +314,17 @@ NO_CELL = [
         "a host has its own versions of VMBus, and the kernel speaks one of them",
     ),
     (
+        {"symbols": {"CONFIG_HYPERV": ["y"]}},
+        "f.toml: no cell is left: Kconfig's rules for CONFIG_HYPERV "
+        "(CONFIG_HYPERV=y: not among the modelled symbols of Linux 6.1 (x86))",
+    ),
+    ({"symbols": {"HZ": ["y", "m"]}}, "f.toml: no cell is left: Kconfig's rules for HZ (HZ=250: default)"),
+    ({"axes": {"cpus": [1, 2]}, "vm": {"cpus": 8}}, "f.toml: vm.cpus: is what axis cpus says in every cell"),
+    (
+        {"axes": {"memory": ["1G", "numa"]}, "vm": {"memory": "2G"}},
+        "f.toml: vm.memory: is what axis memory says in every cell",
+    ),
+    (
         {"axes": {"storvsc_version": ["host", "4.2"]}},
         "f.toml: axes.storvsc_version = '4.2': no cell has it: "
         "storvsc_version=4.2|2.0 needs a kernel with storvsc_win7",
