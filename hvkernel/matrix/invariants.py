@@ -104,6 +104,9 @@ architecture's own pages come on top."""
 BUS_SHARES: Final = frozenset({"simp", "siefp", "monitor", "interrupt page"})
 """Through what the host reaches memory as long as the bus lives."""
 
+SYNIC_SHARES: Final = ("simp", "siefp")
+"""Of these what each processor has."""
+
 DRIVER_SHARES: Final = frozenset({"gpadl", "gpa-range"})
 """Through what it does on behalf of a driver."""
 
@@ -176,6 +179,16 @@ def _state(is_open: bool) -> str:
 
 
 # what is left --------------------------------------------------------------------------------------------------
+
+
+def _synic(evidence: Evidence) -> Iterator[str]:
+    if not evidence.guest_channels:
+        return
+    online = evidence.kernel.cpus.num_online_cpus()
+    for page in SYNIC_SHARES:
+        count = sum(share.via == page for share in evidence.shares)
+        if count != online:
+            yield f"{count} processors share their {page.upper()} page with the host, {online} are online"
 
 
 def _closed(evidence: Evidence) -> Iterator[str]:
@@ -254,6 +267,12 @@ BUILT_IN: Final = (
         ("up", "events", "unbound"),
         _agree,
         "Guest and host have the same channels, in the same state, interrupting the same processor.",
+    ),
+    Invariant(
+        "synic",
+        ("up", "events", "unbound"),
+        _synic,
+        "Each processor that is online takes messages and events of the host.",
     ),
     Invariant("channels-closed", ("unbound",), _closed, "Without drivers no channel is open and no GPADL is left."),
     Invariant(

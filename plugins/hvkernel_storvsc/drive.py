@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from hvkernel.abi.guids import HV_IDE_GUID, HV_SCSI_GUID
+from hvkernel.abi.vmbus import VmbusChannelState
 from hvkernel.api.guest import BlockError, Gendisk, Kernel, ScsiDevice, ScsiHost
 from hvkernel.api.host import SECTOR_SIZE, DiskImage
 from hvkernel.api.matrix import Drive, Driven, Driving
@@ -52,6 +53,7 @@ def drive(driving: Driving) -> Iterator[str]:
         if host is None:
             yield f"{device.name} has a driver, and there is no SCSI host of it"
             continue
+        yield from _channels(device)
         controller: StorageController = device.host
         if not controller.units:
             driving.spawn(device, _empty, driving.kernel, device, host, driving.rng.randrange(LUNS))
@@ -63,6 +65,16 @@ def drive(driving: Driving) -> Iterator[str]:
                 yield from _disk(driving, device, sdev, unit.image)
             elif isinstance(unit, DvdDrive):
                 _dvd(driving, device, sdev, unit.image)
+
+
+def _channels(device: Driven) -> Iterator[str]:
+    """A driver that has asked for sub-channels opens all that it is offered (storvsc_drv.c: handle_sc_creation)."""
+    primary = device.guest.channel
+    if primary.sc_creation_callback is None:
+        return
+    for channel in primary.sc_list:
+        if channel.state != VmbusChannelState.CHANNEL_OPENED_STATE:
+            yield f"{device.name}: sub-channel {channel.offermsg.child_relid} is not open"
 
 
 def _empty(kernel: Kernel, device: Driven, host: ScsiHost, lun: int) -> Iterator[str]:
