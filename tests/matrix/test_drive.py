@@ -169,6 +169,33 @@ def test_a_drive_that_never_ends(driven: Any) -> None:
     assert text.endswith("own scsi0")
 
 
+@pytest.mark.parametrize(
+    ("what", "text"),
+    [
+        ("sleeps", "took more than 60 s of virtual time"),
+        ("spins", "took more than 100000 steps of the scheduler"),
+    ],
+)
+def test_a_drive_that_goes_on_for_ever_is_over_budget(what: str, text: str, make_runner: Any, make_cell: Any) -> None:
+    def drive(driving: Driving) -> Iterator[str]:
+        sched = driving.kernel.sched
+
+        def for_ever() -> None:
+            while True:
+                if what == "sleeps":
+                    sched.msleep(1000)
+                else:
+                    sched.cond_resched()
+
+        driving.spawn(driving.devices[0], for_ever)
+        yield from ()
+
+    runner: CellRunner = make_runner(budget={"seconds": 60, "steps": 100_000})
+    runner.drives = (Drive("own", (HV_SCSI_GUID,), drive, "Of a test."),)
+    result = runner.run(make_cell(runner, X86))
+    assert (result.status, result.phase, problems(result)) == ("over-budget", "drive", [("budget", text)])
+
+
 @pytest.mark.parametrize("event", ["none", "cpu-hotplug"])
 def test_a_processor_whose_timer_is_dead(event: str, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of four the last: at once, or once it has been offline."""
