@@ -84,7 +84,8 @@ def drive_devices(run: GuestRun, drives: Sequence[Drive], seed: str, values: Map
     by_class: dict[bytes, list[Driven]] = {}
     drove = Drove()
     bound = {(device.dev_type, device.dev_instance): device for _, device in bound_devices(run)}
-    for offered in run.session.server.devices:
+    latest = {one.name: one for one in run.session.server.devices}  # of one that is offered again there may be two
+    for offered in latest.values():
         device = bound.get((bytes(offered.spec.class_guid), bytes(offered.spec.instance_guid)))
         if device is not None:
             by_class.setdefault(device.dev_type, []).append(Driven(offered.name, device, offered.device))
