@@ -118,6 +118,16 @@ def test_modules_are_loaded_again(guest: str, built: str, times: int, bus: int, 
     assert sum(line.startswith("hv_vmbus: Vmbus version:") for line in after.lines) == bus
 
 
+def test_what_becomes_of_time_without_hv_vmbus(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """6.1 stops a direct stimer0 with the module and unbinds no clock event: so the event leaves hv_vmbus there."""
+    monkeypatch.setattr(events_module, "_clock_is_direct", lambda run: False)
+    ((name, text),) = problems(run(f"{X86},{MODULES},events=reload"))
+    assert name == "stays-up"
+    assert text.endswith("sleep/0, sleep/1, sleep/2, sleep/3")
+    for guest in (LEGACY, ARM64):
+        assert problems(run(f"{guest},{MODULES},events=reload")) == []
+
+
 def test_processors_leave_and_come_back(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     went: list[tuple[str, int, int]] = []
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
+from random import Random
 from typing import Final
 
 import pytest
@@ -15,6 +16,7 @@ from hvkernel.boot.session import Unsupported, compose, configure
 from hvkernel.config.errors import InputError
 from hvkernel.config.matrix import MatrixSpec, default_spec
 from hvkernel.kconfig import Build, ConfigError
+from hvkernel.kconfig.data import RELEASES
 from hvkernel.matrix.axes import Axis, Plan, axes_of, plugin_axes, request_of
 from hvkernel.matrix.cover import cells_of, covering_array
 from hvkernel.matrix.legal import Legal, legal
@@ -237,6 +239,29 @@ def test_plugins_axes_lay_lines_and_clash(plugins: Plugins) -> None:
         ("n", "n", "2"),
         ("n", "y", "2"),
     ]
+
+
+@pytest.mark.parametrize("arch", ["x86", "arm64"])
+@pytest.mark.parametrize("release", RELEASES)
+def test_any_symbol_is_an_axis_on_every_release(release: str, arch: str, plugins: Plugins) -> None:
+    """Drawn from all that the release has, numbers among them: each value is legal just where it comes out."""
+    config = {"MODULES": "y"}
+    plain = MatrixSpec.model_validate({"axes": {"arch": arch, "release": release}, "config": config})
+    cell = Cell(0, (("arch", arch), ("release", release)), 0)
+    known = configure(request_of(plain, axes_of(plain), cell)[1], plugins).modelled
+    for symbol in Random(f"{release}/{arch}").sample(sorted(known), 6):
+        for value in YMN:
+            spec = plain.model_copy(update={"symbols": {symbol: (value,)}})
+            plan, request = request_of(spec, axes_of(spec), Cell(0, (*cell.values, (symbol, value)), 0))
+            try:
+                real = came_out(configure(request, plugins), plan)
+            except ConfigError:
+                real = False
+            try:
+                found = legal_of(spec, plugins).count
+            except InputError:
+                found = 0
+            assert bool(found) == real, (symbol, value)
 
 
 def test_an_axis_that_lays_a_symbol_now_and_then_leaves_it_to_the_earlier_one(plugins: Plugins) -> None:
