@@ -21,7 +21,7 @@ import pluggy
 if TYPE_CHECKING:
     from hvkernel.api.guest import Arch, Kernel
     from hvkernel.api.host import ArchHost, DeviceRegistry
-    from hvkernel.api.matrix import Axis, Invariant
+    from hvkernel.api.matrix import Axis, Drive, Invariant
 
 __all__ = [
     "CONTRACT",
@@ -34,6 +34,7 @@ __all__ = [
     "hv_arch",
     "hv_kconfig",
     "hv_matrix_axes",
+    "hv_matrix_drives",
     "hv_matrix_invariants",
     "hv_register_devices",
     "hv_register_drivers",
@@ -42,7 +43,7 @@ __all__ = [
 GROUP: Final = "hvkernel"
 """The entry-point group and the pluggy project name."""
 
-CONTRACT: Final = (1, 1)
+CONTRACT: Final = (1, 2)
 """Version of this contract: the major number changes when an old plugin would break, the minor when hooks are added."""
 
 hookspec = pluggy.HookspecMarker(GROUP)
@@ -157,6 +158,17 @@ def hv_matrix_axes() -> Sequence[Axis]:
 
     Called once by each process of a run, never on a boot; a plugin returns the same axes each time. An axis with the
     name of another is a fault of the second. An exception drops this plugin's axes.
+    """
+    raise NotImplementedError
+
+
+@hookspec
+def hv_matrix_drives() -> Sequence[Drive]:
+    """Return how ``hvkernel matrix`` uses the plugin's devices; see :class:`hvkernel.api.matrix.Drive`.
+
+    Called once by each process of a run, never on a boot. Two drives of one name are a fault of the second, and so is
+    one that is called as an invariant is. A class may have several drives, of several plugins. A drive that raises is
+    broken in that cell; an exception of the hook itself drops this plugin's drives.
     """
     raise NotImplementedError
 

@@ -1,22 +1,30 @@
-"""What a plugin brings to ``hvkernel matrix``: axes to vary, and invariants that must hold in every cell.
+"""What a plugin brings to ``hvkernel matrix``: axes to vary, drives that use its devices, invariants that must hold.
 
-An axis is a name with values and a function that asks for a value; an invariant is a function that looks at a guest and
-says what is wrong. Both come through the hooks ``hv_matrix_axes`` and ``hv_matrix_invariants`` of
-:mod:`hvkernel.api.hooks`.
+An axis is a name with values and a function that asks for a value; a drive is a function that uses the devices of some
+classes and says what went wrong; an invariant is a function that looks at a guest and says what is wrong. They come
+through the hooks ``hv_matrix_axes``, ``hv_matrix_drives`` and ``hv_matrix_invariants`` of :mod:`hvkernel.api.hooks`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 if TYPE_CHECKING:
+    from random import Random
+
+    from hvkernel.abi.wire import Guid
     from hvkernel.api.guest import Kernel
+    from hvkernel.api.guest.hyperv import HvDevice
 
 __all__ = [
     "Axis",
     "Clash",
+    "Drive",
+    "Driven",
+    "Driving",
     "Evidence",
     "Invariant",
     "Moment",
@@ -30,10 +38,10 @@ __all__ = [
 T = TypeVar("T")
 
 Moment = Literal["booted", "up", "events", "unbound", "ended"]
-"""When an invariant is looked at. ``booted``: the boot is over, however it ended. ``up``: the guest is up and its disks
-were written and read. ``events``: the cell's events are over and the devices were driven again; without events, as
-``up``. ``unbound``: no VMBus device has a driver any more. ``ended``: the modules are unloaded, and Hyper-V has back
-what the kernel can give back. A guest that did not come up has ``booted`` alone."""
+"""When an invariant is looked at. ``booted``: the boot is over, however it ended. ``up``: the guest is up and its
+devices were driven. ``events``: an event is over and the devices were driven again; without events, as ``up``.
+``unbound``: no VMBus device has a driver any more. ``ended``: the modules are unloaded, and Hyper-V has back what the
+kernel can give back. A guest that did not come up has ``booted`` alone."""
 
 
 # axes ----------------------------------------------------------------------------------------------------------
@@ -53,8 +61,15 @@ class Plan(Protocol):
         """Set a key of the VM file, as ``cpus``, ``memory``, ``disks``."""
         ...
 
+    def set_protocol(self, kind: str, highest: str) -> None:
+        """Let the host's devices of a kind, as ``scsi``, accept no version of their protocol above this, as ``5.1``.
+
+        Cells are made only with hosts that have that version.
+        """
+        ...
+
     def add_event(self, name: str) -> None:
-        """Let an event happen once the guest is up."""
+        """Let an event happen once the guest is up, after those that were asked for before."""
         ...
 
 
@@ -84,6 +99,90 @@ class Axis:
     about: str
     """One sentence."""
     clashes: tuple[Clash, ...] = ()
+    needs: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    """Values that not every kernel has, and the capability that it takes (:meth:`hvkernel.api.guest.Release.has`)."""
+
+
+# drives --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Driven:
+    """One device that is to be driven, from both sides."""
+
+    name: str
+    """The host's name for it, as ``scsi0``."""
+    guest: HvDevice
+    """What its driver was probed with."""
+    host: Any
+    """What the plugin's factory made for it (:class:`hvkernel.api.host.Device`); made anew when it is offered again."""
+
+
+class Driving(Protocol):
+    """How a drive uses devices: it begins kernel threads and host tasks, which run once all drives have begun."""
+
+    @property
+    def kernel(self) -> Kernel: ...
+    @property
+    def devices(self) -> Sequence[Driven]:
+        """Those of the drive's classes that have a driver, in the order in which the host has them; at least one."""
+        ...
+
+    @property
+    def cpus(self) -> Sequence[int]:
+        """Processors to drive a device from at the same time: at most four, the first ones and the last."""
+        ...
+
+    @property
+    def rng(self) -> Random:
+        """What is random in it; other numbers in each driving of a cell."""
+        ...
+
+    @property
+    def values(self) -> Mapping[str, str]:
+        """The cell's value by axis."""
+        ...
+
+    def spawn(
+        self, device: Driven, work: Callable[..., Iterable[str] | None], *args: Any, cpu: int | None = None
+    ) -> None:
+        """Begin a kernel thread that drives ``device``: it runs ``work(*args)``, which may sleep.
+
+        What ``work`` yields, or returns, is what went wrong, a sentence each. The cell waits until all threads have
+        ended; one that never does is a problem of ``stays-up``.
+
+        :param cpu: one of :attr:`cpus`; ``None``: the boot processor.
+        """
+        ...
+
+    def host(self, work: Callable[..., Any], *args: Any) -> None:
+        """Begin a task of the host that runs ``work(*args)``, as a method of the device that sends to the guest.
+
+        From a drive or from a thread that it began; nobody waits for it but who looks for what it does.
+        """
+        ...
+
+    def call(self, fn: Callable[..., T], *args: Any) -> T:
+        """Run ``fn`` as a kernel thread at once, and return its value; from a drive, not from a thread of it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Drive:
+    """The use of the devices of some classes: once the guest is up, and again after each event.
+
+    It is called wherever devices of these classes have a driver, and has to begin a thread for each of them: one that
+    it leaves out is a problem of the invariant ``driven``.
+    """
+
+    name: str
+    """What reports call what goes wrong in it: lower case with hyphens."""
+    classes: tuple[Guid, ...]
+    """Of the devices."""
+    drive: Callable[[Driving], Iterable[str]]
+    """Begins the threads. Returns what it sees is wrong, a sentence each. One that raises is broken."""
+    about: str
+    """One sentence."""
 
 
 # invariants ----------------------------------------------------------------------------------------------------
@@ -118,6 +217,10 @@ class SeenDevice:
     """As in the report of ``hvkernel boot``."""
     protocol: str | None
     """What driver and device agreed on, as the device says."""
+    accepts: tuple[str, ...] = ()
+    """Versions that the device accepts, ascending, as ``"5.1"``; empty where the host has no list."""
+    drives: Mapping[str, bool] = field(default_factory=lambda: MappingProxyType({}))
+    """The drives of its class by name, and whether each drove it when devices were driven last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +317,7 @@ class Evidence(Protocol):
         ...
 
     def call(self, fn: Callable[..., T], *args: Any) -> T:
-        """Run ``fn`` as a kernel thread of the guest, and return its value: how an invariant drives a device."""
+        """Run ``fn`` as a kernel thread of the guest, and return its value."""
         ...
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from hvkernel.config.profile import Device, HostProfile
     from hvkernel.config.vm import VmConfig
 
-__all__ = ["close_disks", "open_disks", "parameters", "settle_devices"]
+__all__ = ["close_disks", "open_disks", "open_medium", "parameters", "settle_devices"]
 
 LUNS: Final = 64
 """Disks of one SCSI controller (Microsoft's documentation of Hyper-V storage I/O performance)."""
@@ -41,14 +41,16 @@ def parameters(
     devices: Sequence[Device],
     disks: tuple[DiskImage, ...],
     where: str,
+    medium: DiskImage | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Return what each device is told, by its name, above all its disks.
 
     The first disk stands where the generation boots from, the others behind the first SCSI controller. Generation 1
     boots from the first device of the IDE class (each of them is one disk), generation 2 from the SCSI controller,
-    which also has the profile's empty DVD drive.
+    which also has the profile's DVD drive.
 
-    :raises InputError: more disks than there are places.
+    :param medium: what is in that drive.
+    :raises InputError: more disks than there are places, or no drive for the medium.
     """
     ide = [device.name for device in devices if device.kind == "ide"]
     scsi = [device.name for device in devices if device.kind == "scsi"]
@@ -71,7 +73,10 @@ def parameters(
             given["units"] = (*given["units"], StorageUnit(image=image, lun=luns.pop(0)))
     if scsi and profile.storage.dvd_lun is not None and generation == 2:
         given = found.setdefault(scsi[0], {"units": ()})
-        given["units"] = (*given["units"], StorageUnit("dvd", lun=profile.storage.dvd_lun))
+        given["units"] = (*given["units"], StorageUnit("dvd", medium, lun=profile.storage.dvd_lun))
+    elif medium is not None:
+        limit = f"{owner} has no DVD drive" if scsi else "a DVD drive needs a SCSI controller"
+        raise InputError(where, "dvd", medium.name, f"{limit} (host {profile.name}, generation {generation})")
     for device in devices:
         if device.kind == "scsi" and not device.subchannels:
             found.setdefault(device.name, {})["subchannels"] = -(-vm.cpus // profile.storage.vps_per_channel) - 1
@@ -100,6 +105,27 @@ def open_disks(vm: VmConfig, where: str) -> tuple[DiskImage, ...]:
             limit = f"is disks[{twin}] too; an image that is written to belongs to one disk"
             raise InputError(where, f"disks[{number}]", image.name, limit)
     return tuple(opened)
+
+
+def open_medium(vm: VmConfig, disks: Iterable[DiskImage], where: str) -> DiskImage | None:
+    """Open what is in the DVD drive, or make a blank medium.
+
+    :param disks: the VM's, open.
+    :raises InputError: the image cannot be used, or is a disk that is written to.
+    """
+    if vm.dvd is None:
+        return None
+    if vm.dvd.size is not None:
+        return DiskImage.blank(Random(f"{vm.seed}/dvd"), vm.dvd.size)
+    try:
+        medium = DiskImage.open(vm.dvd.path, read_only=True)
+    except DiskError as error:
+        raise InputError(str(error.name), limit=error.problem) from None
+    twin = next((number for number, disk in enumerate(disks) if not disk.in_memory and disk.same_file(medium)), None)
+    if twin is not None:
+        medium.close()
+        raise InputError(where, "dvd", medium.name, f"is disks[{twin}] too")
+    return medium
 
 
 def close_disks(disks: Iterable[DiskImage]) -> None:

@@ -28,7 +28,7 @@ def settle_host(
     :param defaults: the architecture's own choice of hosts, tried in order.
     :param where: where the VM was described, for the error.
     :param load: gives the profile of a name; its second argument is ``where``.
-    :raises InputError: no such profile, or a generation or processor count that it does not have.
+    :raises InputError: no such profile, or a generation, processor count or protocol version that it does not have.
     """
     generation: int | None = vm.generation
     if vm.host is not None:
@@ -49,6 +49,11 @@ def settle_host(
             profile = profile.model_copy(update={"vmbus": profile.vmbus.capped(vm.vmbus)})
         except ValueError as error:
             raise InputError(where, "vmbus", f"{vm.vmbus >> 16}.{vm.vmbus & 0xFFFF}", str(error)) from None
+    for kind, highest in vm.protocols.items():
+        try:
+            profile = profile.capped(kind, highest)
+        except ValueError as error:
+            raise InputError(where, f"protocols.{kind}", f"{highest >> 16}.{highest & 0xFFFF}", str(error)) from None
     return profile, chosen
 
 

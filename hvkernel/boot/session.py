@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
 from hvkernel.boot import plugins as plugin_loading
-from hvkernel.boot.disks import close_disks, open_disks, parameters, settle_devices
+from hvkernel.boot.disks import close_disks, open_disks, open_medium, parameters, settle_devices
 from hvkernel.boot.fit import settle_host, unfit
 from hvkernel.boot.report import build_report, unsupported_report
 from hvkernel.boot.request import BootRequest
@@ -63,6 +63,7 @@ class Session:
         disks: tuple[DiskImage, ...],
         arch: ArchPlugin,
         recorder: Recorder | None = None,
+        medium: DiskImage | None = None,
     ) -> None:
         self.machine = machine
         self.host = host
@@ -73,6 +74,7 @@ class Session:
         self.disks = disks
         self.arch = arch
         self.recorder = recorder
+        self.medium = medium
 
     def boot(self, limit: int = BOOT_LIMIT) -> None:
         """Boot until the guest is up, has ended, or cannot go on.
@@ -102,7 +104,7 @@ class Session:
             try:
                 self.machine.close()
             finally:
-                close_disks(self.disks)
+                close_disks(self.disks if self.medium is None else (*self.disks, self.medium))
 
     def __enter__(self) -> Session:
         return self
@@ -155,7 +157,11 @@ def compose(
         return Unsupported(unsupported_report(request.vm.seed, build, profile, generation, plugins, reason))
     ram = _ram(request, profile)
     disks = open_disks(request.vm, request.where)
+    opened = list(disks)
     try:
+        medium = open_medium(request.vm, disks, request.where)
+        if medium is not None:
+            opened.append(medium)
         machine = Machine(
             ram,
             topology(request.vm) if vps is None else vps,
@@ -163,16 +169,16 @@ def compose(
             policy=request.vm.policy,
         )
         try:
-            return _compose_on(machine, request, build, plugins, arch, profile, generation, disks)
+            return _compose_on(machine, request, build, plugins, arch, profile, generation, disks, medium)
         except BaseException:
             machine.close()
             raise
     except LinkFailure as failure:
-        close_disks(disks)
+        close_disks(opened)
         why = f"does not link: {failure.errors[0]}"
         return Unsupported(unsupported_report(request.vm.seed, build, profile, generation, plugins, why))
     except BaseException:
-        close_disks(disks)
+        close_disks(opened)
         raise
 
 
@@ -209,6 +215,7 @@ def _compose_on(
     profile: HostProfile,
     generation: int,
     disks: tuple[DiskImage, ...],
+    medium: DiskImage | None,
 ) -> Session:
     vm = request.vm
     host = Host(
@@ -223,7 +230,7 @@ def _compose_on(
     for _ in plugins.call("hv_register_devices", registry=table):
         pass
     devices = settle_devices(request, profile, generation)
-    slots = list(slots_of(devices, parameters(vm, profile, generation, devices, disks, request.where)))
+    slots = list(slots_of(devices, parameters(vm, profile, generation, devices, disks, request.where, medium)))
     if vm.offer_order == "random":
         machine.rng("order of the offers").shuffle(slots)
     server = VmbusServer(host, profile.vmbus, slots, table, throttle=profile.throttle)
@@ -245,7 +252,7 @@ def _compose_on(
     kernel.link()
     recorder = _open_recorder(request, build, kernel, profile, generation) if request.trace else None
     machine.tracer = recorder
-    return Session(machine, host, server, kernel, build, plugins, disks, arch, recorder)
+    return Session(machine, host, server, kernel, build, plugins, disks, arch, recorder, medium)
 
 
 def _open_recorder(

@@ -61,7 +61,7 @@ MAX_CONFIG: Final = 16 << 20
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _VALUE: Final = re.compile(r"[A-Za-z0-9_.:/+-]{1,64}")
 _COVER: Final = re.compile(r"t=([1-9])")
-_VARIED: Final = ("host", "generation", "seed")
+_VARIED: Final = ("host", "generation", "page_size", "seed")
 """Keys of a VM that ``[vm]`` does not take: they are axes, or a cell's own."""
 
 
@@ -175,7 +175,8 @@ class MatrixSpec(Model):
     source: str = "<spec>"
     """The file, for messages; set by :func:`load_spec`."""
     cover: Annotated[str | int, BeforeValidator(parse_cover)] = "pairwise"
-    """``pairwise``, ``full``, ``t=3`` and the like, or a number of cells drawn at random."""
+    """``pairwise``, ``full``, ``t=3`` and the like, or a number of cells drawn at random. Where it is left out and
+    there is one axis, all its values."""
     draw: Seed = 0
     """Seed of that draw."""
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1, max_length=MAX_SEEDS), BeforeValidator(_seeds)] = (0,)
@@ -207,7 +208,7 @@ class MatrixSpec(Model):
             raise ValueError("axes: must name at least one axis")
         for key in _VARIED:
             if key in self.vm.model_fields_set:
-                raise ValueError(f"vm.{key}: is no key of a matrix; take axis host, or seeds")
+                raise ValueError(f"vm.{key}: is no key of a matrix; take axis host or page_size, or seeds")
         return self
 
     @property

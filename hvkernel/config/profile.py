@@ -331,6 +331,23 @@ class HostProfile(Model):
         """
         return self._offers[generation - 1]
 
+    def capped(self, kind: str, highest: int) -> HostProfile:
+        """Return the host whose devices of a kind know no protocol version above ``highest``.
+
+        :raises ValueError: it has no versions of that kind, or none is left.
+        """
+        known = self.protocols.get(kind, ())
+        if not known:
+            raise ValueError(f"host {self.name} has no versions of this kind of device; it has of {self._versioned}")
+        kept = tuple(version for version in known if version <= highest)
+        if not kept:
+            raise ValueError(f"the lowest version of this host is {known[0] >> 16}.{known[0] & 0xFFFF}")
+        return self.model_copy(update={"protocols": {**self.protocols, kind: kept}})
+
+    @property
+    def _versioned(self) -> str:
+        return ", ".join(self.protocols) or "none"
+
     @cached_property
     def _offers(self) -> tuple[tuple[Device, ...], tuple[Device, ...]]:
         """The offers of both generations, put together once."""

@@ -33,7 +33,7 @@ from hvkernel.config.profile import Generation, Model, Version
 from hvkernel.config.render import input_error
 from hvkernel.config.units import format_size, parse_size
 
-__all__ = ["MAX_CPUS", "MIN_MEMORY", "Disk", "NumaNode", "VmConfig", "change_vm", "load_vm"]
+__all__ = ["MAX_CPUS", "MIN_MEMORY", "Disk", "Medium", "NumaNode", "VmConfig", "change_vm", "load_vm"]
 
 MAX_CPUS: Final = 2048
 """Most virtual processors of one VM (Windows Server 2025's published limit); a profile may have fewer."""
@@ -49,7 +49,20 @@ MIN_BLANK: Final = 2 << 20
 MAX_BLANK: Final = 64 << 40
 """Largest disk, in bytes: that of a VHDX file."""
 
+DVD_BLOCK: Final = 2048
+MAX_DVD: Final = DVD_BLOCK << 32
+"""Largest medium, in bytes: what READ CAPACITY (10) can say."""
+
 Size = Annotated[int, BeforeValidator(parse_size)]
+
+
+def _by_kind(value: Mapping[str, int]) -> Mapping[str, int]:
+    """Call the kinds as the catalogue does. :raises ValueError: one that it does not have, or one twice."""
+    kinds = device_kinds(tuple(value))
+    twice = next((kind for kind in kinds if kinds.count(kind) > 1), None)
+    if twice is not None:
+        raise ValueError(f"has {twice!r} twice")
+    return dict(zip(kinds, value.values(), strict=True))
 
 
 class Disk(Model):
@@ -74,6 +87,30 @@ class Disk(Model):
     def _one_size(self) -> Self:
         if self.path and self.size is not None:
             raise ValueError(f"size is that of a blank disk; {self.path} has its own")
+        return self
+
+
+class Medium(Model):
+    """A DVD: a raw image, of which whole blocks of 2048 bytes can be read, or a blank one."""
+
+    path: str = ""
+    """Path of the image, which is only read."""
+    size: Size | None = None
+    """Size of a blank one in bytes; an image has its own."""
+
+    @field_validator("size", mode="after")
+    @classmethod
+    def _whole_blocks(cls, value: int | None) -> int | None:
+        if value is not None and (value % DVD_BLOCK or value < MIN_BLANK or value > MAX_DVD):
+            raise ValueError(
+                f"must be a multiple of {DVD_BLOCK} from {format_size(MIN_BLANK)} to {format_size(MAX_DVD)}"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if bool(self.path) == (self.size is not None):
+            raise ValueError("a medium has the path of an image, or the size of a blank one")
         return self
 
 
@@ -109,6 +146,11 @@ class VmConfig(Model):
     vmbus: Version | None = None
     """Highest protocol version that the VMBus server accepts, ``major << 16 | minor``, written ``"4.0"``: the host
     acts as an older one would. ``None``: all of the profile's."""
+    protocols: Annotated[Mapping[str, Version], AfterValidator(_by_kind)] = Field(default_factory=dict)
+    """By kind of device the highest version of its protocol that the host's side of it accepts, as ``scsi = "5.1"``;
+    the others accept all of the profile's."""
+    dvd: Medium | None = None
+    """What is in the DVD drive that the host profile has; ``None``: nothing."""
 
     @field_validator("memory", mode="after")
     @classmethod
@@ -128,6 +170,11 @@ class VmConfig(Model):
     @classmethod
     def _page_size(cls, value: Any) -> Any:
         return parse_size(value) if isinstance(value, str) else value
+
+    @field_validator("dvd", mode="before")
+    @classmethod
+    def _plain_path(cls, value: Any) -> Any:
+        return {"path": value} if isinstance(value, str) else value
 
     @field_validator("disks", mode="before")
     @classmethod

@@ -14,6 +14,7 @@ from hvkernel.linux import partitions
 from hvkernel.linux.printk import KERN_INFO, KERN_WARNING
 
 if TYPE_CHECKING:
+    from hvkernel.api.guest.device import Device
     from hvkernel.linux.kernel import Kernel
 
 SECTOR: Final = 512
@@ -40,6 +41,7 @@ class Disk:
         "minor",
         "name",
         "native_capacity",
+        "parent",
         "partitions",
         "read_only",
     )
@@ -50,6 +52,7 @@ class Disk:
         self.logical_block_size = logical_block_size
         self.driver = driver
         self.driver_name = ""
+        self.parent: Device | None = None
         self.major = 8
         self.minor = 0
         self.partitions: tuple[Partition, ...] = ()

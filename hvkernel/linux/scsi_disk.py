@@ -59,6 +59,7 @@ class ScsiDisk:
         self.sdev = sdev
         self.disk = Disk(name, 0, 512, self)
         self.disk.driver_name = "sd"
+        self.disk.parent = sdev
         self.capacity = 0
         """Logical blocks."""
         self.physical_block_size = 512

@@ -205,12 +205,18 @@ class Timers:
         self._program(cpu)
 
     def clockevents_unbind_device(self, dev: ClockEventDevice, cpu: int) -> int:
-        """Stop using ``dev`` on ``cpu`` for the next best; -EINVAL when it is not registered, -EBUSY for another
-        CPU."""
+        """Stop using ``dev`` on ``cpu`` for the next best; 0, -EINVAL when it is not registered, -EBUSY for another
+        CPU, -ENXIO for one that is offline.
+
+        It is done on that CPU, whose registers it is about. Source: kernel/time/clockevents.c:clockevents_unbind.
+        """
         if dev not in self._devices:
             return -EINVAL
         if dev.cpu != cpu:
             return -EBUSY
+        return self._kernel.cpus.smp_call_function_single(cpu, self._unbind, dev, cpu)
+
+    def _unbind(self, dev: ClockEventDevice, cpu: int) -> None:
         self._devices.remove(dev)
         this = self._kernel.cpus.cpu(cpu)
         if this.tick is dev:
@@ -219,7 +225,6 @@ class Timers:
         elif dev.set_state_shutdown is not None:
             dev.set_state_shutdown()
         dev.state = "detached"
-        return 0
 
     def _program(self, cpu: Cpu) -> None:
         """Let the CPU's timer interrupt at its earliest timer. Runs on that CPU."""

@@ -18,6 +18,7 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
+from hvkernel.api.matrix import Clash
 from hvkernel.boot.initrd import Initrd
 from hvkernel.boot.request import ALL_MODULES, BootRequest, default_config
 from hvkernel.config.errors import InputError
@@ -29,7 +30,6 @@ from hvkernel.kconfig.overlay import lay_over
 from hvkernel.matrix.model import EVENT_NAMES, Cell
 
 if TYPE_CHECKING:
-    from hvkernel.api.matrix import Clash
     from hvkernel.boot.plugins import Plugins
     from hvkernel.config.matrix import MatrixSpec
 
@@ -81,12 +81,17 @@ class Plan:
         """
         self.lines.pop(symbol, None)
         self.lines[symbol] = value
+        self.expect.pop(symbol, None)
         if expect:
             self.expect[symbol] = value
 
     def set_vm(self, key: str, value: Any) -> None:
         """Set a key of the VM file."""
         self.vm[key] = value
+
+    def set_protocol(self, kind: str, highest: str) -> None:
+        """Keep the host's devices of a kind at a version of their protocol."""
+        self.vm["protocols"] = {**self.vm.get("protocols", {}), kind: highest}
 
     def add_event(self, name: str) -> None:
         """Let an event of :mod:`hvkernel.matrix.events` happen, after those that were asked for before."""
@@ -104,6 +109,7 @@ class Axis:
     :ivar apply: changes a plan; the Kconfig lines that it writes must not depend on what other axes did.
     :ivar check: of an open axis: what is wrong with a value, ``None`` if nothing is. Without it ``values`` is all.
     :ivar clashes: values of other axes that no cell has together with one of this.
+    :ivar needs: values that take a capability of the kernel.
     """
 
     name: str
@@ -113,6 +119,7 @@ class Axis:
     apply: Callable[[Plan, str], None]
     check: Callable[[str], str | None] | None = None
     clashes: tuple[Clash, ...] = ()
+    needs: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
     def problem(self, value: str) -> str | None:
         """Return what is wrong with a value, ``None`` if nothing is."""
@@ -291,6 +298,14 @@ def built_in_axes() -> Mapping[str, Axis]:
         Axis("policy", "scheduling policy", ("fifo", "random"), "fifo", _policy, _check_policy),
         Axis("initrd", "initramfs", ("all", "none"), "all", _initrd),
         Axis("events", "what happens to the guest that is up", (NO_EVENT, *EVENT_NAMES), NO_EVENT, _events),
+        Axis(
+            "then",
+            "what happens after that",
+            (NO_EVENT, *EVENT_NAMES),
+            NO_EVENT,
+            _events,
+            clashes=tuple(Clash(event, "events", (NO_EVENT,), "nothing has happened before") for event in EVENT_NAMES),
+        ),
     )
     return MappingProxyType({axis.name: axis for axis in axes})
 
@@ -313,6 +328,7 @@ AXES: Final = (
     "policy",
     "initrd",
     "events",
+    "then",
 )
 """Names of the built-in axes, in the order in which they are applied."""
 
@@ -339,7 +355,8 @@ def plugin_axes(plugins: Plugins) -> tuple[Axis, ...]:
                 what = "there is one of that name already" if one.name in taken else "it has no value"
                 raise InputError("plugins", "axis", one.name, f"{info.name}: {what}")
             taken.add(one.name)
-            found.append(Axis(one.name, one.about, one.values, one.values[0], one.apply, clashes=one.clashes))
+            own = Axis(one.name, one.about, one.values, one.values[0], one.apply, clashes=one.clashes, needs=one.needs)
+            found.append(own)
     return tuple(found)
 
 
@@ -409,6 +426,10 @@ def request_of(spec: MatrixSpec, axes: Mapping[str, Axis], cell: Cell) -> tuple[
     given = {**plan.vm, "seed": cell.seed}
     if isinstance(given.get("numa"), int):
         given["numa"] = _nodes(given, spec)
+    if "device" in given:
+        given["device"] = (*(one.model_dump(exclude_unset=True) for one in spec.vm.device), *given["device"])
+    if "protocols" in given:
+        given["protocols"] = {**spec.vm.protocols, **given["protocols"]}
     vm = change_vm(spec.vm, given, where=where)
     row = spec.configs.get(plan.config)
     text = row.text if row is not None else default_config(plan.arch)

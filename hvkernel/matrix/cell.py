@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -20,19 +19,21 @@ from hvkernel.boot.session import Session, Unsupported, compose, configure
 from hvkernel.config.errors import InputError
 from hvkernel.kconfig import ConfigError
 from hvkernel.matrix.axes import axes_of, plugin_axes, request_of
-from hvkernel.matrix.drive import drive_disks
+from hvkernel.matrix.drive import Drove, drive_devices, drives_of
 from hvkernel.matrix.events import EVENTS, bound_devices, unload
 from hvkernel.matrix.evidence import SessionEvidence
 from hvkernel.matrix.expect import Oracle, vm_obstacle
 from hvkernel.matrix.invariants import BUILT_IN, foreign_pages
 from hvkernel.matrix.model import Cell, CellResult, Problem, Status
 from hvkernel.matrix.run import SECOND, GuestEnded, GuestRun, OverBudget, Stuck, steps_of
+from hvkernel.matrix.told import told
 
 if TYPE_CHECKING:
     from hvkernel.api.matrix import Invariant, Moment
     from hvkernel.boot.plugins import Plugins
     from hvkernel.boot.request import BootRequest
     from hvkernel.config.matrix import MatrixSpec
+    from hvkernel.config.releases import KernelRelease
     from hvkernel.kconfig import Build
     from hvkernel.matrix.axes import Axis, Plan
 
@@ -40,9 +41,6 @@ __all__ = ["CellRunner"]
 
 LINES: Final = 40
 """Last lines of the log that the result of a failed cell has."""
-
-FRAMES: Final = 3
-"""Innermost calls that are shown of an exception."""
 
 PROBLEMS: Final = 50
 """Most problems of one result; a fault that shows everywhere need not be told a thousand times."""
@@ -66,6 +64,10 @@ class _Progress:
     """VMBus version of the last connection."""
     kept: Mapping[str, int] = field(default_factory=dict)
     """Pages that drivers may keep."""
+    drove: Drove = field(default_factory=Drove)
+    """The last driving of the devices."""
+    times: int = 0
+    """How often they were driven."""
     memories: dict[str, dict[str, Any]] = field(default_factory=dict)
     """What each invariant keeps."""
 
@@ -104,6 +106,7 @@ class CellRunner:
         self._oracle = Oracle()
         self.invariants = _invariants(self.plugins)
         """The built-in ones, then those of plugins."""
+        self.drives = drives_of(self.plugins, [one.name for one in self.invariants])
 
     def run(self, cell: Cell, *, twice: bool | None = None) -> CellResult:
         """Run a cell. Whatever is wrong with it is in the result; nothing is raised but what ends this process.
@@ -139,7 +142,7 @@ class CellRunner:
             progress.wrong("legal-cell", str(error))
         except Exception as error:
             status = "crash"
-            progress.wrong("model", _told(error))
+            progress.wrong("model", told(error))
             if progress.session is not None:
                 # Where a plugin's code was on the way, its fault says so besides.
                 progress.session.plugins.blame(error, "cell")
@@ -162,14 +165,22 @@ class CellRunner:
             except Exception as error:
                 if status != "crash":
                     status = "crash"
-                    progress.wrong("model", _told(error))
+                    progress.wrong("model", told(error))
                 # Tasks of a crashed guest may crash once more when they are ended.
                 with suppress(Exception):
                     session.close()
         if status is None:
             status = "fail" if progress.problems else "pass"
         result = CellResult(
-            cell, status, progress.outcome, progress.phase, tuple(progress.problems), log, virtual, steps
+            cell,
+            status,
+            progress.outcome,
+            progress.phase,
+            tuple(progress.problems),
+            log,
+            virtual,
+            steps,
+            undriven=progress.drove.undriven,
         )
         return result, digest
 
@@ -186,6 +197,9 @@ class CellRunner:
         unlike = _unlike(plan, build)
         if unlike:
             raise InputError(request.where, limit=unlike)
+        lacking = _lacking(self.axes, cell, self.plugins.workshop.release(build.release))
+        if lacking:
+            raise InputError(request.where, limit=lacking)
         progress.phase = "link"
         composed = compose(request, self.plugins)
         if isinstance(composed, Unsupported):
@@ -202,7 +216,7 @@ class CellRunner:
         last = max((device.spec.offered_at for device in session.server.devices), default=0)
         run.settle(last + SECOND if last else 0)
         progress.phase = "drive"
-        self._drive(run, cell, "up", progress)
+        seen = self._drive(run, cell, "up", progress)
         progress.phase = "events"
         for name in events:
             for text in EVENTS[name](run):
@@ -210,7 +224,7 @@ class CellRunner:
             run.settle()
             self._drive(run, cell, "events", progress)
         if not events:
-            self._look(run, cell, "events", progress)
+            self._check(seen.at("events"), progress)
         progress.phase = "shutdown"
         self._shut_down(run, cell, progress)
         progress.phase = "invariants"
@@ -237,11 +251,13 @@ class CellRunner:
             reason = outcome.reason if outcome is not None else ""
             progress.wrong("comes-up", f"{progress.outcome}: {reason}; by the rules of check it should be up")
 
-    def _drive(self, run: GuestRun, cell: Cell, moment: Moment, progress: _Progress) -> None:
-        for text in drive_disks(run, f"{cell.key}/{moment}"):
-            progress.wrong("disk-bytes", text)
+    def _drive(self, run: GuestRun, cell: Cell, moment: Moment, progress: _Progress) -> SessionEvidence:
+        progress.drove = drive_devices(run, self.drives, f"{cell.key}/{progress.times}", cell.by_axis)
+        progress.times += 1
+        for drive, text in progress.drove.problems:
+            progress.wrong(drive, text)
         run.settle()
-        self._look(run, cell, moment, progress)
+        return self._look(run, cell, moment, progress)
 
     def _shut_down(self, run: GuestRun, cell: Cell, progress: _Progress) -> None:
         """Drivers go, then the bus, then Hyper-V itself as before another kernel is started."""
@@ -287,12 +303,18 @@ class CellRunner:
         self._unbind(run, pairs)
         return {caller: count for caller, count in left().items() if count <= before.get(caller, 0)}
 
-    def _look(self, run: GuestRun, cell: Cell, moment: Moment, progress: _Progress) -> None:
-        """Check the invariants of a moment."""
+    def _look(self, run: GuestRun, cell: Cell, moment: Moment, progress: _Progress) -> SessionEvidence:
+        """Check the invariants of a moment, and return what they saw."""
         progress.version = run.session.server.bus.version or progress.version
-        evidence = SessionEvidence(run.session, cell, moment, run.call, progress.version, progress.kept)
+        evidence = SessionEvidence(
+            run.session, cell, moment, run.call, progress.version, progress.kept, progress.drove.drives
+        )
+        self._check(evidence, progress)
+        return evidence
+
+    def _check(self, evidence: SessionEvidence, progress: _Progress) -> None:
         for invariant in self.invariants:
-            if moment in invariant.moments:
+            if evidence.moment in invariant.moments:
                 evidence.memory = progress.memories.setdefault(invariant.name, {})
                 for text in _checked(invariant, evidence):
                     progress.wrong(invariant.name, text)
@@ -304,7 +326,7 @@ def _checked(invariant: Invariant, evidence: SessionEvidence) -> Iterator[str]:
     except (OverBudget, Stuck, GuestEnded):
         raise
     except Exception as error:
-        yield f"raised {_told(error)}"
+        yield f"raised {told(error)}"
 
 
 def _invariants(plugins: Plugins) -> tuple[Invariant, ...]:
@@ -317,14 +339,6 @@ def _invariants(plugins: Plugins) -> tuple[Invariant, ...]:
     return tuple(found.values())
 
 
-def _told(error: BaseException) -> str:
-    """Return an exception with its innermost calls, in one line."""
-    frames = traceback.extract_tb(error.__traceback__)[-FRAMES:]
-    where = " < ".join(f"{one.name} ({_file(one.filename)}:{one.lineno})" for one in reversed(frames))
-    inner = f": {_told(error.exceptions[0])}" if isinstance(error, ExceptionGroup) else ""
-    return f"{type(error).__name__}: {error}{inner} [{where}]"
-
-
 def _no_clash(axes: Mapping[str, Axis], cell: Cell) -> None:
     """:raises InputError: two of the cell's values clash, as one of their axes says."""
     values = cell.by_axis
@@ -333,6 +347,15 @@ def _no_clash(axes: Mapping[str, Axis], cell: Cell) -> None:
             if clash.value == value and values.get(clash.axis) in clash.values:
                 both = f"{name}={value} and {clash.axis}={values[clash.axis]}"
                 raise InputError(f"cell {cell.number}", limit=f"{both}: {clash.why}")
+
+
+def _lacking(axes: Mapping[str, Axis], cell: Cell, release: KernelRelease) -> str:
+    """Return which value takes a capability that the kernel does not have; empty: none does."""
+    for name, value in cell.values:
+        capability = axes[name].needs.get(value)
+        if capability is not None and not release.has(capability):
+            return f"{name}={value} needs a kernel with {capability}, this is {release.version}"
+    return ""
 
 
 def _unlike(plan: Plan, build: Build) -> str:
@@ -350,11 +373,6 @@ def _unlike(plan: Plan, build: Build) -> str:
 
 def _package(module: str) -> str:
     return module.partition(".")[0]
-
-
-def _file(name: str) -> str:
-    """Return a file's name with its directory: no machine's own paths in a result."""
-    return "/".join(name.rsplit("/", 2)[-2:])
 
 
 def _digest(session: Session) -> str:

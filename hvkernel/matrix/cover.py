@@ -141,6 +141,8 @@ def cells_of(
         rows = _Product(found, order)
     else:
         strength = 2 if spec.cover == "pairwise" else int(spec.cover[2:])
+        if "cover" not in spec.model_fields_set:
+            strength = min(strength, len(order))
         if strength > len(order):
             limit = f"covers {strength} axes at a time; the spec has {len(order)}"
             raise InputError(spec.source, "cover", spec.cover, limit)

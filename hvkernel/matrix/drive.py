@@ -1,141 +1,186 @@
-"""Using what a guest has: every disk is written and read, by several processors at a time, and the bytes compared."""
+"""Using what a guest has: the drives that plugins bring for their devices, all devices at the same time.
+
+Every drive begins its threads, then all of them run: devices of different classes, and one device on several
+processors, compete as they do in a machine under load. Time is used beside
+them: on each of those processors a thread sleeps for a moment, and has to wake up.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from random import Random
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from hvkernel.api.guest.block import BlockError
-from hvkernel.linux.block import SECTOR
+from hvkernel.api.guest.arch import ArchBug
+from hvkernel.api.matrix import Drive, Driven
+from hvkernel.config.errors import InputError
+from hvkernel.machine import Fault
+from hvkernel.matrix.events import bound_devices
+from hvkernel.matrix.run import GuestEnded, GuestRun, OverBudget, Stuck
+from hvkernel.matrix.told import told
 
 if TYPE_CHECKING:
-    from hvkernel.api.host import DiskImage
-    from hvkernel.linux.block import Disk
-    from hvkernel.matrix.run import GuestRun
+    from hvkernel.api.guest import Kernel
+    from hvkernel.boot.plugins import Plugins
 
-__all__ = ["drive_disks"]
+__all__ = ["Drove", "drive_devices", "drives_of"]
 
-FIRST: Final = 2048
-"""First sector that is written to: behind the partition table of a blank disk, within its partition."""
+T = TypeVar("T")
 
-GPT_BACKUP: Final = 33
-"""Sectors at the end of a disk that are left alone: the backup of the table."""
+CPUS: Final = 4
+"""Processors that drive one device at the same time, at most: the first ones and the last."""
 
-AREA: Final = 256
-"""Sectors for each processor; all that it writes fits in."""
-
-WRITERS: Final = 4
-"""Processors that write and read at the same time, at most: the first ones and the last."""
-
-SIZES: Final = (1, 8, 137)
-"""Sectors of one request: a sector, a 4 KiB page, and more than the largest page in a length that fits nothing. The
-first processor writes all of them, the others one each."""
+SLEEP: Final = 1
+"""Milliseconds for which a thread sleeps on each of them."""
 
 
 @dataclass(slots=True)
-class _Task:
-    disk: Disk
-    image: DiskImage
-    start: int
-    data: tuple[bytes, ...]
-    wrong: list[str]
+class Drove:
+    """What came of one driving of all devices."""
+
+    said: list[tuple[str, list[str]]] = field(default_factory=list)
+    """(drive, what went wrong): of each drive, then of its threads and tasks, in the order in which they were begun."""
+    drives: dict[str, dict[str, bool]] = field(default_factory=dict)
+    """By name of a device that has a driver: the drives of its class, and whether a thread of each ended on it."""
+
+    @property
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """(drive, what went wrong)."""
+        return ((drive, text) for drive, texts in self.said for text in texts)
+
+    @property
+    def undriven(self) -> tuple[str, ...]:
+        """Names of the devices that have a driver and no drive."""
+        return tuple(name for name, drives in self.drives.items() if not drives)
 
 
-def drive_disks(run: GuestRun, seed: str) -> Iterator[str]:
-    """Write to all disks and read from them; yields what is wrong.
+def drives_of(plugins: Plugins, taken: Iterable[str]) -> tuple[Drive, ...]:
+    """Return the drives that plugins bring (hook ``hv_matrix_drives``).
 
-    Bytes that the guest writes must be in the image and come back; bytes that change in the image must be read. An
-    image that is somebody's file is only read.
-
-    :param seed: what the bytes are drawn from.
+    :param taken: names of the invariants: what goes wrong is told by either.
+    :raises InputError: two have one name, or one is called as an invariant is, or has no class.
     """
-    kernel, session = run.session.kernel, run.session
-    online = tuple(kernel.cpus.for_each_online_cpu())
-    cpus = online if len(online) <= WRITERS else (*online[: WRITERS - 1], online[-1])
-    images = list(session.disks)
-    rng = Random(seed)
-    tasks = []
-    for disk in kernel.block.disks:
-        if not disk.capacity or disk.driver_name != "sd":
-            continue
-        image = _image_of(run, disk, images)
-        if image is None:
-            yield f"{disk.name}: sector 1 is that of no disk of the VM"
-            continue
-        images.remove(image)
-        room = disk.capacity - GPT_BACKUP - AREA
-        for number, cpu in enumerate(cpus):
-            start = FIRST + number * AREA
-            if number == len(cpus) - 1:
-                start = max(start, room)
-            if start < 0 or start > room:
-                continue
-            sizes = SIZES if number == 0 else (SIZES[number % len(SIZES)],)
-            data = tuple(rng.randbytes(size * SECTOR) for size in sizes)
-            task = _Task(disk, image, start, data, [])
-            tasks.append(task)
-            run.spawn(_write_and_read, kernel, task, name=f"drive {disk.name}", cpu=kernel.cpus.cpu(cpu))
-    if images and kernel.block.disks:
-        yield f"{len(images)} of {len(session.disks)} disks of the VM did not appear"
-    run.wait("driving the disks")
-    for task in tasks:
-        yield from task.wrong
+    found: dict[str, Drive] = {}
+    names = set(taken)
+    for info, brought in plugins.call("hv_matrix_drives"):
+        for one in brought:
+            if one.name in names or not one.classes:
+                what = "it has no class" if one.name not in names else "there is a drive or an invariant of that name"
+                raise InputError("plugins", "drive", one.name, f"{info.name}: {what}")
+            names.add(one.name)
+            found[one.name] = one
+    return tuple(found.values())
 
 
-def _image_of(run: GuestRun, disk: Disk, images: list[DiskImage]) -> DiskImage | None:
-    """Return the image behind a disk, known by its partition table's header: each blank disk has its own GUID."""
+def drive_devices(run: GuestRun, drives: Sequence[Drive], seed: str, values: Mapping[str, str]) -> Drove:
+    """Use every device that has a driver, as the drives of its class do; returns when all threads have ended.
+
+    :param seed: what is random is drawn from it.
+    :param values: of the cell, by axis.
+    :raises Stuck: a thread never ends.
+    """
+    by_class: dict[bytes, list[Driven]] = {}
+    drove = Drove()
+    bound = {(device.dev_type, device.dev_instance): device for _, device in bound_devices(run)}
+    latest = {one.name: one for one in run.session.server.devices}  # of one that is offered again there may be two
+    for offered in latest.values():
+        device = bound.get((bytes(offered.spec.class_guid), bytes(offered.spec.instance_guid)))
+        if device is not None:
+            by_class.setdefault(device.dev_type, []).append(Driven(offered.name, device, offered.device))
+            drove.drives[offered.name] = {}
+    for drive in drives:
+        devices = tuple(one for cls in drive.classes for one in by_class.get(bytes(cls), ()))
+        for one in devices:
+            drove.drives[one.name][drive.name] = False
+        if devices:
+            _begin(_Driving(run, drive, devices, Random(f"{seed}/{drive.name}"), values, drove), drive)
     kernel = run.session.kernel
-    header = run.call(kernel.block.read, disk, 1, 1)
-    size = disk.capacity * SECTOR
-    return next((one for one in images if one.size == size and one.pread(SECTOR, SECTOR) == header), None)
+    for cpu in _cpus(run):
+        run.spawn(kernel.sched.msleep, SLEEP, name=f"sleep/{cpu}", cpu=kernel.cpus.cpu(cpu))
+    run.wait("driving the devices")
+    return drove
 
 
-def _write_and_read(kernel: Any, task: _Task) -> None:
-    """A kernel thread."""
+def _begin(driving: _Driving, drive: Drive) -> None:
+    wrong = driving.record()
     try:
-        if task.image.in_memory:
-            _requests(kernel, task)
-        else:
-            _read(kernel, task)
-    except BlockError as error:
-        task.wrong.append(f"{task.disk.name}: {error.strerror}")
+        wrong.extend(drive.drive(driving))
+    except (OverBudget, Stuck, GuestEnded):
+        raise
+    except Exception as error:
+        wrong.append(f"raised {told(error)}")
 
 
-def _read(kernel: Any, task: _Task) -> None:
-    at = task.start
-    for count in map(len, task.data):
-        stored = task.image.pread(count, at * SECTOR)
-        found = kernel.block.read(task.disk, at, count // SECTOR)
-        if found != stored:
-            text = f"{task.disk.name}: sectors {at}+{count // SECTOR} were read, {_differ(stored, found)}"
-            task.wrong.append(text)
-        at += count // SECTOR
+def _cpus(run: GuestRun) -> tuple[int, ...]:
+    online = tuple(run.session.kernel.cpus.for_each_online_cpu())
+    return online if len(online) <= CPUS else (*online[: CPUS - 1], online[-1])
 
 
-def _requests(kernel: Any, task: _Task) -> None:
-    block, disk, image = kernel.block, task.disk, task.image
-    at = task.start
-    for data in task.data:
-        block.write(disk, at, data)
-        stored = image.pread(len(data), at * SECTOR)
-        if stored != data:
-            task.wrong.append(f"{disk.name}: sectors {at}+{len(data) // SECTOR} were written, {_differ(data, stored)}")
-        at += len(data) // SECTOR
-    at = task.start
-    whole = bytes(SECTOR) + b"".join(task.data)[SECTOR:]
-    image.pwrite(whole[:SECTOR], at * SECTOR)
-    found = block.read(disk, at, len(whole) // SECTOR)
-    if found != whole:
-        task.wrong.append(f"{disk.name}: sectors {at}+{len(whole) // SECTOR} were read, {_differ(whole, found)}")
-    if len(task.data) > 1:
-        block.flush(disk)
+class _Driving:
+    """Implements :class:`hvkernel.api.matrix.Driving`, for one drive in one driving."""
 
+    def __init__(
+        self,
+        run: GuestRun,
+        drive: Drive,
+        devices: tuple[Driven, ...],
+        rng: Random,
+        values: Mapping[str, str],
+        drove: Drove,
+    ) -> None:
+        self.devices = devices
+        self.rng = rng
+        self.values = values
+        self._run = run
+        self._drive = drive
+        self._drove = drove
 
-def _differ(expected: bytes, found: bytes) -> str:
-    if len(expected) != len(found):
-        return f"{len(found)} bytes instead of {len(expected)}"
-    first = next(at for at, (one, other) in enumerate(zip(expected, found, strict=True)) if one != other)
-    count = sum(one != other for one, other in zip(expected, found, strict=True))
-    return f"{count} of {len(found)} bytes are wrong, from byte {first} on"
+    @property
+    def kernel(self) -> Kernel:
+        # As for plugins (hv_register_drivers): the whole kernel fits the Protocol that drivers see of it.
+        kernel: Any = self._run.session.kernel
+        found: Kernel = kernel
+        return found
+
+    @cached_property
+    def cpus(self) -> tuple[int, ...]:
+        return _cpus(self._run)
+
+    def record(self) -> list[str]:
+        """Return a new list for what goes wrong."""
+        wrong: list[str] = []
+        self._drove.said.append((self._drive.name, wrong))
+        return wrong
+
+    def spawn(
+        self, device: Driven, work: Callable[..., Iterable[str] | None], *args: Any, cpu: int | None = None
+    ) -> None:
+        wrong = self.record()
+
+        def thread() -> None:
+            try:
+                wrong.extend(work(*args) or ())
+            except (Fault, ArchBug):
+                raise  # an oops of the guest
+            except Exception as error:
+                wrong.append(f"{device.name}: raised {told(error)}")
+            self._drove.drives[device.name][self._drive.name] = True
+
+        on = None if cpu is None else self._run.session.kernel.cpus.cpu(cpu)
+        self._run.spawn(thread, name=f"{self._drive.name} {device.name}", cpu=on)
+
+    def host(self, work: Callable[..., Any], *args: Any) -> None:
+        wrong = self.record()
+
+        def task() -> None:
+            try:
+                work(*args)
+            except Exception as error:
+                wrong.append(f"the host raised {told(error)}")
+
+        self._run.session.machine.spawn(task, name=f"{self._drive.name} host", side="host")
+
+    def call(self, fn: Callable[..., T], *args: Any) -> T:
+        return self._run.call(fn, *args)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from hvkernel.abi.vmbus import VERSION_WIN8, VERSION_WIN10_V4_1, VmbusChannelState
 from hvkernel.api.guest.errno import EBUSY, EIO
+from hvkernel.api.guest.hyperv import HvTimer
 from hvkernel.hv import vmbus_drv
 from hvkernel.linux.scsi_disk import ScsiDisk
 from hvkernel.matrix.evidence import vmbus_of
@@ -70,13 +71,26 @@ def rebind(run: GuestRun) -> Iterator[str]:
 
 
 def reload(run: GuestRun) -> Iterator[str]:
-    """User space unloads what is a module, drivers first and hv_vmbus last, and loads it again."""
-    gone = unload(run)
+    """User space unloads what is a module, drivers first and hv_vmbus last, and loads it again.
+
+    hv_vmbus stays where stimer0 interrupts directly: 6.1 stops the processors' timers with it and never lets another
+    clock event take over, so that nothing would wake up any more (drivers/clocksource/hyperv_timer.c:
+    hv_stimer_global_cleanup, and hv_stimer_cleanup, which unbinds the device only where it does not).
+    """
+    gone = unload(run, keep_bus=_clock_is_direct(run))
     module = run.session.kernel.module
     for name in reversed(gone):
         ret = run.call(module.request_module, name)
         if ret:
             yield f"module {name} was loaded once and then was not: {ret}"
+
+
+def _clock_is_direct(run: GuestRun) -> bool:
+    try:
+        timer: Any = run.session.kernel.symbol(HvTimer)
+    except LookupError:
+        return False
+    return bool(timer.direct_mode_enabled)
 
 
 def unload(run: GuestRun, *, keep_bus: bool = False) -> list[str]:

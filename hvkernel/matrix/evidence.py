@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from copy import copy
 from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -41,6 +42,7 @@ class SessionEvidence:
     :param call: runs a function in the guest within the cell's budget.
     :param vmbus_version: of the connection that was there last.
     :param kept: allocations that drivers may keep from their init on, as in :attr:`pages`.
+    :param drives: by a device's name the drives of its class, and whether each drove it.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class SessionEvidence:
         call: Callable[..., Any],
         vmbus_version: int,
         kept: Mapping[str, int] = MappingProxyType({}),
+        drives: Mapping[str, Mapping[str, bool]] = MappingProxyType({}),
     ) -> None:
         self.session = session
         self.cell = cell
@@ -59,7 +62,14 @@ class SessionEvidence:
         """What one invariant keeps; set anew for each of them."""
         self.vmbus_version = vmbus_version
         self.kept = kept
+        self._drives = drives
         self._call = call
+
+    def at(self, moment: Moment) -> SessionEvidence:
+        """Return the same evidence for another moment: nothing has happened in between."""
+        same = copy(self)
+        same.moment = moment
+        return same
 
     @property
     def values(self) -> Mapping[str, str]:
@@ -98,7 +108,8 @@ class SessionEvidence:
     def devices(self) -> tuple[SeenDevice, ...]:
         session = self.session
         found = []
-        for status in session.server.status():
+        for device in session.server.devices:
+            status = device.status()
             row = device_report(session, status)
             found.append(
                 SeenDevice(
@@ -110,6 +121,8 @@ class SessionEvidence:
                     row.built,
                     row.state,
                     row.protocol,
+                    device.spec.parameters.get("protocols", ()),
+                    self._drives.get(status.name, MappingProxyType({})),
                 )
             )
         return tuple(found)
@@ -120,10 +133,10 @@ class SessionEvidence:
         if vmbus is None:
             return ()
         vp_of = vmbus.hv_common.hv_cpu_number_to_vp_number
+        there = [(relid, one) for relid, one in enumerate(vmbus.connection.channels or ()) if one is not None]
         return tuple(
             SeenChannel(relid, is_open, vp_of(channel.target_cpu) if is_open else None)
-            for relid, channel in enumerate(vmbus.connection.channels or ())
-            if channel is not None
+            for relid, channel in there
             for is_open in (channel.state == VmbusChannelState.CHANNEL_OPENED_STATE,)
         )
 

@@ -33,7 +33,7 @@ def _before_5_0(evidence: Evidence) -> bool:
 
 def _unloaded(evidence: Evidence) -> bool:
     """Whether hv_vmbus may have been unloaded."""
-    return evidence.moment == "ended" or evidence.values.get("events") == "reload"
+    return evidence.moment == "ended" or "reload" in (evidence.values.get("events"), evidence.values.get("then"))
 
 
 def _panicked(evidence: Evidence) -> bool:
@@ -104,6 +104,9 @@ architecture's own pages come on top."""
 BUS_SHARES: Final = frozenset({"simp", "siefp", "monitor", "interrupt page"})
 """Through what the host reaches memory as long as the bus lives."""
 
+SYNIC_SHARES: Final = ("simp", "siefp")
+"""Of these what each processor has."""
+
 DRIVER_SHARES: Final = frozenset({"gpadl", "gpa-range"})
 """Through what it does on behalf of a driver."""
 
@@ -149,6 +152,13 @@ def _bound(evidence: Evidence) -> Iterator[str]:
             yield f"{device.name} is bound to {device.driver}, which is not built"
 
 
+def _driven(evidence: Evidence) -> Iterator[str]:
+    for device in evidence.devices:
+        for drive, did in device.drives.items():
+            if device.driver is not None and not did:
+                yield f"{device.name} is bound to {device.driver}, and drive {drive} did not use it"
+
+
 def _agree(evidence: Evidence) -> Iterator[str]:
     mine = {one.relid: one for one in evidence.guest_channels}
     theirs = {one.relid: one for one in evidence.host_channels}
@@ -169,6 +179,16 @@ def _state(is_open: bool) -> str:
 
 
 # what is left --------------------------------------------------------------------------------------------------
+
+
+def _synic(evidence: Evidence) -> Iterator[str]:
+    if not evidence.guest_channels:
+        return
+    online = evidence.kernel.cpus.num_online_cpus()
+    for page in SYNIC_SHARES:
+        count = sum(share.via == page for share in evidence.shares)
+        if count != online:
+            yield f"{count} processors share their {page.upper()} page with the host, {online} are online"
 
 
 def _closed(evidence: Evidence) -> Iterator[str]:
@@ -240,10 +260,19 @@ BUILT_IN: Final = (
         "devices-bound", ("up", "events"), _bound, "Each device whose driver is built has it, and no other driver."
     ),
     Invariant(
+        "driven", ("up", "events"), _driven, "Each device that has a driver was used by every drive of its class."
+    ),
+    Invariant(
         "channels-agree",
         ("up", "events", "unbound"),
         _agree,
         "Guest and host have the same channels, in the same state, interrupting the same processor.",
+    ),
+    Invariant(
+        "synic",
+        ("up", "events", "unbound"),
+        _synic,
+        "Each processor that is online takes messages and events of the host.",
     ),
     Invariant("channels-closed", ("unbound",), _closed, "Without drivers no channel is open and no GPADL is left."),
     Invariant(

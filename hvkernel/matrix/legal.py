@@ -103,10 +103,11 @@ def legal(spec: MatrixSpec, axes: Mapping[str, Axis], plugins: Plugins) -> Legal
     """Return the cells of a spec.
 
     :param axes: of :func:`hvkernel.matrix.axes.axes_of`.
-    :raises InputError: there are none, or none with some value that the spec names.
+    :raises InputError: there are none, or none with some value that the spec names, or ``[vm]`` says what an axis says.
     :raises ConfigError: a ``.config`` of the spec is wrong.
     """
     made = _Maker(spec, axes, plugins)
+    made.check_vm()
     constraints = [one for one in made.constraints() if one.node != TRUE]
     found = Legal(made.d, tuple(constraints))
     _check(spec, found, made)
@@ -122,6 +123,13 @@ class _Maker:
         self.d = Diagrams({name: varied[name] for name in axes})
         self._asks = {name: {value: _asked(axis, value) for value in varied[name]} for name, axis in axes.items()}
         self._archs: dict[str, ArchPlugin] = {arch.name: arch for _, arch in plugins.call("hv_arch")}
+
+    def check_vm(self) -> None:
+        """:raises InputError: a key of ``[vm]`` that no cell would have, because an axis sets it in all of them."""
+        for name, asks in self._asks.items():
+            for key in self._spec.vm.model_fields_set - {"device", "protocols"}:
+                if all(key in plan.vm for plan in asks.values()):
+                    raise InputError(self._spec.source, f"vm.{key}", limit=f"is what axis {name} says in every cell")
 
     def constraints(self) -> Iterator[Constraint]:
         context = tuple(name for name in self._axes if name in _CONTEXT)
@@ -188,17 +196,20 @@ class _Maker:
         return given
 
     def _kconfig(self, symbols: Symbolic) -> Iterator[tuple[str, int]]:
-        """Where what each axis asks for comes out; the later of two axes is the one that counts for a symbol."""
-        last: dict[str, str] = {}
-        for name, asks in self._asks.items():
-            for plan in asks.values():
-                last.update(dict.fromkeys(plan.expect, name))
-        for name, asks in self._asks.items():
+        """Where what each axis asks for comes out; where two lay one symbol it is the later that counts."""
+        d = self.d
+        found: dict[str, int] = {}
+        laid: dict[str, int] = {}  # by symbol the cells in which a later axis lays it
+        for name, asks in reversed(self._asks.items()):
             nodes = []
             for value, plan in asks.items():
-                wanted = [symbols.equals(s, v) for s, v in plan.expect.items() if last[s] == name]
-                nodes.append(self.d.implies(self.d.one_of(name, (value,)), self.d.all(wanted)))
-            yield name, self.d.all(nodes)
+                wanted = [d.either(laid.get(s, FALSE), symbols.equals(s, v)) for s, v in plan.expect.items()]
+                nodes.append(d.implies(d.one_of(name, (value,)), d.all(wanted)))
+            found[name] = d.all(nodes)
+            for value, plan in asks.items():
+                for symbol in plan.lines:
+                    laid[symbol] = d.either(laid.get(symbol, FALSE), d.one_of(name, (value,)))
+        yield from reversed(found.items())
 
     def why(self, name: str, value: str) -> str:
         """Return why a value does not come out where the other axes ask for nothing; empty where it does."""
@@ -249,6 +260,16 @@ class _Maker:
                 ("release", "host", "vmbus"),
                 only(self._vmbus(profile, build)),
             )
+            for text, speaks_of, node in self._devices(profile, generation):
+                yield text, speaks_of, only(node)
+        release = self._plugins.workshop.release(build.release)
+        for name, axis in self._axes.items():
+            lacking = [value for value, capability in axis.needs.items() if not release.has(capability)]
+            here = [value for value in lacking if value in self._spec.varied[name]]
+            text = (
+                f"{name}={'|'.join(axis.needs)} needs a kernel with {' or '.join(dict.fromkeys(axis.needs.values()))}"
+            )
+            yield text, (name, "release"), d.opposite(d.one_of(name, here))
 
     def _hosts(self, symbols: Symbolic, build: Build) -> Iterator[tuple[HostProfile, int, int]]:
         """Every host with the cells that run on it: as axis ``host`` says, else the architecture's own choice."""
@@ -264,18 +285,42 @@ class _Maker:
             left = self.d.both(left, self.d.opposite(here))
             yield load(row.profile, self._spec.source), row.generation, here
 
-    def _vm_values(self, key: str, default: Any) -> list[tuple[Any, int]]:
-        """What a key of the VM may be, and in which cells; ``default`` where no axis sets it."""
+    def _vm_values(self, key: str, default: Any, part: str | None = None) -> list[tuple[Any, int]]:
+        """What a key of the VM may be, and in which cells; ``default`` where no axis sets it.
+
+        :param part: key of a table that is the value.
+        """
         found: list[tuple[Any, int]] = []
         left = TRUE
         for name in reversed(self._asks):
-            for value, plan in self._asks[name].items():
-                if key in plan.vm:
-                    found.append((plan.vm[key], self.d.both(left, self.d.one_of(name, (value,)))))
-            sets = [value for value, plan in self._asks[name].items() if key in plan.vm]
-            left = self.d.both(left, self.d.opposite(self.d.one_of(name, sets)))
+            table = {
+                value: plan.vm if part is None else plan.vm.get(key, {}) for value, plan in self._asks[name].items()
+            }
+            sets = {value: one[part or key] for value, one in table.items() if (part or key) in one}
+            found += [(said, self.d.both(left, self.d.one_of(name, (value,)))) for value, said in sets.items()]
+            left = self.d.both(left, self.d.opposite(self.d.one_of(name, tuple(sets))))
         found.append((default, left))
         return found
+
+    def _devices(self, profile: HostProfile, generation: int) -> Iterator[tuple[str, tuple[str, ...], int]]:
+        """What the axes ask of a host's devices, and where it has that."""
+        d = self.d
+        kinds = dict.fromkeys(
+            kind for asks in self._asks.values() for plan in asks.values() for kind in plan.vm.get("protocols", ())
+        )
+        for kind in kinds:
+            values = self._vm_values("protocols", self._spec.vm.protocols.get(kind), kind)
+            has = [where for cap, where in values if _version(cap) in (None, *profile.protocols.get(kind, ()))]
+            names = tuple(
+                name
+                for name, asks in self._asks.items()
+                if any(kind in plan.vm.get("protocols", ()) for plan in asks.values())
+            )
+            yield f"a host has its own versions of the protocol of {kind}", ("host", *names), d.any(has)
+        if generation != 2 or profile.storage.dvd_lun is None:
+            empty = [where for medium, where in self._vm_values("dvd", self._spec.vm.dvd) if medium is None]
+            names = tuple(name for name, asks in self._asks.items() if any("dvd" in p.vm for p in asks.values()))
+            yield "a medium needs a host that has a DVD drive", ("host", *names), d.any(empty)
 
     def _vmbus(self, profile: HostProfile, build: Build) -> int:
         release = self._plugins.workshop.release(build.release)
@@ -341,7 +386,9 @@ def _check(spec: MatrixSpec, found: Legal, made: _Maker) -> None:
     d = found.diagrams
     if found.node == FALSE:
         core = _core(d, found.constraints, TRUE)
-        raise InputError(spec.source, limit=f"no cell is left: {_against(core)}{_among(spec, core, '')}")
+        kconfig = [name for name in spec.varied if any(one.text == f"Kconfig's rules for {name}" for one in core)]
+        why = "".join(made.why(name, spec.varied[name][0]) for name in kconfig)
+        raise InputError(spec.source, limit=f"no cell is left: {_against(core)}{_among(spec, core, '')}{why}")
     for name, values in spec.varied.items():
         part = "symbols" if name in spec.symbols else "axes"
         for value in values:

@@ -76,6 +76,8 @@ class CellResult:
     """Scheduler steps."""
     cpu_ms: float = 0.0
     """CPU time of the worker; no part of any comparison."""
+    undriven: tuple[str, ...] = ()
+    """Names of the devices that have a driver and that no drive used; a store does not keep them."""
 
     def to_json(self) -> str:
         """Return the result as one line."""
@@ -88,5 +90,5 @@ class CellResult:
         cell = data.pop("cell")
         values = tuple((axis, value) for axis, value in cell["values"])
         problems = tuple(Problem(**one) for one in data.pop("problems"))
-        dmesg = tuple(data.pop("dmesg"))
-        return cls(cell=Cell(cell["number"], values, cell["seed"]), problems=problems, dmesg=dmesg, **data)
+        data["dmesg"], data["undriven"] = tuple(data["dmesg"]), tuple(data["undriven"])
+        return cls(cell=Cell(cell["number"], values, cell["seed"]), problems=problems, **data)

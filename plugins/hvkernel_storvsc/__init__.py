@@ -15,15 +15,16 @@ from hvkernel.api.hooks import hookimpl
 if TYPE_CHECKING:
     from hvkernel.api.guest import Kernel
     from hvkernel.api.host import Device, DeviceRegistry, DeviceSlot
-    from hvkernel.api.matrix import Axis, Invariant
+    from hvkernel.api.matrix import Axis, Drive, Invariant
 
-HVKERNEL_CONTRACT: Final = "1.1"
+HVKERNEL_CONTRACT: Final = "1.2"
 
 __all__ = [
     "HVKERNEL_CONTRACT",
     "hv_abi",
     "hv_kconfig",
     "hv_matrix_axes",
+    "hv_matrix_drives",
     "hv_matrix_invariants",
     "hv_register_devices",
     "hv_register_drivers",
@@ -84,6 +85,14 @@ def hv_matrix_axes() -> Sequence[Axis]:
     from .matrix import AXES
 
     return AXES
+
+
+@hookimpl
+def hv_matrix_drives() -> Sequence[Drive]:
+    """Every unit of the controllers is written and read."""
+    from .drive import DRIVES
+
+    return DRIVES
 
 
 @hookimpl

@@ -117,7 +117,7 @@ WRONG = [
     ("[axes]\n'a=b' = [1]\n", "<file>: axes.a=b.[key] = 'a=b': a name has letters, digits, _ and - only"),
     (AXES + "[symbols]\nNET = ['z']\n", "<file>: symbols.NET[0] = 'z': must be 'y', 'm' or 'n'"),
     (AXES + "[symbols]\ncpus = ['y']\n", "<file>: symbols.cpus: is an axis of axes, too"),
-    (AXES + "[vm]\nhost = 'ws2022'\n", "<file>: vm.host: is no key of a matrix; take axis host, or seeds"),
+    (AXES + "[vm]\nhost = 'ws2022'\n", "<file>: vm.host: is no key of a matrix; take axis host or page_size, or seeds"),
     (AXES + "[vm]\ncpu = 3\n", "<file>: vm.cpu: unknown key"),
     (AXES + "[[rule]]\nthen = { cpus = 1 }\n", "<file>: rule[0].when: is required"),
     (AXES + "[[rule]]\nwhen = {}\n", "<file>: rule[0] = {'when': {}}: when: must name an axis"),

@@ -59,6 +59,26 @@ def test_everything_can_be_said(vm_file: Path) -> None:
         ("[[numa]]\ncpus = 4", "numa[0].memory: is required"),
         ('[[numa]]\ncpus = 3\nmemory = "1G"', "numa: the nodes' cpus must add up to cpus (4)"),
         ('[[numa]]\ncpus = 4\nmemory = "2G"', "numa: the nodes' memory must add up to memory (1G)"),
+        (
+            'protocols = {scsi = "five"}',
+            "protocols.scsi = 'five': a protocol version is MAJOR.MINOR",
+        ),
+        (
+            'protocols = {scsy = "5.1"}',
+            "protocols = {'scsy': '5.1'}: no kind of device is called 'scsy'; did you mean 'scsi'? "
+            f"It must be one of {KINDS}",
+        ),
+        (
+            'protocols = {dm = "1.0", balloon = "1.0"}',
+            "protocols = {'dm': '1.0', 'balloon': '1.0'}: has 'dm' twice",
+        ),
+        ("dvd = {}", "dvd = {}: a medium has the path of an image, or the size of a blank one"),
+        (
+            'dvd = {path = "a.iso", size = "2M"}',
+            "dvd = {'path': 'a.iso', 'size': '2M'}: a medium has the path of an image, or the size of a blank one",
+        ),
+        ('dvd = {size = "1M"}', "dvd.size = '1M': must be a multiple of 2048 from 2M to 8T"),
+        ("dvd = {size = 2099712}", "dvd.size = 2099712: must be a multiple of 2048 from 2M to 8T"),
         ("cpus = 0\ngeneration = 3", "generation = 3: must be 1 or 2 (and 1 more)"),
         (
             'devices = ["ballon"]',

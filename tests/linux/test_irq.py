@@ -264,6 +264,24 @@ def test_a_better_clock_event_device_takes_over_and_gives_back(guest: Any) -> No
     guest.call(body)
 
 
+def test_a_device_is_unbound_on_its_own_processor(guest: Any) -> None:
+    """kernel/time/clockevents.c: clockevents_unbind() calls that processor, whose registers it is about."""
+    k = guest.kernel
+    ran: list[int] = []
+
+    def body() -> None:
+        def off() -> int:
+            ran.append(k.cpus.smp_processor_id())
+            return 0
+
+        dev = ClockEventDevice("stimer0", 1000, CLOCK_EVT_FEAT_ONESHOT, 1, lambda ticks: 0, off)
+        k.timers.clockevents_config_and_register(dev, 10_000_000, 1, 1 << 40)
+        assert k.timers.clockevents_unbind_device(dev, 1) == 0
+
+    guest.call(body)
+    assert ran == [1]
+
+
 def test_jiffies_conversions(guest: Any) -> None:
     t = guest.kernel.timers
     assert t.HZ == 250

@@ -186,10 +186,18 @@ MODULES = {"MODULES": "y", "BLK_DEV_INITRD": "y"}
 SYMBOLS = ("HYPERV", "HYPERV_STORAGE", "SCSI", "BLK_DEV_SD")
 
 
+PLUGINS = {
+    "disk_size": ("64M", "3T"),
+    "storvsc_version": ("host", "6.2", "6.0", "5.1", "4.2", "2.0"),
+    "dvd": ("empty", "medium"),
+}
+"""Axes of hv_storvsc."""
+
+
 def runner_of(plugins: Any = None, sample: int = 0, **changes: Any) -> CellRunner:
     axes = {name: axis.values for name, axis in built_in_axes().items()}
     given: Mapping[str, Any] = {
-        "axes": {**axes, "disk_size": ("64M", "3T")},
+        "axes": {**axes, **PLUGINS},
         "config": MODULES,
         "symbols": dict.fromkeys(SYMBOLS, ("y", "m", "n")),
         **changes,

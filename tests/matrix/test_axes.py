@@ -20,6 +20,7 @@ from hvkernel.matrix.axes import (
     cell_from_text,
     cell_text,
     plan_of,
+    plugin_axes,
     replay_command,
     request_of,
 )
@@ -247,10 +248,65 @@ def test_a_host_has_no_version_below_its_lowest(plugins: Plugins) -> None:
     assert str(error.value) == "cell 0: vmbus = '1.1': the lowest version of this host is 2.4"
 
 
-def test_the_manual_has_every_axis_and_value() -> None:
+@pytest.mark.parametrize(
+    ("vm", "message"),
+    [
+        (
+            {"protocols": {"balloon": "1.0"}},
+            "protocols.dm = '1.0': host azure-gen2 has no versions of this kind of device; it has of ide, scsi",
+        ),
+        ({"protocols": {"scsi": "1.9"}}, "protocols.scsi = '1.9': the lowest version of this host is 2.0"),
+        ({"dvd": "/nowhere/a.iso"}, "/nowhere/a.iso: No such file or directory"),
+        (
+            {"dvd": {"size": "2M"}, "devices": ("dm",), "disks": ()},
+            "dvd = 'blank': a DVD drive needs a SCSI controller",
+        ),
+    ],
+)
+def test_devices_that_no_host_has_like_that(vm: dict[str, object], message: str, plugins: Plugins) -> None:
+    spec = MatrixSpec.model_validate({"axes": {"cpus": (1,)}, "vm": vm})
+    _, request = request_of(spec, axes_of(spec), Cell(0, (("cpus", "1"),), 0))
+    with pytest.raises(InputError) as error:
+        compose(request, plugins)
+    assert str(error.value).removeprefix("cell 0: ").startswith(message)
+
+
+def test_a_medium_is_no_disk_that_is_written_to(plugins: Plugins, tmp_path: Path) -> None:
+    image = tmp_path / "one.img"
+    image.write_bytes(bytes(2 << 20))
+    vm = {"disks": (str(image),), "dvd": str(image)}
+    spec = MatrixSpec.model_validate({"axes": {"cpus": (1,)}, "vm": vm})
+    _, request = request_of(spec, axes_of(spec), Cell(0, (("cpus", "1"),), 0))
+    with pytest.raises(InputError) as error:
+        compose(request, plugins)
+    assert str(error.value) == f"cell 0: dvd = '{image}': is disks[0] too"
+
+
+def test_a_device_of_the_vm_stays_beside_those_of_the_axis() -> None:
+    spec = MatrixSpec.model_validate(
+        {"axes": {"devices": ("profile", "late")}, "vm": {"device": ({"kind": "scsi", "name": "own"},)}}
+    )
+    for value, count in (("profile", 1), ("late", 2)):
+        _, request = request_of(spec, axes_of(spec), Cell(0, (("devices", value),), 0))
+        assert [one.name for one in request.vm.device] == ["own", None][:count]
+        assert all(one.kind == "scsi" for one in request.vm.device)
+
+
+def test_an_axis_leaves_the_other_protocols_of_the_vm(plugins: Plugins) -> None:
+    spec = MatrixSpec.model_validate(
+        {"axes": {"storvsc_version": ("host", "5.1")}, "vm": {"protocols": {"nic": "6.0", "scsi": "6.0"}}}
+    )
+    axes = axes_of(spec, plugin_axes(plugins))
+    for value, scsi in (("host", 6 << 16), ("5.1", 5 << 16 | 1)):
+        _, request = request_of(spec, axes, Cell(0, (("storvsc_version", value),), 0))
+        assert (request.vm.protocols["nic"], request.vm.protocols["scsi"]) == (6 << 16, scsi)
+
+
+def test_the_manual_has_every_axis_and_value(plugins: Plugins) -> None:
     text = (Path(__file__).parents[2] / "docs" / "matrix-axes.rst").read_text("utf-8")
     table = {row.split("``")[1]: row for row in text.split("\n   * - ")[1:] if row.startswith("``")}
-    assert tuple(table) == AXES
-    for axis in built_in_axes().values():
+    axes = (*built_in_axes().values(), *plugin_axes(plugins))
+    assert tuple(table) == tuple(axis.name for axis in axes)
+    for axis in axes:
         if axis.name not in ("host", "vmbus"):
             assert all(f"``{value}``" in table[axis.name] for value in axis.values), axis.name

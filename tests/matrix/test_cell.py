@@ -25,6 +25,7 @@ from hvkernel.matrix import events as events_module
 from hvkernel.matrix import expect
 from hvkernel.matrix.events import EVENTS
 from hvkernel.matrix.model import EVENT_NAMES, CellResult
+from hvkernel_storvsc import vsc
 
 X86 = "arch=x86,host=ws2022/gen2"
 MODULES = "HYPERV=m,HYPERV_STORAGE=m"
@@ -95,12 +96,36 @@ def test_every_device_is_unbound_and_bound(around: Any) -> None:
     assert [line for line in after.lines if line.startswith("scsi host")] == ["scsi host1: storvsc_host_t"]
 
 
-@pytest.mark.parametrize(("built", "times"), [("HYPERV_STORAGE=m", 1), (MODULES, 1), ("HYPERV_STORAGE=y", 0)])
-def test_modules_are_loaded_again(built: str, times: int, around: Any) -> None:
-    _, after = around(f"{X86},{built},events=reload")
+LEGACY = "arch=x86,host=ws2012r2/gen2"
+"""Its stimer0 sends messages, so hv_vmbus can go."""
+
+
+@pytest.mark.parametrize(
+    ("guest", "built", "times", "bus"),
+    [
+        (X86, "HYPERV_STORAGE=m", 1, 0),
+        (X86, MODULES, 1, 0),
+        (X86, "HYPERV_STORAGE=y", 0, 0),
+        (LEGACY, MODULES, 1, 1),
+        (LEGACY, "HYPERV_STORAGE=m", 1, 0),
+        (ARM64, MODULES, 1, 1),
+    ],
+)
+def test_modules_are_loaded_again(guest: str, built: str, times: int, bus: int, around: Any) -> None:
+    _, after = around(f"{guest},{built},events=reload")
     assert after.lines.count("hv_vmbus: unregistering driver hv_storvsc") == times
     assert after.lines.count("hv_vmbus: registering driver hv_storvsc") == times
-    assert after.lines.count("hv_vmbus: Vmbus version:5.3") == (times if built == MODULES else 0)
+    assert sum(line.startswith("hv_vmbus: Vmbus version:") for line in after.lines) == bus
+
+
+def test_what_becomes_of_time_without_hv_vmbus(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """6.1 stops a direct stimer0 with the module and unbinds no clock event: so the event leaves hv_vmbus there."""
+    monkeypatch.setattr(events_module, "_clock_is_direct", lambda run: False)
+    ((name, text),) = problems(run(f"{X86},{MODULES},events=reload"))
+    assert name == "stays-up"
+    assert text.endswith("sleep/0, sleep/1, sleep/2, sleep/3")
+    for guest in (LEGACY, ARM64):
+        assert problems(run(f"{guest},{MODULES},events=reload")) == []
 
 
 def test_processors_leave_and_come_back(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,6 +241,49 @@ def test_a_symbol_that_does_not_come_out_as_asked(run: Run) -> None:
     assert problems(run("arch=x86,page_size=64K"))[0][0] == "legal-cell"
 
 
+@pytest.mark.parametrize(
+    ("guest", "first", "then"),
+    [
+        (f"{X86},{MODULES}", "rescind", "reload"),
+        (f"{LEGACY},{MODULES}", "reload", "hibernate"),
+        (f"{ARM64},{MODULES}", "reload", "rescind"),
+        (X86, "subchannels", "cpu-hotplug"),
+        (f"{X86},policy=random", "hibernate", "rebind"),
+    ],
+)
+def test_one_event_after_another(guest: str, first: str, then: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    happened = []
+
+    def watched(name: str) -> Any:
+        def event(guest: Any) -> Iterator[str]:
+            happened.append(name)
+            return EVENTS[name](guest)
+
+        return event
+
+    monkeypatch.setattr(cell_module, "EVENTS", {name: watched(name) for name in EVENTS})
+    result = run(f"{guest},events={first},then={then}")
+    assert (problems(result), happened) == ([], [first, then])
+    assert problems(run(f"{guest},events=none,then={then}"))[0][0] == "legal-cell"
+
+
+@pytest.mark.parametrize("version", ["6.2", "6.0", "5.1"])
+def test_a_storage_version_of_an_older_host(version: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    guest = f"{X86},storvsc_version={version},events=rebind"
+    assert problems(run(guest)) == []
+    monkeypatch.setattr(vsc, "PROTOCOL_VERSIONS", vsc.PROTOCOL_VERSIONS[::-1])
+    wrong = (
+        [] if version == "5.1" else [("storvsc-controllers", f"scsi0 speaks 5.1; the driver asks for {version} before")]
+    )
+    assert problems(run(guest)) == wrong
+
+
+def test_a_storage_version_that_the_kernel_does_not_speak_is_no_cell(run: Run) -> None:
+    text = "cell 0: storvsc_version=4.2 needs a kernel with storvsc_win7, this is 6.1"
+    assert problems(run(f"{X86},storvsc_version=4.2")) == [("legal-cell", text)]
+    assert problems(run(f"{X86},release=5.15,storvsc_version=4.2")) == []
+
+
 def test_the_rules_for_the_boot_are_the_oracle(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(expect.Oracle, "obstacle", lambda *_: "HYPERV is n")
     assert problems(run(X86)) == [("comes-up", "the guest is up although HYPERV is n")]
@@ -228,7 +296,7 @@ def test_bytes_that_change_on_their_way(run: Run, monkeypatch: pytest.MonkeyPatc
     write = Block.write
     monkeypatch.setattr(Block, "write", lambda self, disk, at, data: write(self, disk, at, b"\xff" + data[1:]))
     result = run(X86)
-    assert {name for name, _ in problems(result)} == {"disk-bytes"}
+    assert {name for name, _ in problems(result)} == {"storage-data"}
     assert result.problems[0].text == "sda: sectors 2048+1 were written, 1 of 512 bytes are wrong, from byte 0 on"
 
 
@@ -244,7 +312,7 @@ def test_a_users_image_is_read_and_never_written(
     assert image.read_bytes() == data
     read = Block.read
     monkeypatch.setattr(Block, "read", lambda *call: read(*call)[:-1] + b"\0" if call[2] >= 2048 else read(*call))
-    assert {name for name, _ in problems(runner.run(cell))} == {"disk-bytes"}
+    assert {name for name, _ in problems(runner.run(cell))} == {"storage-data"}
 
 
 def test_a_disk_that_fails(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -252,7 +320,7 @@ def test_a_disk_that_fails(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         raise BlockError(5, "sda: out of order")
 
     monkeypatch.setattr(Block, "write", write)
-    assert set(problems(run(X86))) == {("disk-bytes", "sda: sda: out of order")}
+    assert set(problems(run(X86))) == {("storage-data", "sda: sda: out of order")}
 
 
 def test_a_model_that_raises_is_a_crash(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -186,6 +186,11 @@ def test_more_axes_at_a_time_than_there_are(how: str, message: str, plugins: Plu
     assert str(error.value) == message
 
 
+def test_one_axis_needs_no_word_on_the_cover(plugins: Plugins) -> None:
+    spec = MatrixSpec(axes={"cpus": ("1", "2")})
+    assert [cell.values for cell in cells_of(spec, plugins)] == [(("cpus", "1"),), (("cpus", "2"),)]
+
+
 def test_too_many_cells(plugins: Plugins, found: Legal) -> None:
     cpus = tuple(map(str, range(1, 241)))
     wide = {"cpus": cpus, "hz": ("100", "250", "300", "1000"), "policy": tuple(f"random:{n}" for n in range(2000))}

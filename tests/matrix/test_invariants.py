@@ -16,10 +16,17 @@ DEVICE = SeenDevice("scsi0", "g", "i", "hv_storvsc", "hv_storvsc", "m", "bound",
 CHANNEL = SeenChannel(4, True, 1)
 
 
+SYNIC = (Reached(0x5000, 1, "simp"), Reached(0x6000, 1, "siefp"))
+
+
 class X86:
     """Stands for an architecture."""
 
     name = "x86"
+
+
+ONE = SimpleNamespace(num_online_cpus=lambda: 1)
+"""Its processors."""
 
 
 @dataclass
@@ -36,17 +43,17 @@ class Made:
     guest_channels: tuple[SeenChannel, ...] = (CHANNEL,)
     host_channels: tuple[SeenChannel, ...] = (CHANNEL,)
     gpadls: int = 1
-    shares: tuple[Reached, ...] = ()
+    shares: tuple[Reached, ...] = SYNIC
     pages: dict[str, int] = field(default_factory=dict)
     kept: dict[str, int] = field(default_factory=dict)
     memory: dict[str, Any] = field(default_factory=dict)
     values: dict[str, str] = field(default_factory=dict)
-    kernel: Any = field(default_factory=lambda: SimpleNamespace(arch=X86()))
+    kernel: Any = field(default_factory=lambda: SimpleNamespace(arch=X86(), cpus=ONE))
 
 
 CLOSED = SeenChannel(4, False, None)
 UNBOUND = Made("unbound", guest_channels=(CLOSED,), host_channels=(CLOSED,), gpadls=0)
-ENDED = replace(UNBOUND, moment="ended", guest_channels=(), host_channels=())
+ENDED = replace(UNBOUND, moment="ended", guest_channels=(), host_channels=(), shares=())
 
 
 def wrong(name: str, evidence: Made) -> list[str]:
@@ -89,6 +96,11 @@ def test_health(evidence: Made) -> None:
             Made(devices=(replace(DEVICE, built="n"),)),
             "scsi0 is bound to hv_storvsc, which is not built",
         ),
+        (
+            "driven",
+            Made(devices=(replace(DEVICE, drives={"data": True, "more": False}),)),
+            "scsi0 is bound to hv_storvsc, and drive more did not use it",
+        ),
         ("channels-agree", Made(host_channels=()), "relid 4: only the guest has it"),
         ("channels-agree", Made(guest_channels=()), "relid 4: only the host has it"),
         ("channels-agree", Made(host_channels=(CLOSED,)), "relid 4: open in the guest, not open in the host"),
@@ -97,6 +109,12 @@ def test_health(evidence: Made) -> None:
             Made(host_channels=(SeenChannel(4, True, 0),)),
             "relid 4: interrupts VP 0, the guest means VP 1",
         ),
+        (
+            "synic",
+            Made(shares=(*SYNIC, SYNIC[0])),
+            "2 processors share their SIMP page with the host, 1 are online",
+        ),
+        ("synic", Made(shares=SYNIC[:1]), "0 processors share their SIEFP page with the host, 1 are online"),
         (
             "channels-closed",
             replace(UNBOUND, guest_channels=(CHANNEL,)),
@@ -178,6 +196,7 @@ def test_findings_and_lines_are_told_once() -> None:
         (Made(), "throttled", "vmbus: 16 messages wait already"),
         (ENDED, "ignored", "vmbus: RELID_RELEASED without a connection"),
         (Made(values={"events": "reload"}), "ignored", "vmbus: RELID_RELEASED without a connection"),
+        (Made(values={"then": "reload"}), "ignored", "vmbus: RELID_RELEASED without a connection"),
         (Made(vmbus_version=0x20004), "free-of-shared-page", "BUG: Page(pfn=0x1) freed while the host (via monitor)"),
         (replace(ENDED), "refused", "VP 0 read REFERENCE_TSC: ACCESS_DENIED"),
         (Made(outcome="panic"), "guest-crash", "VP 0 reported a crash: 0x0"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
+from random import Random
 from typing import Final
 
 import pytest
@@ -15,6 +16,7 @@ from hvkernel.boot.session import Unsupported, compose, configure
 from hvkernel.config.errors import InputError
 from hvkernel.config.matrix import MatrixSpec, default_spec
 from hvkernel.kconfig import Build, ConfigError
+from hvkernel.kconfig.data import RELEASES
 from hvkernel.matrix.axes import Axis, Plan, axes_of, plugin_axes, request_of
 from hvkernel.matrix.cover import cells_of, covering_array
 from hvkernel.matrix.legal import Legal, legal
@@ -136,6 +138,60 @@ def test_a_kernel_and_a_host_without_a_version_in_common(plugins: Plugins) -> No
             assert bool(session.report().vmbus.version) == found.allows(by_axis), by_axis
 
 
+def test_hosts_and_kernels_without_a_storage_version_in_common(plugins: Plugins) -> None:
+    """Every combination was booted: the guest comes up just where a cell is legal, with the highest that both have."""
+    spec = MatrixSpec(
+        axes={
+            "release": ("5.15", "6.1"),
+            "host": ("ws2012/gen1", "ws2012r2/gen2", "ws2022/gen2"),
+            "storvsc_version": ("host", "6.2", "6.0", "5.1", "4.2", "2.0"),
+        }
+    )
+    axes = axes_of(spec, plugin_axes(plugins))
+    found = legal(spec, axes, plugins)
+    highest = {"ws2012/gen1": "5.1", "ws2012r2/gen2": "6.0", "ws2022/gen2": "6.2"}
+    for values in itertools.product(*spec.varied.values()):
+        by_axis = dict(zip(spec.varied, values, strict=True))
+        own, cap = highest[by_axis["host"]], by_axis["storvsc_version"]
+        if cap != "host" and cap > own:
+            assert not found.allows(by_axis)
+            continue
+        _, request = request_of(spec, axes, Cell(0, tuple(by_axis.items()), 0))
+        session = compose(request, plugins)
+        assert not isinstance(session, Unsupported)
+        with session:
+            session.boot()
+            report = session.report()
+        assert (report.outcome == "up") == found.allows(by_axis), by_axis
+        spoken = {device.protocol for device in report.devices if device.device_class in ("ide", "scsi")}
+        assert spoken <= {None, own if cap == "host" else cap}, by_axis
+        assert (report.outcome == "up") == (None not in spoken), by_axis
+        if report.outcome != "up":
+            assert any("Obsolete Hyper-V version" in line.text for line in report.dmesg)
+
+
+def test_a_medium_needs_a_drive(plugins: Plugins) -> None:
+    hosts = ("azure-gen2/gen2", "azure-gen1/gen1", "ws2022/gen2")
+    spec = MatrixSpec(axes={"host": hosts, "dvd": ("empty", "medium")})
+    axes = axes_of(spec, plugin_axes(plugins))
+    found = legal(spec, axes, plugins)
+    for host in hosts:
+        cell = Cell(0, (("host", host), ("dvd", "medium")), 0)
+        assert found.allows({"host": host, "dvd": "empty"})
+        assert found.allows(cell.by_axis) == (host == hosts[0])
+        _, request = request_of(spec, axes, cell)
+        if host == hosts[0]:
+            session = compose(request, plugins)
+            assert not isinstance(session, Unsupported)
+            session.close()
+        else:
+            name, _, generation = host.partition("/gen")
+            with pytest.raises(InputError) as error:
+                compose(request, plugins)
+            limit = f"{name} has no DVD drive (host {name}, generation {generation})"
+            assert str(error.value) == f"cell 0: dvd = 'blank': {limit}"
+
+
 def test_every_cell_of_the_default_array_comes_out_as_asked(plugins: Plugins) -> None:
     spec = default_spec()
     axes = axes_of(spec, plugin_axes(plugins))
@@ -185,6 +241,58 @@ def test_plugins_axes_lay_lines_and_clash(plugins: Plugins) -> None:
     ]
 
 
+@pytest.mark.parametrize("arch", ["x86", "arm64"])
+@pytest.mark.parametrize("release", RELEASES)
+def test_any_symbol_is_an_axis_on_every_release(release: str, arch: str, plugins: Plugins) -> None:
+    """Drawn from all that the release has, numbers among them: each value is legal just where it comes out."""
+    config = {"MODULES": "y"}
+    plain = MatrixSpec.model_validate({"axes": {"arch": arch, "release": release}, "config": config})
+    cell = Cell(0, (("arch", arch), ("release", release)), 0)
+    known = configure(request_of(plain, axes_of(plain), cell)[1], plugins).modelled
+    for symbol in Random(f"{release}/{arch}").sample(sorted(known), 6):
+        for value in YMN:
+            spec = plain.model_copy(update={"symbols": {symbol: (value,)}})
+            plan, request = request_of(spec, axes_of(spec), Cell(0, (*cell.values, (symbol, value)), 0))
+            try:
+                real = came_out(configure(request, plugins), plan)
+            except ConfigError:
+                real = False
+            try:
+                found = legal_of(spec, plugins).count
+            except InputError:
+                found = 0
+            assert bool(found) == real, (symbol, value)
+
+
+def test_an_axis_that_lays_a_symbol_now_and_then_leaves_it_to_the_earlier_one(plugins: Plugins) -> None:
+    """As events=hibernate and a later axis that may hibernate, too: the earlier one's wish holds where it is silent."""
+
+    def twice(plan: Plan, value: str) -> None:
+        if value != "as-is":
+            plan.set_config("HYPERV_TESTING", value)
+
+    def noise(plan: Plan, value: str) -> None:
+        plan.set_config("DEBUG_FS", value)
+
+    extra = (
+        Axis("noise", "noise", ("n", "y"), "n", noise),
+        Axis("one", "one", ("as-is", "y"), "as-is", twice),
+        Axis("two", "two", ("as-is", "n", "y"), "as-is", twice),
+    )
+    spec = MatrixSpec(
+        axes={"noise": ("n", "y"), "one": ("as-is", "y"), "two": ("as-is", "n", "y")},
+        symbols={"HYPERV": ("y", "n")},
+    )
+    axes = axes_of(spec, extra)
+    found = legal(spec, axes, plugins)
+    for values in itertools.product(*spec.varied.values()):
+        by_axis = dict(zip(spec.varied, values, strict=True))
+        plan, request = request_of(spec, axes, Cell(0, tuple(by_axis.items()), 0))
+        assert came_out(configure(request, plugins), plan) == found.allows(by_axis), by_axis
+    assert not found.allows({"noise": "n", "one": "y", "two": "as-is"})
+    assert found.allows({"noise": "n", "one": "y", "two": "n"})
+
+
 X86_ONLY = {"arch": ["x86"], "page_size": ["4K", "64K"]}
 NO_CELL = [
     (
@@ -231,6 +339,27 @@ NO_CELL = [
         "a host has its own versions of VMBus, and the kernel speaks one of them",
     ),
     (
+        {"symbols": {"CONFIG_HYPERV": ["y"]}},
+        "f.toml: no cell is left: Kconfig's rules for CONFIG_HYPERV "
+        "(CONFIG_HYPERV=y: not among the modelled symbols of Linux 6.1 (x86))",
+    ),
+    ({"symbols": {"HZ": ["y", "m"]}}, "f.toml: no cell is left: Kconfig's rules for HZ (HZ=250: default)"),
+    ({"axes": {"cpus": [1, 2]}, "vm": {"cpus": 8}}, "f.toml: vm.cpus: is what axis cpus says in every cell"),
+    (
+        {"axes": {"memory": ["1G", "numa"]}, "vm": {"memory": "2G"}},
+        "f.toml: vm.memory: is what axis memory says in every cell",
+    ),
+    (
+        {"axes": {"storvsc_version": ["host", "4.2"]}},
+        "f.toml: axes.storvsc_version = '4.2': no cell has it: "
+        "storvsc_version=4.2|2.0 needs a kernel with storvsc_win7",
+    ),
+    (
+        {"axes": {"storvsc_version": ["host", "6.2"], "host": ["ws2012/gen1"]}},
+        "f.toml: axes.storvsc_version = '6.2': no cell has it: "
+        "a host has its own versions of the protocol of ide, with host=ws2012/gen1",
+    ),
+    (
         {"axes": {"arch": ["x86", "arm64"], "cpus": [4, 2000]}},
         "f.toml: axes.cpus = '2000': no cell has it: azure-gen2/gen2 has at most 1024 processors "
         "contradicts azure-arm64/gen2 has at most 1024 processors",
@@ -244,5 +373,5 @@ def test_what_contradicts_is_said_before_the_first_cell(
 ) -> None:
     spec = MatrixSpec.model_validate({**data, "source": "f.toml"})
     with pytest.raises(InputError) as error:
-        legal_of(spec, plugins)
+        legal_of(spec, plugins, plugin_axes(plugins))
     assert str(error.value) == message

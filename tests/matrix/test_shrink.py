@@ -151,6 +151,22 @@ def test_two_values_that_matter_together(broken: Any, make_cell: Any) -> None:
     assert cause.text == "fails iff page_size is 16K or 64K and cpus=1"
 
 
+def test_questions_that_share_a_number_are_found_by_several_processors_at_a_time(broken: Any, make_cell: Any) -> None:
+    runner = broken("race")
+    found = results(runner, make_cell)
+    fifo = [at for at, guest in enumerate(GUESTS) if "policy=random" not in guest]  # there they may miss each other
+    assert [found[at].status != "pass" for at in fifo] == ["cpus=1," not in GUESTS[at] for at in fifo]
+    assert {one.problems[0].invariant for one in found if one.problems} == {"stays-up"}
+    assert found[0].problems[0].text.endswith(", lantern lantern0, lantern lantern0, lantern lantern0")
+    assert shrink(runner, found[0]).text == "fails with every axis at its default"
+
+
+def test_a_driver_that_does_not_listen_is_found_by_its_drive(broken: Any, make_cell: Any) -> None:
+    for result in results(broken("deaf"), make_cell):
+        assert {problem.invariant for problem in result.problems} == {"lantern"}
+        assert result.problems[0].text == "lantern0 flashed 3 times, and the driver saw 0"
+
+
 def test_a_cell_that_is_no_machine_is_not_shrunk(runner: CellRunner, make_cell: Any) -> None:
     result = runner.run(make_cell(runner, "arch=x86,host=ws2008r2/gen1,cpus=64"))
     cause = shrink(runner, result)

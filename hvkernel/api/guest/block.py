@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from .device import Device
 
 
 class Partition:
@@ -36,6 +39,11 @@ class Gendisk(Protocol):
 
     @property
     def logical_block_size(self) -> int: ...
+    @property
+    def parent(self) -> Device | None:
+        """The device that it is the disk of, as a ScsiDevice (disk_to_dev(disk)->parent)."""
+        ...
+
     @property
     def partitions(self) -> tuple[Partition, ...]: ...
 

@@ -241,6 +241,34 @@ class ScsiDevice(Device):
         self.gone = False
 
 
+class ScsiSense(Protocol):
+    """struct scsi_sense_hdr."""
+
+    @property
+    def key(self) -> int: ...
+    @property
+    def asc(self) -> int: ...
+    @property
+    def ascq(self) -> int: ...
+
+
+class ScsiResult(Protocol):
+    """How a command of :meth:`Scsi.execute` ended."""
+
+    @property
+    def result(self) -> int:
+        """status byte | host byte << 16; 0 is success."""
+        ...
+
+    @property
+    def data(self) -> bytes:
+        """What was read, as long as was asked for; empty when it failed."""
+        ...
+
+    @property
+    def sense(self) -> ScsiSense | None: ...
+
+
 class Scsi(Protocol):
     """``kernel.scsi``."""
 
@@ -268,6 +296,14 @@ class Scsi(Protocol):
         """Send TEST UNIT READY and wait; the command's result.
 
         :param timeout: jiffies.
+        """
+        ...
+
+    def execute(self, sdev: ScsiDevice, cdb: bytes, *, read: int = 0, write: bytes = b"") -> ScsiResult:
+        """Send a command and wait for it (drivers/scsi/scsi_lib.c: scsi_execute_req; SG_IO of user space).
+
+        :param read: bytes that it reads.
+        :param write: data that it sends.
         """
         ...
 
@@ -306,4 +342,6 @@ __all__ = [
     "ScsiDevice",
     "ScsiHost",
     "ScsiHostTemplate",
+    "ScsiResult",
+    "ScsiSense",
 ]

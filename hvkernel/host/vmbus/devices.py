@@ -253,6 +253,11 @@ class OfferedDevice:
         return guid_name(self.spec.class_guid) or str(self.spec.class_guid)
 
     @property
+    def device(self) -> Device | None:
+        """What its plugin made; ``None`` for a class that no plugin models, and where the factory failed."""
+        return self._device
+
+    @property
     def protocol(self) -> str | None:
         """What driver and device agreed on, as the device says."""
         device = self._device

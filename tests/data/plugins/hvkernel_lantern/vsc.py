@@ -10,15 +10,15 @@ from zlib import crc32
 from hvkernel.abi.ring import VMBUS_DATA_PACKET_FLAG_COMPLETION_REQUESTED, VmbusPacketType
 from hvkernel.api.guest import Completion, Import, Kernel, KernelObject, Page
 from hvkernel.api.guest.hyperv import HvDevice, HvDriver, HvVmbusDeviceId, Vmbus, VmbusGpadl
-from hvkernel_lantern.wire import CLASS, LanternMessage
+from hvkernel_lantern.wire import CLASS, FLASH, LanternMessage
 
 FAULT: Final[str] = ""
 """``ring``: the ring is five pages of 4 KiB, whatever PAGE_SIZE is. ``pages``: the device is told how many pages of
 PAGE_SIZE there are. ``gpadl``: the buffer is freed and never taken back from the host. ``leak``: it is taken back and
 never freed. ``module``: what the module allocates at its start stays when it is unloaded. ``two``: as ``pages``, where
-the number of processors is odd. ``raise``: the channel's callback raises. In
-the probe, with pages of 64 KiB alone, ``kill``: a signal kills the interpreter; ``exit``: it ends; ``spin``: it never
-comes back."""
+the number of processors is odd. ``raise``: the channel's callback raises. ``race``: every question has the same number,
+so that of two at a time one is never answered. ``deaf``: what the device says of its own accord is lost. In the probe,
+with 64K pages alone, ``kill``: a signal kills the interpreter; ``exit``: it ends; ``spin``: it never ends."""
 
 EIO: Final = 5
 ENOMEM: Final = 12
@@ -30,9 +30,19 @@ BUFFER_BYTES: Final = 65536
 class Lantern:
     """One device."""
 
-    def __init__(self) -> None:
+    def __init__(self, driver: LanternDriver) -> None:
+        self.driver = driver
         self.page: Page | None = None
         self.gpadl = VmbusGpadl()
+        self.asked: dict[int, Question] = {}
+        self.next = 1
+        self.flashes = 0
+
+
+class Question:
+    """One that waits for its answer."""
+
+    def __init__(self) -> None:
         self.done = Completion()
         self.answer: LanternMessage | None = None
 
@@ -69,7 +79,7 @@ class LanternDriver:
     def probe(self, dev: HvDevice, dev_id: HvVmbusDeviceId) -> int:
         if self.kernel.mm.PAGE_SIZE == 65536:
             self.end_the_interpreter()
-        lantern = Lantern()
+        lantern = Lantern(self)
         size = self.vmbus.VMBUS_RING_SIZE(RING_BYTES)
         if FAULT == "ring":
             size = 5 * HV_HYP_PAGE_SIZE
@@ -93,19 +103,35 @@ class LanternDriver:
         ret = self.vmbus.vmbus_establish_gpadl(dev.channel, page.gpa, page.size, lantern.gpadl)
         if ret:
             return ret
+        return self.check(dev, 0, page.size)
+
+    def check(self, dev: HvDevice, first: int, size: int) -> int:
+        """Ask the device for the checksum of a part of the buffer; -EIO when it read another one.
+
+        :param first: first page of HV_HYP_PAGE_SIZE.
+        :param size: bytes, whole pages.
+        """
+        lantern: Lantern = dev.driver_data
+        assert lantern.page is not None
+        mm = self.kernel.mm
         unit = mm.PAGE_SIZE if self.in_native_pages() else HV_HYP_PAGE_SIZE
-        message = LanternMessage(lantern.gpadl.gpadl_handle, page.size // unit, 0, 0)
+        message = LanternMessage(lantern.gpadl.gpadl_handle, size // unit, 0, first)
+        question = Question()
+        number = 1 if FAULT == "race" else lantern.next
+        lantern.next += 1
+        lantern.asked[number] = question
         ret = self.vmbus.vmbus_sendpacket(
             dev.channel,
             message.pack(),
-            1,
+            number,
             VmbusPacketType.VM_PKT_DATA_INBAND,
             VMBUS_DATA_PACKET_FLAG_COMPLETION_REQUESTED,
         )
         if ret:
             return ret
-        self.kernel.sched.wait_for_completion(lantern.done)
-        return 0 if lantern.answer is not None and lantern.answer.checksum == crc32(data) else -EIO
+        self.kernel.sched.wait_for_completion(question.done)
+        expected = crc32(mm.memory.read(lantern.page.gpa + first * HV_HYP_PAGE_SIZE, size))
+        return 0 if question.answer is not None and question.answer.checksum == expected else -EIO
 
     def in_native_pages(self) -> bool:
         """Whether this driver has that fault."""
@@ -136,5 +162,11 @@ class LanternDriver:
         if FAULT == "raise":
             raise KeyError("lantern")
         for packet in self.vmbus.foreach_vmbus_pkt(dev.channel):
-            lantern.answer = LanternMessage.unpack(bytes(self.vmbus.hv_pkt_data(packet))[: LanternMessage.SIZE])
-            self.kernel.sched.complete(lantern.done)
+            data = bytes(self.vmbus.hv_pkt_data(packet))
+            if packet.type == VmbusPacketType.VM_PKT_DATA_INBAND:
+                lantern.flashes += data == FLASH and FAULT != "deaf"
+                continue
+            question = lantern.asked.pop(packet.trans_id, None)
+            if question is not None:
+                question.answer = LanternMessage.unpack(data[: LanternMessage.SIZE])
+                self.kernel.sched.complete(question.done)

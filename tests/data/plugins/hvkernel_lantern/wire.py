@@ -22,4 +22,9 @@ class LanternMessage(Wire):
     """Its pages of 4 KiB (HV_HYP_PAGE_SIZE)."""
     checksum: u32
     """CRC-32 of them; zero in the question."""
-    reserved: u32
+    first: u32
+    """First of these pages in the buffer."""
+
+
+FLASH: Final = b"flash!!!"
+"""What the device sends when its light goes on."""

@@ -11,8 +11,9 @@ from hvkernel.api.hooks import hookimpl
 if TYPE_CHECKING:
     from hvkernel.api.guest import Kernel
     from hvkernel.api.host import DeviceRegistry
+    from hvkernel.api.matrix import Drive
 
-HVKERNEL_CONTRACT = "1.0"
+HVKERNEL_CONTRACT = "1.2"
 
 
 @hookimpl
@@ -40,3 +41,10 @@ def hv_register_devices(registry: DeviceRegistry) -> None:
     from hvkernel_loom.wire import CLASS
 
     registry.register(CLASS, vsp.LoomDevice, owner="hv_loom")
+
+
+@hookimpl
+def hv_matrix_drives() -> Sequence[Drive]:
+    from hvkernel_loom.drive import DRIVES
+
+    return DRIVES
