@@ -29,9 +29,10 @@ def confirm(verdict: TargetVerdict, config: Path | str, build: Build, initrd: In
     if verdict.state == "unfit":
         return None
     target = verdict.target
-    host = target.arm64_host if build.arch == "arm64" and target.arm64_host else target.host
+    host = target.modelled_host(build.arch, efi=build.y("EFI"))
     if host is None:
-        return Boot(outcome="not-modelled", reason=f"{target.name} is not modelled", host="", agrees=None)
+        reason = f"{target.name} on {build.arch} is not modelled"
+        return Boot(outcome="not-modelled", reason=reason, host="", agrees=None)
     name, _, generation = host.partition("/gen")
     request = BootRequest(
         config,

@@ -126,8 +126,9 @@ def _unfit(build: Build, target: Target) -> str:
         return f"{target.name} runs {' and '.join(target.arches)} kernels, this one is {build.arch}"
     if build.bits not in target.bits:
         return f"{target.name} runs {' or '.join(map(str, target.bits))}-bit kernels, this one has {build.bits} bits"
-    if target.since is not None and version_key(build.release) < version_key(target.since):
-        return f"Linux has been able to since {target.since}, this is {build.release}"
+    since = target.first_release(build.arch)
+    if since is not None and version_key(build.release) < version_key(since):
+        return f"{target.name} takes Linux {since} or later on {build.arch}, this one is {build.release}"
     return ""
 
 
@@ -137,7 +138,7 @@ def _counts(rule: Rule, build: Build) -> bool:
         rule.arch in (None, build.arch)
         and (rule.since is None or version_key(rule.since) <= key)
         and (rule.until is None or key <= version_key(rule.until))
-        and all(build.value(one.symbol) == one.value for one in rule.when)
+        and all(one.holds(build.value(one.symbol)) for one in rule.when)
     )
 
 
@@ -155,7 +156,11 @@ class _Rules:
         build = self._build
         if rule.wants == "one-of":
             if not any(self._on(rule, symbol, build) for symbol in rule.symbols):
-                yield from rule.symbols
+                known = [symbol for symbol in rule.symbols if self._knows(symbol)]
+                if known or build.whole:
+                    yield from rule.symbols
+                else:
+                    self.unknown.extend(rule.symbols)
             return
         for symbol in rule.symbols:
             if rule.wants == "must-not":
@@ -165,14 +170,18 @@ class _Rules:
                 yield symbol
 
     def _on(self, rule: Rule, symbol: str, build: Build) -> bool:
-        """Whether a symbol is high enough, and, for the way to the root, at hand when it is needed."""
+        """Whether a symbol is high enough, and, on the way to the root, at hand when it is needed."""
         value = _LEVEL.get(build.value(symbol), 0)
         if value < _LEVEL[rule.least]:
             return False
-        return not (rule.boot and value == 1) or self._at_hand(rule, symbol, build)
+        return not (rule.loaded_early and value == 1) or self._at_hand(rule, symbol, build)
 
     def _at_hand(self, rule: Rule, symbol: str, build: Build) -> bool:
-        return build.enabled("BLK_DEV_INITRD") and self._holds(self._module(rule, symbol))
+        if not build.enabled("BLK_DEV_INITRD"):
+            return False
+        # What the root is mounted by, dracut and initramfs-tools add without being told.
+        added = self._initrd.exists and not self._initrd.exact and not rule.boot
+        return added or self._holds(self._module(rule, symbol))
 
     def _holds(self, module: str) -> bool:
         initrd = self._initrd
@@ -186,10 +195,12 @@ class _Rules:
             return rule.modules[rule.symbols.index(symbol)]
         return next((o.name for o in objects(self._build.data_release) if o.symbol == symbol), symbol.lower())
 
+    def _knows(self, symbol: str) -> bool:
+        return symbol in self._modelled or self._build.wanted(symbol) is not None
+
     def _known(self, rule: Rule, symbol: str) -> bool:
         """Whether anything can be said of a symbol that is not on."""
-        named = self._build.wanted(symbol) is not None
-        if symbol in self._modelled or named:
+        if self._knows(symbol):
             return True
         if rule.wants == "must-if-exists":
             return False
@@ -218,18 +229,20 @@ class _Judge(_Rules):
     def _must(self, rule: Rule, symbol: str) -> Problem:
         build = self._build
         edits = smallest_edit(self._configuration, symbol, lambda trial: self._on(rule, symbol, trial))
-        wanted = "y" if rule.least == "y" else "y or m"
-        if rule.boot and build.m(symbol):
-            return self._problem(rule, symbol, wanted, self._absent_module(rule, symbol), None, edits)
+        if rule.loaded_early and build.m(symbol):
+            wanted, reason = self._absent_module(rule, symbol)
+            return self._problem(rule, symbol, wanted, reason, None, edits)
+        wanted = "y or m" if rule.least == "m" and build.tristate(symbol) else "y"
         return self._problem(rule, symbol, wanted, "", self._explained(symbol), edits)
 
-    def _absent_module(self, rule: Rule, symbol: str) -> str:
+    def _absent_module(self, rule: Rule, symbol: str) -> tuple[str, str]:
+        """What is wanted of a symbol that is m where its module is not at hand, and why it is not."""
         module = self._module(rule, symbol)
         if not self._build.enabled("BLK_DEV_INITRD"):
-            return f"{module} is a module, and a kernel with BLK_DEV_INITRD=n reads no initramfs"
+            return "y", f"{module} is a module, and a kernel with BLK_DEV_INITRD=n reads no initramfs"
         if not self._initrd.exists:
-            return f"{module} is a module, and there is no initramfs to load it from"
-        return f"{module} is a module that is not in the initramfs"
+            return "y", f"{module} is a module, and there is no initramfs to load it from"
+        return f"y, or {module} in the initramfs", f"{module} is a module that is not in the initramfs"
 
     def _one_of(self, rule: Rule) -> Problem:
         def kept(trial: Build) -> bool:
@@ -238,7 +251,10 @@ class _Judge(_Rules):
         tried = [(symbol, smallest_edit(self._configuration, symbol, kept)) for symbol in rule.symbols]
         found = [(symbol, edits) for symbol, edits in tried if edits]
         symbol, edits = min(found, key=lambda one: len(one[1]), default=(rule.symbols[0], None))
-        return self._problem(rule, symbol, f"one of {', '.join(rule.symbols)}", "", self._explained(symbol), edits)
+        wanted = f"one of {', '.join(rule.symbols)}"
+        if rule.loaded_early and self._build.m(symbol):
+            return self._problem(rule, symbol, wanted, self._absent_module(rule, symbol)[1], None, edits)
+        return self._problem(rule, symbol, wanted, "", self._explained(symbol), edits)
 
     def _must_not(self, rule: Rule, symbol: str) -> Problem:
         edits = smallest_edit(self._configuration, symbol, lambda trial: not trial.enabled(symbol), on=False)

@@ -13,7 +13,7 @@ from hvkernel.kconfig.configfile import ConfigFile, parse_config, read_config
 from hvkernel.kconfig.data import BASELINE, Data, data_release
 from hvkernel.kconfig.errors import ConfigError
 from hvkernel.kconfig.explain import Explanation, explain
-from hvkernel.kconfig.reader import KconfigReader
+from hvkernel.kconfig.reader import TRISTATE, KconfigReader
 from hvkernel.kconfig.trees import KconfigTree, KconfigTrees
 
 __all__ = ["WITHDRAWN_COUNTS", "Build", "evaluate"]
@@ -116,6 +116,11 @@ class Build:
     def prompted(self, name: str) -> bool:
         """Whether a modelled symbol can be set by hand, and not only by what selects it or its default."""
         return any(node.prompt for node in self._evaluation.tree.kconf.syms[name].nodes)
+
+    def tristate(self, name: str) -> bool:
+        """Whether a symbol can be m; True for one that the Kconfig data do not have."""
+        symbol = self._evaluation.tree.kconf.syms.get(name)
+        return symbol is None or not symbol.nodes or symbol.orig_type == TRISTATE
 
     def tree(self) -> KconfigReader:
         """The Kconfig tree with this build's values, until another build of the same trees is asked something."""

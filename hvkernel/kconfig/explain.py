@@ -117,11 +117,20 @@ def _not_set(symbol: Any, asked: str | None, got: str, level: int) -> Explanatio
         if asked == "m" and symbol.orig_type == reader.BOOL:
             reason = "set to m, which a bool does not take; it counts as not set"
         return Explanation(symbol.name, asked, got, None, None, edit, reason)
-    selectors = [reader.expr_text(term) for term in reader.expr_or_terms(symbol.rev_dep)]
+    terms = reader.expr_or_terms(symbol.rev_dep)
+    selectors = [reader.expr_text(term) for term in terms]
     if selectors and selectors != ["n"]:
         shown = ", ".join(selectors[:3]) + (f" and {len(selectors) - 3} more" if len(selectors) > 3 else "")
-        return Explanation(symbol.name, asked, got, None, None, None, f"has no prompt and nothing selects it: {shown}")
+        reason = f"has no prompt and nothing selects it: {shown}"
+        only = reader.expr_and_terms(terms[0])[0] if len(terms) == 1 else None
+        edit = f"CONFIG_{only.name}=y" if only is not None and _can_be_chosen(only) else None
+        return Explanation(symbol.name, asked, got, None, None, edit, reason)
     return Explanation(symbol.name, asked, got, None, None, None, "has no prompt; its value is a default")
+
+
+def _can_be_chosen(symbol: Any) -> bool:
+    """Whether a symbol is off only because another member of its choice is on."""
+    return getattr(symbol, "choice", None) is not None and symbol.visibility > 0
 
 
 def _is_on(symbol: Any, wanted: dict[str, str]) -> Explanation:

@@ -27,7 +27,7 @@ CASES = [
         {**SPLIT, "initrd": "none"},
         "azure",
         "HYPERV",
-        ["CONFIG_HYPERV=y", "CONFIG_HYPERV_STORAGE=y", "# CONFIG_SCSI_FC_ATTRS is not set"],
+        ["CONFIG_HYPERV=y", "CONFIG_HYPERV_STORAGE=y", "# CONFIG_SCSI_FC_ATTRS is not set", "CONFIG_EXT4_FS=y"],
         id="zabbly-linux-55",
     ),
     pytest.param((), SPLIT, "hyperv-gen2", "HYPERV", ["CONFIG_HYPERV=y"], id="void-packages-58165"),
@@ -44,6 +44,7 @@ CASES = [
         (
             *("CONFIG_HYPERV=y", "# CONFIG_HYPERV_VMBUS is not set", "CONFIG_HYPERV_STORAGE=y", "CONFIG_HYPERV_NET=y"),
             *("CONFIG_SCSI=y", "CONFIG_BLK_DEV_SD=y", "CONFIG_PCI_HYPERV=y", "# CONFIG_SCSI_FC_ATTRS is not set"),
+            "CONFIG_SQUASHFS=y",
         ),
         {"release": "6.18", "initrd": "none"},
         "hyperv-gen1",

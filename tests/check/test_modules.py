@@ -14,6 +14,7 @@ from hvkernel.check.run import Checked
 
 AMD64 = "debian12-6.1.192-amd64"
 ROOT_PATH = ("hv_vmbus", "hv_storvsc", "scsi_mod", "sd_mod")
+IMAGE = (*ROOT_PATH, "ext4")
 
 
 @pytest.mark.parametrize("missing", ROOT_PATH)
@@ -21,21 +22,38 @@ def test_each_module_on_the_way_to_the_root_is_missed(
     missing: str, tmp_path: Path, real: Callable[..., Path], checked: Callable[..., Checked]
 ) -> None:
     modules = tmp_path / "modules"
-    modules.write_text(
-        "Image: x\n" + "".join(f"usr/lib/modules/6.1/{name}.ko\n" for name in ROOT_PATH if name != missing)
-    )
+    modules.write_text("Image: x\n" + "".join(f"usr/lib/modules/6.1/{name}.ko\n" for name in IMAGE if name != missing))
     (report,) = checked(real(AMD64), "hyperv-gen2", initrd=str(modules), boot=True).report.targets
     (problem,) = report.problems
+    assert (problem.got, problem.wanted) == ("m", f"y, or {missing} in the initramfs")
     assert problem.because == (f"{missing} is a module that is not in the initramfs",)
     assert problem.edits
     assert report.boot is not None
     assert (report.boot.outcome, report.boot.agrees) == ("hung", True)
 
 
+def test_an_image_without_the_roots_file_system(
+    tmp_path: Path, real: Callable[..., Path], checked: Callable[..., Checked]
+) -> None:
+    """The model stops at the disk, so its boot says nothing of this."""
+    modules = tmp_path / "modules"
+    modules.write_text("".join(f"usr/lib/modules/6.1/{name}.ko\n" for name in ROOT_PATH))
+    (report,) = checked(real(AMD64), "hyperv-gen2", initrd=str(modules), boot=True).report.targets
+    (problem,) = report.problems
+    assert (problem.symbol, problem.got) == ("EXT4_FS", "m")
+    assert problem.because == ("ext4 is a module that is not in the initramfs",)
+    assert (problem.edits, problem.verified) == (("CONFIG_EXT4_FS=y",), False)
+    assert report.boot is not None
+    assert (report.boot.outcome, report.boot.agrees) == ("up", True)
+    modules.write_text("".join(f"usr/lib/modules/6.1/{name}.ko\n" for name in (*ROOT_PATH, "btrfs")))
+    (report,) = checked(real(AMD64), "hyperv-gen2", initrd=str(modules)).report.targets
+    assert report.verdict == "runs"
+
+
 def test_modules_without_an_initramfs(real: Callable[..., Path], checked: Callable[..., Checked]) -> None:
     found = checked(real(AMD64), "hyperv-gen2", initrd="none", boot=True)
     (report,) = found.report.targets
-    assert [one.symbol for one in report.problems] == ["HYPERV", "HYPERV_STORAGE", "SCSI", "BLK_DEV_SD"]
+    assert [one.symbol for one in report.problems] == ["HYPERV", "HYPERV_STORAGE", "SCSI", "BLK_DEV_SD", "EXT4_FS"]
     assert report.problems[0].because == ("hv_vmbus is a module, and there is no initramfs to load it from",)
     assert report.boot is not None
     assert (report.boot.outcome, report.boot.agrees) == ("panic", True)
@@ -72,9 +90,9 @@ def test_an_image_by_a_method_that_the_kernel_is_built_without(
     checked: Callable[..., Checked],
     program: Callable[[str, str], str],
 ) -> None:
-    for name in ROOT_PATH:
+    for name in IMAGE:
         (tmp_path / f"{name}.ko").touch()
-    names = "".join(f"{name}.ko\n" for name in ROOT_PATH).encode()
+    names = "".join(f"{name}.ko\n" for name in IMAGE).encode()
     cpio, zstd = program("cpio", "cpio"), program("zstd", "zstd")
     packed = subprocess.run([cpio, "-oHnewc", "--quiet"], cwd=tmp_path, input=names, capture_output=True, check=True)
     image = tmp_path / "initrd.img"

@@ -22,7 +22,7 @@ VERDICTS = {
     "debian12-6.1.192-arm64": {"hyperv-gen2": "runs", "azure": "runs"},
     "debian12-6.1.192-cloud-amd64": {"hyperv-gen1": "runs", "hyperv-gen2": "runs", "azure": "runs", "kdump": "runs"},
     "debian12-6.1.192-cloud-arm64": {"hyperv-gen2": "runs", "azure": "runs"},
-    "debian12bpo-6.12.117-arm64-16k": {"hyperv-gen2": "runs", "azure": "runs", "vtl2": "fails", "root": "unfit"},
+    "debian12bpo-6.12.117-arm64-16k": {"hyperv-gen2": "runs", "azure": "runs", "vtl2": "unfit", "root": "unfit"},
     "wsl2-5.15.54-Microsoft-config-wsl": {"hyperv-gen1": "runs", "hyperv-gen2": "runs", "wsl2": "runs"},
     "x86_64_defconfig_6.1": {"hyperv-gen1": "fails", "hyperv-gen2": "fails", "azure": "fails", "wsl2": "fails"},
 }

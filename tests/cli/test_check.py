@@ -33,11 +33,11 @@ def real(tmp_path: Path) -> Callable[[str], Path]:
 
 
 def test_a_kernel_that_runs(real: Callable[[str], Path]) -> None:
-    config = real("debian12-6.1.192-cloud-amd64")
+    config = real("azurelinux3-x86_64")
     done = check(config)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == [
-        f"{config}: Linux 6.1.192 x86 64-bit, 4K pages",
+        f"{config}: Linux 6.6.134.1 x86 64-bit, 4K pages",
         "",
         "hyperv-gen1: runs",
         "",
@@ -45,6 +45,13 @@ def test_a_kernel_that_runs(real: Callable[[str], Path]) -> None:
         "",
         "azure: runs",
     ]
+
+
+def test_advice(real: Callable[[str], Path]) -> None:
+    done = check(real("debian12-6.1.192-amd64"), "--target", "azure")
+    assert done.returncode == 0
+    assert "  advice: MEMORY_HOTPLUG_DEFAULT_ONLINE is n (line 1069), wanted one of" in done.stdout
+    assert "    edit: CONFIG_MEMORY_HOTPLUG_DEFAULT_ONLINE=y (not verified" in done.stdout
 
 
 def test_a_kernel_that_does_not(real: Callable[[str], Path]) -> None:
