@@ -12,9 +12,9 @@ from hvkernel.check.edits import Configuration, smallest_edit
 from hvkernel.config.targets import Rule, Target
 from hvkernel.kconfig import Build, Explanation
 from hvkernel.kconfig.data import version_key
-from hvkernel.kconfig.kbuild import objects
+from hvkernel.kconfig.kbuild import is_hyperv, objects
 
-__all__ = ["Problem", "TargetVerdict", "broken_boot_rules", "judge"]
+__all__ = ["Problem", "TargetVerdict", "broken_boot_rules", "broken_rules", "judge"]
 
 State = Literal["runs", "fails", "unfit"]
 NEEDS: Final = MappingProxyType({"hv_storvsc": ("hv_vmbus", "scsi_mod"), "sd_mod": ("scsi_mod",)})
@@ -89,19 +89,25 @@ def judge(configuration: Configuration, target: Target, initrd: Initrd) -> Targe
     return TargetVerdict(target, state, "", tuple(problems), tuple(advice), tuple(judge_.unknown))
 
 
-def broken_boot_rules(build: Build, target: Target, initrd: Initrd) -> tuple[str, ...]:
-    """Return the symbols that keep a kernel from coming up on a target, or why it does not even start there.
+def broken_rules(build: Build, target: Target, initrd: Initrd) -> tuple[tuple[Rule, str], ...]:
+    """Return the rules that keep a kernel from running on a target, each with a symbol that breaks it.
 
-    What :func:`judge` finds, without looking for edits.
+    What :func:`judge` finds of a kernel that fits, without looking for edits.
     """
-    unfit = _unfit(build, target)
-    if unfit:
-        return (unfit,)
     if target.initrd == "none":
         initrd = Initrd((), exists=False)
     rules = _Rules(build, initrd)
     asked = (*target.rules, *_unpacking(build, target, initrd))
-    return tuple(name for rule in asked if rule.boot and _counts(rule, build) for name in rules.broken(rule))
+    counting = (rule for rule in asked if rule.kind != "advice" and _counts(rule, build))
+    return tuple((rule, name) for rule in counting for name in rules.broken(rule))
+
+
+def broken_boot_rules(build: Build, target: Target, initrd: Initrd) -> tuple[str, ...]:
+    """Return the symbols that keep a kernel from coming up on a target, or why it does not even start there."""
+    unfit = _unfit(build, target)
+    if unfit:
+        return (unfit,)
+    return tuple(name for rule, name in broken_rules(build, target, initrd) if rule.boot)
 
 
 def _unpacking(build: Build, target: Target, initrd: Initrd) -> tuple[Rule, ...]:
@@ -193,7 +199,8 @@ class _Rules:
     def _module(self, rule: Rule, symbol: str) -> str:
         if rule.modules:
             return rule.modules[rule.symbols.index(symbol)]
-        return next((o.name for o in objects(self._build.data_release) if o.symbol == symbol), symbol.lower())
+        loadable = (one for one in objects(self._build.data_release) if not one.builtin)
+        return next((one.name for one in loadable if one.symbol == symbol), symbol.lower())
 
     def _knows(self, symbol: str) -> bool:
         return symbol in self._modelled or self._build.wanted(symbol) is not None
@@ -262,8 +269,8 @@ class _Judge(_Rules):
         return self._problem(rule, symbol, f"n{because}", "", self._explained(symbol), edits)
 
     def _explained(self, symbol: str) -> Explanation | None:
-        known = symbol in self._modelled or self._build.wanted(symbol) is None
-        return self._build.explain(symbol) if known else None
+        """Why a symbol has its value; None of one that the Kconfig data do not have: it may exist all the same."""
+        return self._build.explain(symbol) if self._build.known(symbol) or is_hyperv(symbol) else None
 
     def _problem(
         self,

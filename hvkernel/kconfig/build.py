@@ -117,10 +117,14 @@ class Build:
         """Whether a modelled symbol can be set by hand, and not only by what selects it or its default."""
         return any(node.prompt for node in self._evaluation.tree.kconf.syms[name].nodes)
 
+    def known(self, name: str) -> bool:
+        """Whether the Kconfig data of the release have a symbol."""
+        symbol = self._evaluation.tree.kconf.syms.get(name)
+        return symbol is not None and bool(symbol.nodes)
+
     def tristate(self, name: str) -> bool:
         """Whether a symbol can be m; True for one that the Kconfig data do not have."""
-        symbol = self._evaluation.tree.kconf.syms.get(name)
-        return symbol is None or not symbol.nodes or symbol.orig_type == TRISTATE
+        return not self.known(name) or self._evaluation.tree.kconf.syms[name].orig_type == TRISTATE
 
     def tree(self) -> KconfigReader:
         """The Kconfig tree with this build's values, until another build of the same trees is asked something."""

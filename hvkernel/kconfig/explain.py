@@ -123,8 +123,8 @@ def _not_set(symbol: Any, asked: str | None, got: str, level: int) -> Explanatio
         shown = ", ".join(selectors[:3]) + (f" and {len(selectors) - 3} more" if len(selectors) > 3 else "")
         reason = f"has no prompt and nothing selects it: {shown}"
         only = reader.expr_and_terms(terms[0])[0] if len(terms) == 1 else None
-        edit = f"CONFIG_{only.name}=y" if only is not None and _can_be_chosen(only) else None
-        return Explanation(symbol.name, asked, got, None, None, edit, reason)
+        choose = f"CONFIG_{only.name}=y" if only is not None and _can_be_chosen(only) else None
+        return Explanation(symbol.name, asked, got, None, None, choose, reason)
     return Explanation(symbol.name, asked, got, None, None, None, "has no prompt; its value is a default")
 
 
