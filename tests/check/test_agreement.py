@@ -22,7 +22,7 @@ from hvkernel.kconfig.overlay import lay_over
 from hvkernel.matrix.expect import Oracle, vm_obstacle
 
 CONFIGS = sorted((Path(__file__).parents[1] / "data" / "configs").glob("*.gz"))
-CASES, PARTS, SEED = 120, 4, 4
+CASES, PARTS, SEED = 200, 4, 4
 ON_THE_WAY = (
     "ACPI", "BLK_DEV_INITRD", "BLK_DEV_SD", "BLOCK", "EFI", "HYPERV", "HYPERVISOR_GUEST", "HYPERV_STORAGE",
     "HYPERV_VMBUS", "HYPERV_VTL_MODE", "MODULES", "NET", "PARAVIRT", "PCI", "SCSI", "SCSI_FC_ATTRS", "SCSI_LOWLEVEL",
@@ -44,7 +44,7 @@ def draw(rng: random.Random) -> BootRequest:
     release = rng.choice((None, None, *RELEASES))
     names = re.findall(r"(?m)^config (\w+)", load_data(release or "6.1", arch).text.partition("# Outside:")[0])
     values = {
-        rng.choice(ON_THE_WAY if rng.random() < 0.6 else names): rng.choice("nmyy") for _ in range(rng.randint(1, 4))
+        rng.choice(ON_THE_WAY if rng.random() < 0.6 else names): rng.choice("nnmy") for _ in range(rng.randint(1, 4))
     }
     profile, generation = rng.choice(HOSTS[arch])
     vm = VmConfig.model_validate({"host": profile, "generation": generation})

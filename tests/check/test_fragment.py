@@ -17,7 +17,7 @@ from hvkernel.boot.plugins import Plugins
 from hvkernel.check import Configuration, Fragment, judge, mend
 from hvkernel.check.confirm import confirm
 from hvkernel.check.judge import broken_rules
-from hvkernel.config.targets import load_target, target_names
+from hvkernel.config.targets import Rule, load_target, target_names
 from hvkernel.kconfig import ConfigFile, parse_config
 from hvkernel.kconfig.overlay import lay_over
 
@@ -90,21 +90,17 @@ def test_the_kernels_own_conf_keeps_it(
             assert broken_rules(configuration(whole).build, target, held) == (), f"{name} on {target.name}"
 
 
-def test_what_one_line_makes_needless_is_left_out(
-    configuration: Callable[..., Configuration], real_text: Callable[[str], str]
-) -> None:
-    """HYPERV=y alone brings HYPERV_STORAGE by default, HYPERV_NET=y takes its parents along: each line once."""
-    before = configuration(real_text("x86_64_defconfig_6.1"))
-    verdicts = [judge(before, TARGETS[name], Initrd()) for name in ("azure", "hyperv-gen1", "wsl2")]
-    fragment = mend(before, verdicts, Initrd())
-    assert fragment.text.splitlines() == [
-        "CONFIG_HYPERV=y",
-        "CONFIG_HYPERV_NET=y",
-        "CONFIG_HYPERV_UTILS=y",
-        "CONFIG_VSOCKETS=y",
-        "CONFIG_HYPERV_VSOCKETS=y",
-    ]
-    assert fragment.after.y("HYPERV_STORAGE")
+def test_what_one_line_makes_needless_is_left_out(configuration: Callable[..., Configuration]) -> None:
+    """NLS alone is mended by NLS=y; HYPERV_NET, which is wanted as well, selects it."""
+    lines = ("MODULES", "64BIT", "HYPERVISOR_GUEST", "HYPERV", "NET", "NETDEVICES")
+    text = "".join(f"CONFIG_{name}=y\n" for name in lines) + "# CONFIG_ACPI is not set\n"
+    before = configuration(text, arch="x86", release="6.6")
+    rules = tuple(Rule(kind="must", symbols=(name,), why="w", evidence="e") for name in ("NLS", "HYPERV_NET"))
+    verdict = judge(before, TARGETS["hyperv-gen1"].model_copy(update={"rules": rules}), Initrd())
+    assert [problem.edits for problem in verdict.problems] == [("CONFIG_NLS=y",), ("CONFIG_HYPERV_NET=y",)]
+    fragment = mend(before, [verdict], Initrd())
+    assert (fragment.text, fragment.left) == ("CONFIG_HYPERV_NET=y\n", ())
+    assert fragment.after.y("NLS")
 
 
 def test_targets_that_contradict_each_other(
