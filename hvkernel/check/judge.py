@@ -20,6 +20,14 @@ State = Literal["runs", "fails", "unfit"]
 NEEDS: Final = MappingProxyType({"hv_storvsc": ("hv_vmbus", "scsi_mod"), "sd_mod": ("scsi_mod",)})
 """Modules on the way to the root, and those whose symbols they use."""
 
+COMPANIONS: Final = (
+    ("hv_storvsc", "SCSI_FC_ATTRS", "scsi_transport_fc"),
+    ("scsi_mod", "SCSI_COMMON", "scsi_common"),
+    ("sd_mod", "BLK_DEV_INTEGRITY_T10", "t10_pi"),
+)
+"""Modules on the way to the root, and those that they cannot be loaded without, with their symbols: an image must have
+both. Source: ``modinfo -F depends`` of Debian's 6.1.192, and block/Makefile."""
+
 _LEVEL: Final = MappingProxyType({"n": 0, "m": 1, "y": 2})
 
 
@@ -80,7 +88,7 @@ def judge(configuration: Configuration, target: Target, initrd: Initrd) -> Targe
     judge_ = _Judge(configuration, initrd)
     problems: list[Problem] = []
     advice: list[Problem] = []
-    for rule in (*target.rules, *_unpacking(build, target, initrd)):
+    for rule in _asked(build, target, initrd):
         if _counts(rule, build):
             (advice if rule.kind == "advice" else problems).extend(judge_.problems(rule))
     broken = {problem.symbol for problem in problems}
@@ -97,7 +105,7 @@ def broken_rules(build: Build, target: Target, initrd: Initrd) -> tuple[tuple[Ru
     if target.initrd == "none":
         initrd = Initrd((), exists=False)
     rules = _Rules(build, initrd)
-    asked = (*target.rules, *_unpacking(build, target, initrd))
+    asked = _asked(build, target, initrd)
     counting = (rule for rule in asked if rule.kind != "advice" and _counts(rule, build))
     return tuple((rule, name) for rule in counting for name in rules.broken(rule))
 
@@ -110,13 +118,21 @@ def broken_boot_rules(build: Build, target: Target, initrd: Initrd) -> tuple[str
     return tuple(name for rule, name in broken_rules(build, target, initrd) if rule.boot)
 
 
-def _unpacking(build: Build, target: Target, initrd: Initrd) -> tuple[Rule, ...]:
-    """What an image on the way to the root asks for: the method by which it is compressed."""
-    method = initrd.refused(build)
+def _asked(build: Build, target: Target, initrd: Initrd) -> Iterator[Rule]:
+    """The rules of a target, and those that follow from what is in an initramfs on the way to its root."""
+    yield from target.rules
     on_the_way = (symbol for rule in target.rules if rule.boot and _counts(rule, build) for symbol in rule.symbols)
-    if method is None or not any(map(build.m, on_the_way)):
-        return ()
-    rule = Rule(
+    if any(map(build.m, on_the_way)):
+        yield from _unpacking(build, initrd)
+        yield from _companions(build, initrd)
+
+
+def _unpacking(build: Build, initrd: Initrd) -> Iterator[Rule]:
+    """What an image asks for: the method by which it is compressed."""
+    method = initrd.refused(build)
+    if method is None:
+        return
+    yield Rule(
         kind="must",
         symbols=(f"RD_{method.upper()}",),
         least="y",
@@ -124,7 +140,22 @@ def _unpacking(build: Build, target: Target, initrd: Initrd) -> tuple[Rule, ...]
         why=f"the initramfs is compressed by {method}, and modules on the way to the root are in it",
         evidence="init/initramfs.c: unpack_to_rootfs; usr/Kconfig",
     )
-    return (rule,)
+
+
+def _companions(build: Build, initrd: Initrd) -> Iterator[Rule]:
+    """What the modules in an image ask for: those that they need. Whoever is given a list puts them in."""
+    if not initrd.exact or initrd.modules is None:
+        return
+    for module, symbol, needed in COMPANIONS:
+        if module in initrd.modules and build.m(symbol):
+            yield Rule(
+                kind="must",
+                symbols=(symbol,),
+                modules=(needed,),
+                early=True,
+                why=f"{module}, which is in the initramfs, cannot be loaded without {needed}",
+                evidence="modules.dep of the kernel",
+            )
 
 
 def _unfit(build: Build, target: Target) -> str:
