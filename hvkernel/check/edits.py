@@ -15,6 +15,8 @@ __all__ = ["Configuration", "edit_line", "smallest_edit", "strongest", "without_
 
 _STEPS: Final = 16
 """Most edits that one problem may take; the longest chain of parents in the data has six symbols."""
+_TRIALS: Final = 32
+"""Trials that are kept; each has the values of some 10,000 symbols."""
 _ORDER: Final = MappingProxyType({"n": 0, "m": 1, "y": 2})
 
 
@@ -53,11 +55,24 @@ class Configuration:
         self.plugin_kconfigs = plugin_kconfigs
         self._trees = trees or KconfigTrees()
         self._data_release = data_release(release or file.header_version or BASELINE, file.name)
+        self._trials: dict[tuple[str, ...], Build] = {}
         self.build = self.evaluate()
         """The file as it is."""
 
     def evaluate(self, edits: Sequence[str] = ()) -> Build:
-        """Evaluate the file with ``edits``, lines of a ``.config``, added at its end."""
+        """Evaluate the file with ``edits``, lines of a ``.config``, added at its end.
+
+        The targets of one check try much the same edits, so the last trials are kept.
+        """
+        key = tuple(edits)
+        found = self._trials.get(key)
+        if found is None:
+            while len(self._trials) >= _TRIALS:
+                del self._trials[next(iter(self._trials))]
+            found = self._trials[key] = self._evaluate(key)
+        return found
+
+    def _evaluate(self, edits: tuple[str, ...]) -> Build:
         file = self.file
         if edits:
             values, lines, last = dict(file.values), dict(file.lines), max(file.lines.values(), default=0)

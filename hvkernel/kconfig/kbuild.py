@@ -100,9 +100,12 @@ OBJECTS: Final = (
 """Every object of the Hyper-V guest, early ones first; a name occurs twice where its symbol changed."""
 
 
+_BUILDING: Final = frozenset(one.symbol for one in OBJECTS)
+
+
 def is_hyperv(symbol: str) -> bool:
     """Whether a symbol is Hyper-V's own by its name or by what it builds: the Kconfig data have all of those."""
-    return _HYPERV_NAME.search(symbol) is not None or any(symbol == one.symbol for one in OBJECTS)
+    return symbol in _BUILDING or _HYPERV_NAME.search(symbol) is not None
 
 
 def objects(release: str) -> tuple[KbuildObject, ...]:
