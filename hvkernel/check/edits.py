@@ -15,8 +15,8 @@ __all__ = ["Configuration", "edit_line", "smallest_edit", "strongest", "without_
 
 _STEPS: Final = 16
 """Most edits that one problem may take; the longest chain of parents in the data has six symbols."""
-_TRIALS: Final = 32
-"""Trials that are kept; each has the values of some 10,000 symbols."""
+_TRIALS: Final = 400_000
+"""Symbols in all trials that are kept: some 40 trials of a real file, which has up to 10,000."""
 _ORDER: Final = MappingProxyType({"n": 0, "m": 1, "y": 2})
 
 
@@ -67,7 +67,7 @@ class Configuration:
         key = tuple(edits)
         found = self._trials.get(key)
         if found is None:
-            while len(self._trials) >= _TRIALS:
+            while self._trials and (len(self._trials) + 1) * len(self.file.values) > _TRIALS:
                 del self._trials[next(iter(self._trials))]
             found = self._trials[key] = self._evaluate(key)
         return found

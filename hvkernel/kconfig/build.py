@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from hvkernel.kconfig.configfile import ARCHES as ARCH_NAMES
-from hvkernel.kconfig.configfile import ConfigFile, parse_config, read_config
+from hvkernel.kconfig.configfile import ConfigFile, parse_config, read_config, shown
 from hvkernel.kconfig.data import BASELINE, Data, data_release
 from hvkernel.kconfig.errors import ConfigError
 from hvkernel.kconfig.explain import Explanation, explain
@@ -247,7 +247,9 @@ def _assign(kconf: KconfigReader, data: Data, config: ConfigFile, notes: list[st
         if not symbol.set_value(value):
             line = config.lines.get(symbol.name)  # none of a value that an earlier olddefconfig gave
             where = config.name if line is None else f"{config.name}:{line}"
-            notes.append(f"{where}: symbol value {value!r} invalid for {symbol.name}, ignored as olddefconfig does")
+            notes.append(
+                f"{where}: symbol value {shown(value)!r} invalid for {symbol.name}, ignored as olddefconfig does"
+            )
     for _, symbol, value in sorted(chosen, key=lambda item: item[0]):
         symbol.choice.set_value(value)
         symbol.set_value(value)

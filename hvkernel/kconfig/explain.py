@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import hvkernel.kconfig.reader as reader
+from hvkernel.kconfig.configfile import shown
 
 __all__ = ["Explanation", "explain"]
 
@@ -113,15 +114,15 @@ def _not_set(symbol: Any, asked: str | None, got: str, level: int) -> Explanatio
     """The end of a chain: nothing forbids the symbol, but nothing turns it on either."""
     if any(node.prompt for node in symbol.nodes):
         edit = f"CONFIG_{symbol.name}={_LEVEL[2 if symbol.type == reader.BOOL else level]}"
-        reason = "not set" if asked is None else f"set to {asked}"
+        reason = "not set" if asked is None else f"set to {shown(asked)}"
         if asked == "m" and symbol.orig_type == reader.BOOL:
             reason = "set to m, which a bool does not take; it counts as not set"
         return Explanation(symbol.name, asked, got, None, None, edit, reason)
     terms = reader.expr_or_terms(symbol.rev_dep)
     selectors = [reader.expr_text(term) for term in terms]
     if selectors and selectors != ["n"]:
-        shown = ", ".join(selectors[:3]) + (f" and {len(selectors) - 3} more" if len(selectors) > 3 else "")
-        reason = f"has no prompt and nothing selects it: {shown}"
+        some = ", ".join(selectors[:3]) + (f" and {len(selectors) - 3} more" if len(selectors) > 3 else "")
+        reason = f"has no prompt and nothing selects it: {some}"
         only = reader.expr_and_terms(terms[0])[0] if len(terms) == 1 else None
         choose = f"CONFIG_{only.name}=y" if only is not None and _can_be_chosen(only) else None
         return Explanation(symbol.name, asked, got, None, None, choose, reason)
