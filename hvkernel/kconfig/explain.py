@@ -96,7 +96,7 @@ def _explain(
 
 def _first_low(symbol: Any, level: int) -> Any | None:
     """The leftmost factor below the level: of the dependencies, of a prompt's condition, else of a default."""
-    for condition in (symbol.direct_dep, *(node.prompt[1] for node in symbol.nodes if node.prompt)):
+    for condition in _conditions(symbol):
         for term in reader.expr_and_terms(condition):
             if reader.expr_value(term) < level and not reader.is_choice(term):
                 return term
@@ -110,12 +110,23 @@ def _first_low(symbol: Any, level: int) -> Any | None:
     return None
 
 
+def _conditions(symbol: Any) -> list[Any]:
+    """What must hold for a symbol to be set: its dependencies, its prompt's, and those of the choice that it is in."""
+    own = [symbol.direct_dep, *(node.prompt[1] for node in symbol.nodes if node.prompt)]
+    choice = getattr(symbol, "choice", None)
+    if choice is None or reader.expr_value(choice) > 0:
+        return own
+    return [*own, choice.direct_dep, *(node.prompt[1] for node in choice.nodes if node.prompt)]
+
+
 def _not_set(symbol: Any, asked: str | None, got: str, level: int) -> Explanation:
     """The end of a chain: nothing forbids the symbol, but nothing turns it on either."""
     if any(node.prompt for node in symbol.nodes):
         edit = f"CONFIG_{symbol.name}={_LEVEL[2 if symbol.type == reader.BOOL else level]}"
         reason = "not set" if asked is None else f"set to {shown(asked)}"
-        if asked == "m" and symbol.orig_type == reader.BOOL:
+        if symbol.choice is not None and asked in ("y", "m"):
+            reason = f"its choice went to {getattr(symbol.choice.selection, 'name', None) or 'no member'}"
+        elif asked == "m" and symbol.orig_type == reader.BOOL:
             reason = "set to m, which a bool does not take; it counts as not set"
         return Explanation(symbol.name, asked, got, None, None, edit, reason)
     terms = reader.expr_or_terms(symbol.rev_dep)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -12,7 +13,7 @@ from hvkernel.check import Configuration
 from hvkernel.check.run import Checked
 from hvkernel.check.upgrade import MOVES, simulate
 from hvkernel.kconfig import parse_config
-from hvkernel.kconfig.data import RELEASES, version_key
+from hvkernel.kconfig.data import RELEASES, load_data, version_key
 
 AMD64 = "debian12-6.1.192-amd64"
 GUEST = "CONFIG_MODULES=y\nCONFIG_HYPERVISOR_GUEST=y\nCONFIG_NET=y\nCONFIG_NETDEVICES=y\nCONFIG_SCSI=y\n"
@@ -46,6 +47,26 @@ def test_what_takes_the_others_with_it_comes_first(real: Callable[..., Path], ch
     assert changes[0].because == ("HYPERV=n: set to m, which a bool does not take; it counts as not set",)
     assert depths == sorted(depths)
     assert depths[-1] > 2
+
+
+def test_a_choice_that_is_gone_is_explained(
+    real_text: Callable[[str], str],
+    configuration: Callable[..., Configuration],
+    kernel_source: Path,
+    conf: Path,
+    recorder: ModuleType,
+) -> None:
+    """5.15 to 6.1 on x86, as 6.1's own conf does it."""
+    text = real_text("wsl2-5.15.54-Microsoft-config-wsl")
+    file = parse_config(text)
+    upgrade = simulate(file, None, "6.1", plugin_kconfigs=configuration(file).plugin_kconfigs)
+    (values,) = recorder.Conf(kernel_source, conf, "6.1", "x86").run([text])
+    symbols, _, _ = recorder.modelled(load_data("6.1", "x86"))
+    assert len(symbols) > 150
+    assert {name: upgrade.after.value(name) for name in symbols} == {name: values.get(name, "n") for name in symbols}
+    (change,) = upgrade.changes
+    assert change.explanation is not None
+    assert change.explanation.lines()[0] == "SPARSEMEM_MANUAL=n: needs SELECT_MEMORY_MODEL, which is n"
 
 
 def test_moves_are_in_order_of_release() -> None:

@@ -58,6 +58,8 @@ RULE = '[[rule]]\nkind = "must"\nsymbols = ["HYPERV"]\nwhy = "w"\nevidence = "e"
     [
         ("title = 'x", "is not TOML"),
         ("", "mine.toml: title: is required"),
+        ("title = " + "[" * 100_000, "mine.toml: is nested too deeply"),
+        ("#" * (1 << 20) + "\n", "mine.toml: is larger than 1048576 bytes"),
         ("title = 'x'\ncolour = 1\n", "colour: unknown key"),
         ("title = 'x'\ninclude = ['nowhere']\n", "include = ['nowhere']: must be a list of guest, memory, screen"),
         ("title = 'x'\nrule = 5\n", "rule = 5: must be tables"),
