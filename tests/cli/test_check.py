@@ -79,6 +79,34 @@ def test_json_reads_back(real: Callable[[str], Path]) -> None:
     assert {one.symbol: one.edits for one in target.problems}["VSOCKETS"] == ("CONFIG_VSOCKETS=y",)
 
 
+KEYS = {
+    "": ["schema", "kernel", "targets", "upgrade", "notes"],
+    "kernel": ["file", "release", "kconfig", "arch", "bits", "page_size"],
+    "targets": ["target", "title", "verdict", "reason", "problems", "advice", "unknown", "boot"],
+    "problems": ["kind", "symbol", "wanted", "got", "line", "because", "edits", "verified", "why", "evidence"],
+    "boot": ["outcome", "reason", "host", "agrees"],
+    "upgrade": ["symbol", "kind", "before", "after", "because"],
+}
+"""What programs rely on. Another key or another meaning needs another number in ``schema``."""
+
+
+def test_the_keys_of_the_report(real: Callable[[str], Path]) -> None:
+    done = check(real("debian12-6.1.192-amd64"), "--to-release", "6.18", "--target", "azure", "--boot", "--json")
+    report = json.loads(done.stdout)
+    target = report["targets"][0]
+    found = {
+        "": report,
+        "kernel": report["kernel"],
+        "targets": target,
+        "problems": target["problems"][0],
+        "boot": target["boot"],
+        "upgrade": report["upgrade"][0],
+    }
+    assert {name: list(part) for name, part in found.items()} == KEYS
+    assert list(target["advice"][0]) == KEYS["problems"]
+    assert report["schema"] == 1
+
+
 def test_rules_of_ones_own(real: Callable[[str], Path], tmp_path: Path) -> None:
     rules = tmp_path / "ours.toml"
     rules.write_text(
