@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from hvkernel.boot.fit import EMULATED_IDE
 from hvkernel.boot.initrd import Initrd
 from hvkernel.boot.request import BootRequest
 from hvkernel.boot.session import boot
@@ -43,6 +44,8 @@ def confirm(verdict: TargetVerdict, config: Path | str, build: Build, initrd: In
         initrd=Initrd((), exists=False) if target.initrd == "none" else initrd,
     )
     report = boot(request, plugins)
+    if report.reason == EMULATED_IDE:
+        return Boot(outcome="not-modelled", reason=EMULATED_IDE, host=host, agrees=None)
     expected = not any(problem.rule.boot for problem in verdict.problems)
     agrees = (report.outcome == "up") == expected
     return Boot(outcome=report.outcome, reason=report.reason or "", host=host, agrees=agrees)

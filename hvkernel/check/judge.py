@@ -63,7 +63,7 @@ class TargetVerdict:
     """What becomes of a configuration on a target.
 
     :ivar state: ``runs``, ``fails``, or ``unfit``: no kernel of this architecture, word size or release goes there.
-    :ivar reason: why it is unfit.
+    :ivar reason: why it is unfit; of one that fails, what is to be known besides, or nothing.
     :ivar problems: rules broken that keep it from running.
     :ivar advice: rules broken that it runs without.
     :ivar unknown: symbols that rules ask for and neither the file nor the Kconfig data say anything of.
@@ -94,7 +94,9 @@ def judge(configuration: Configuration, target: Target, initrd: Initrd) -> Targe
     broken = {problem.symbol for problem in problems}
     advice = [one for one in advice if one.symbol not in broken]
     state: State = "fails" if problems else "runs"
-    return TargetVerdict(target, state, "", tuple(problems), tuple(advice), tuple(judge_.unknown))
+    return TargetVerdict(
+        target, state, _remark(build, target) if problems else "", tuple(problems), tuple(advice), tuple(judge_.unknown)
+    )
 
 
 def broken_rules(build: Build, target: Target, initrd: Initrd) -> tuple[tuple[Rule, str], ...]:
@@ -167,6 +169,11 @@ def _unfit(build: Build, target: Target) -> str:
     if since is not None and version_key(build.release) < version_key(since):
         return f"{target.name} takes Linux {since} or later on {build.arch}, this one is {build.release}"
     return ""
+
+
+def _remark(build: Build, target: Target) -> str:
+    holding = (one for one in target.remarks if all(c.holds(build.value(c.symbol)) for c in one.when))
+    return "; ".join(f"{one.text} (see {one.evidence})" for one in holding)
 
 
 def _counts(rule: Rule, build: Build) -> bool:

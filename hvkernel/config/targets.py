@@ -31,7 +31,7 @@ from hvkernel.config.files import parse_toml, read_toml
 from hvkernel.config.profile import Model, profile_names
 from hvkernel.config.render import input_error
 
-__all__ = ["Condition", "Rule", "Target", "load_target", "load_target_file", "target_names"]
+__all__ = ["Condition", "Remark", "Rule", "Target", "load_target", "load_target_file", "target_names"]
 
 Kind = Literal["must", "must-if-exists", "must-not", "one-of", "advice"]
 ArchName = Literal["x86", "arm64"]
@@ -157,6 +157,17 @@ class Rule(Model):
         return self.form if self.kind == "advice" else self.kind
 
 
+class Remark(Model):
+    """What is to be known of a kernel that fails, under a condition."""
+
+    when: Annotated[tuple[Annotated[Condition, BeforeValidator(_condition)], ...], Field(min_length=1)]
+    """All must hold."""
+    text: Annotated[str, Field(min_length=1)]
+    """What is to be known, as a clause."""
+    evidence: Annotated[str, Field(min_length=1)]
+    """Where that is written."""
+
+
 class Target(Model):
     """One target with all its rules, those of included files first."""
 
@@ -176,6 +187,7 @@ class Target(Model):
     """The same for a kernel without EFI, where the target has machines for it."""
     initrd: Literal["any", "none"] = "any"
     """``none``: such a kernel is started without an initramfs."""
+    remarks: Annotated[tuple[Remark, ...], Field(validation_alias="remark")] = ()
     rules: Annotated[tuple[Rule, ...], Field(validation_alias="rule")]
 
     def first_release(self, arch: str) -> str | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from hvkernel.boot.fit import EMULATED_IDE
 from hvkernel.boot.initrd import Initrd
 from hvkernel.boot.plugins import Plugins
 from hvkernel.boot.request import BootRequest
@@ -78,7 +79,7 @@ def test_the_rules_and_the_modelled_boot_agree(part: int, plugins: Plugins) -> N
             obstacle, report = obstacle_and_report(request, one, oracle)
         except ConfigError:
             continue  # big-endian: refused before anything is built
-        if report.reason == "boots from emulated IDE, not modelled":
+        if report.reason == EMULATED_IDE:
             continue
         outcomes.append(report.outcome == "up")
         if (report.outcome == "up") == bool(obstacle):

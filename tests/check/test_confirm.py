@@ -17,6 +17,8 @@ from hvkernel.check.run import Checked
         ("debian12-6.1.192-amd64", ("# CONFIG_EFI is not set",), "azure", ("up", "azure-gen1", True)),
         ("debian12-6.1.192-arm64", (), "azure", ("up", "azure-arm64", True)),
         ("arm64_defconfig_6.1", (), "wsl2", ("not-modelled", "", None)),
+        ("x86_64_defconfig_6.1", ("CONFIG_ATA_PIIX=n",), "hyperv-gen1", ("panic", "ws2022/gen1", True)),
+        ("x86_64_defconfig_6.1", (), "hyperv-gen1", ("not-modelled", "ws2022/gen1", None)),
         ("debian12-6.1.192-amd64", (), "kdump", ("not-modelled", "", None)),
     ],
 )

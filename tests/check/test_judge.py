@@ -159,3 +159,19 @@ def test_a_confidential_machine_is_not_told_to_want_what_it_ignores(
     assert {"HYPERV_BALLOON", "DRM_HYPERV", "PCI_HYPERV"} <= {
         one.symbol for one in judge(made, load_target("azure"), Initrd()).advice
     }
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [("", True), ("# CONFIG_ATA_PIIX is not set\n", False), ("# CONFIG_BLK_DEV_SD is not set\n", False)],
+)
+def test_what_is_to_be_known_of_a_kernel_that_fails(
+    line: str, said: bool, configuration: Callable[..., Configuration], real_text: Callable[[str], str]
+) -> None:
+    """A generation 1 machine starts a kernel without Hyper-V's drivers from its emulated disk."""
+    gen1, gen2 = load_target("hyperv-gen1"), load_target("hyperv-gen2")
+    made = configuration(real_text("x86_64_defconfig_6.1") + line)
+    found = judge(made, gen1, Initrd())
+    assert found.state == "fails"
+    assert found.reason.startswith("it does come up from the emulated IDE disk") == said
+    assert judge(made, gen2, Initrd()).reason == ""

@@ -77,6 +77,7 @@ RULE = '[[rule]]\nkind = "must"\nsymbols = ["HYPERV"]\nwhy = "w"\nevidence = "e"
             "title = 'x'\n" + RULE + "since = '6.10'\nuntil = '6.9'\n",
             "rule[0].until = '6.9': must not be before since, which is 6.10",
         ),
+        ("title = 'x'\n[[remark]]\nwhen = []\ntext = 't'\nevidence = 'e'\n", "remark[0].when = []: "),
         ("title = 'x'\nhost = 'mars'\n", "host = 'mars': must be one of azure-arm64, azure-gen1"),
         ("title = 'x'\nbios_host = 'ws2022/gen3'\n", "bios_host = 'ws2022/gen3': must be one of"),
         ("title = 'x'\n" + RULE.replace('why = "w"\n', ""), "why: is required"),
