@@ -153,7 +153,8 @@ def _forwards(file: ConfigFile, from_release: str | None, to_release: str) -> No
 
 
 def _targets(request: CheckRequest) -> list[Target]:
-    names: Sequence[str] = target_names() if "all" in request.targets else request.targets
+    asked = [name for name in request.targets if name != "all"]
+    names: Sequence[str] = [*target_names(), *asked] if len(asked) < len(request.targets) else asked
     if not names and request.rules is None:
         names = ORDINARY
     found = [load_target(name) for name in dict.fromkeys(names)]

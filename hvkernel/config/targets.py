@@ -172,6 +172,7 @@ class Target(Model):
     """One target with all its rules, those of included files first."""
 
     name: str
+    """What reports call it; the file's own name where the file does not say."""
     title: str
     arches: tuple[ArchName, ...] = ("x86", "arm64")
     bits: tuple[Literal[32, 64], ...] = (32, 64)

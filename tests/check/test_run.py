@@ -11,6 +11,7 @@ import pytest
 from hvkernel.check.run import Checked, as_text
 from hvkernel.check.upgrade import simulate
 from hvkernel.config.errors import InputError
+from hvkernel.config.targets import target_names
 from hvkernel.kconfig import evaluate, parse_config
 
 
@@ -26,6 +27,13 @@ def test_the_ordinary_targets_that_fit(
     name: str, judged: list[str], real: Callable[..., Path], checked: Callable[..., Checked]
 ) -> None:
     assert [one.target for one in checked(real(name)).report.targets] == judged
+
+
+def test_all_and_a_name_that_is_none(real: Callable[..., Path], checked: Callable[..., Checked]) -> None:
+    config = real("debian12-6.1.192-cloud-amd64")
+    assert [one.target for one in checked(config, "all", "azure").report.targets] == list(target_names())
+    with pytest.raises(InputError, match="--target: target = 'aws': must be one of azure"):
+        checked(config, "all", "aws")
 
 
 @pytest.mark.parametrize(
