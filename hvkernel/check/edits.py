@@ -11,13 +11,14 @@ from hvkernel.kconfig import Build, ConfigFile, KconfigTrees, evaluate
 from hvkernel.kconfig.data import BASELINE, data_release
 from hvkernel.kconfig.kbuild import is_hyperv
 
-__all__ = ["Configuration", "edit_line", "smallest_edit", "strongest", "without_needless"]
+__all__ = ["LEVEL", "Configuration", "edit_line", "smallest_edit", "strongest", "without_needless"]
 
 _STEPS: Final = 16
 """Most edits that one problem may take; the longest chain of parents in the data has six symbols."""
 _TRIALS: Final = 400_000
 """Symbols in all trials that are kept: some 40 trials of a real file, which has up to 10,000."""
-_ORDER: Final = MappingProxyType({"n": 0, "m": 1, "y": 2})
+LEVEL: Final = MappingProxyType({"n": 0, "m": 1, "y": 2})
+"""Values of a tristate, in order."""
 
 
 def edit_line(symbol: str, value: str) -> str:
@@ -166,6 +167,6 @@ def strongest(edits: Iterable[str]) -> tuple[str, ...]:
     values: dict[str, str] = {}
     for edit in edits:
         symbol, value = _parse(edit)
-        if symbol not in values or _ORDER[value] > _ORDER[values[symbol]]:
+        if symbol not in values or LEVEL[value] > LEVEL[values[symbol]]:
             values[symbol] = value
     return tuple(edit_line(symbol, value) for symbol, value in values.items())

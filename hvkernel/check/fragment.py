@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from hvkernel.boot.initrd import Initrd
 from hvkernel.check.edits import Configuration, strongest, without_needless
-from hvkernel.check.judge import TargetVerdict, broken_rules
+from hvkernel.check.judge import TargetVerdict
+from hvkernel.check.rules import broken_rules
 from hvkernel.config.targets import Rule
 from hvkernel.kconfig import Build
 

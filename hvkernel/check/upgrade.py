@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 from typing import Final, Literal
 
+from hvkernel.check.edits import LEVEL
 from hvkernel.kconfig import Build, ConfigFile, Explanation, KconfigTrees, evaluate
 from hvkernel.kconfig.data import BASELINE, data_release, version_key
 from hvkernel.kconfig.kbuild import is_hyperv
 
 __all__ = ["Change", "Upgrade", "simulate"]
-
-_LEVEL: Final = MappingProxyType({"n": 0, "m": 1, "y": 2})
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +194,7 @@ def _change(symbol: str, was: str | None, now: str | None, before: Build, after:
         return None
     if None in (was, now) and not is_hyperv(symbol):
         return None  # the data have what Hyper-V depends on in a release: to be without is not to be gone
-    level, then = _LEVEL.get(now or "n", 0), _LEVEL.get(was or "n", 0)
+    level, then = LEVEL.get(now or "n", 0), LEVEL.get(was or "n", 0)
     if level == then or not (after if now is not None else before).prompted(symbol):
         return None
     if now is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from hvkernel.check.judge import broken_boot_rules
+from hvkernel.check.rules import broken_boot_rules
 from hvkernel.config.targets import Target, load_target
 
 if TYPE_CHECKING:

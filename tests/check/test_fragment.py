@@ -16,7 +16,7 @@ from hvkernel.boot.initrd import Initrd
 from hvkernel.boot.plugins import Plugins
 from hvkernel.check import Configuration, Fragment, judge, mend
 from hvkernel.check.confirm import confirm
-from hvkernel.check.judge import broken_rules
+from hvkernel.check.rules import broken_rules
 from hvkernel.config.targets import Rule, load_target, target_names
 from hvkernel.kconfig import ConfigFile, parse_config
 from hvkernel.kconfig.overlay import lay_over

@@ -9,7 +9,7 @@ import pytest
 
 from hvkernel.boot.initrd import Initrd
 from hvkernel.check import Configuration, TargetVerdict, judge
-from hvkernel.check.judge import broken_boot_rules, broken_rules
+from hvkernel.check.rules import broken_boot_rules, broken_rules
 from hvkernel.config.targets import Rule, load_target
 
 X86 = "CONFIG_MODULES=y\nCONFIG_64BIT=y\nCONFIG_HYPERVISOR_GUEST=y\nCONFIG_HYPERV=m\n"
