@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import fcntl
+import importlib.util
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -76,6 +78,27 @@ def kernel_source() -> Path:
             )
             stamp.write_text(wanted)
     return build / "linux"
+
+
+@pytest.fixture(scope="session")
+def recorder() -> ModuleType:
+    """tools/record_olddefconfig.py."""
+    spec = importlib.util.spec_from_file_location("record_olddefconfig", ROOT / "tools" / "record_olddefconfig.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def conf(kernel_source: Path, program: Callable[[str, str], str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory with the kernel's own conf, built from its source."""
+    for name in ("gcc", "flex", "bison"):
+        program(name, name)
+    out = tmp_path_factory.mktemp("conf")
+    subprocess.run(["sh", ROOT / "tools" / "build_conf.sh", kernel_source, out], check=True, capture_output=True)
+    return out
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from hvkernel.config.errors import InputError
 
@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from hvkernel.config.vm import VmConfig
     from hvkernel.kconfig import Build
 
-__all__ = ["settle_host", "unfit"]
+__all__ = ["EMULATED_IDE", "settle_host", "unfit"]
+
+EMULATED_IDE: Final = "boots from emulated IDE, not modelled"
+"""What is said of a kernel that a real host does run, and the model does not."""
 
 
 def settle_host(
@@ -71,5 +74,5 @@ def unfit(vm: VmConfig, build: Build, profile: HostProfile, generation: int, arc
     if generation == 2 and not profile.acpi.direct_boot and not build.y("EFI"):
         return f"generation 2 has UEFI only; this kernel has EFI={build.value('EFI')}"
     if generation == 1 and not build.enabled("HYPERV_STORAGE") and build.enabled("ATA_PIIX"):
-        return "boots from emulated IDE, not modelled"
+        return EMULATED_IDE
     return None

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["Initrd", "read_initrd"]
 
 _MODULE: Final = re.compile(r"(?:^|[\s/])([A-Za-z0-9_-]+)\.ko(?:\.(?:xz|gz|zst|bz2|lzma))?(?=\s|$)")
-_LISTING: Final = re.compile(r"(?m)^\.$|^Image: |^(?:usr/)?lib/modules/|^[-dlcbps][-rwxsStT]{9}\s")
+_LISTING: Final = re.compile(r"(?m)^\.$|^Image: |^(?:\./)?(?:usr/)?lib/modules/|^[-dlcbps][-rwxsStT]{9}\s")
 """What a listing has and a list has not: the root, dracut's first line, relative paths of the tree, or ``ls -l``."""
 _INNER: Final = re.compile(r"(?:^|/)(?:squash|squashfs|erofs)-root\.img$")
 """What dracut's squash module packs the rest of an image into."""
@@ -64,9 +64,9 @@ class Initrd:
 def read_initrd(given: str | None) -> Initrd:
     """Read what ``--initrd`` names: nothing, ``none``, or a file.
 
-    The file has one module name or path a line (``#`` starts a comment), as for dracut's ``add_drivers`` or
-    initramfs-tools' ``modules``: what these need comes with them. Or it is the listing that ``lsinitrd`` or
-    ``lsinitramfs`` prints, or the image itself: then the modules in it are all there are.
+    The file has one module name or path a line (``#`` starts a comment, parameters may follow), as for dracut's
+    ``add_drivers`` or initramfs-tools' ``modules``: what these need comes with them. Or it is the listing that
+    ``lsinitrd`` or ``lsinitramfs`` prints, or the image itself: then the modules in it are all there are.
 
     :raises InputError: it cannot be read, is neither text nor an image, or has a line that is neither name nor path; or
         an image is damaged.
@@ -85,9 +85,12 @@ def read_initrd(given: str | None) -> Initrd:
         word = line.partition("#")[0].strip()
         if not word:
             continue
-        if len(word.split()) > 1:
-            raise InputError(f"{given}:{number}", "module", word[:60], "must be one name or path a line")
+        word, *parameters = word.split()
+        if not all("=" in one for one in parameters):
+            raise InputError(f"{given}:{number}", "module", line.strip()[:60], "must be one name or path a line")
         names.append(_name(word.rsplit("/", 1)[-1].split(".ko", 1)[0]))
+    if not names:
+        raise InputError(given, limit="names no module; a kernel without an initramfs has --initrd none")
     return Initrd(tuple(names))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from hvkernel.boot.fit import EMULATED_IDE
 from hvkernel.boot.initrd import Initrd
 from hvkernel.boot.request import BootRequest
 from hvkernel.boot.session import boot
@@ -29,9 +30,10 @@ def confirm(verdict: TargetVerdict, config: Path | str, build: Build, initrd: In
     if verdict.state == "unfit":
         return None
     target = verdict.target
-    host = target.arm64_host if build.arch == "arm64" and target.arm64_host else target.host
+    host = target.modelled_host(build.arch, efi=build.y("EFI"))
     if host is None:
-        return Boot(outcome="not-modelled", reason=f"{target.name} is not modelled", host="", agrees=None)
+        reason = f"{target.name} on {build.arch} is not modelled"
+        return Boot(outcome="not-modelled", reason=reason, host="", agrees=None)
     name, _, generation = host.partition("/gen")
     request = BootRequest(
         config,
@@ -42,6 +44,8 @@ def confirm(verdict: TargetVerdict, config: Path | str, build: Build, initrd: In
         initrd=Initrd((), exists=False) if target.initrd == "none" else initrd,
     )
     report = boot(request, plugins)
+    if report.reason == EMULATED_IDE:
+        return Boot(outcome="not-modelled", reason=EMULATED_IDE, host=host, agrees=None)
     expected = not any(problem.rule.boot for problem in verdict.problems)
     agrees = (report.outcome == "up") == expected
     return Boot(outcome=report.outcome, reason=report.reason or "", host=host, agrees=agrees)

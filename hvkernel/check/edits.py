@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Final
 
 from hvkernel.kconfig import Build, ConfigFile, KconfigTrees, evaluate
 from hvkernel.kconfig.data import BASELINE, data_release
+from hvkernel.kconfig.kbuild import is_hyperv
 
-__all__ = ["Configuration", "edit_line", "fragment", "smallest_edit"]
+__all__ = ["LEVEL", "Configuration", "edit_line", "smallest_edit", "strongest", "without_needless"]
 
 _STEPS: Final = 16
 """Most edits that one problem may take; the longest chain of parents in the data has six symbols."""
-_ORDER: Final = MappingProxyType({"n": 0, "m": 1, "y": 2})
+_TRIALS: Final = 400_000
+"""Symbols in all trials that are kept: some 40 trials of a real file, which has up to 10,000."""
+LEVEL: Final = MappingProxyType({"n": 0, "m": 1, "y": 2})
+"""Values of a tristate, in order."""
 
 
 def edit_line(symbol: str, value: str) -> str:
@@ -49,14 +53,27 @@ class Configuration:
     ) -> None:
         self.file = file
         self._release, self._arch = release, arch
-        self._texts = plugin_kconfigs
+        self.plugin_kconfigs = plugin_kconfigs
         self._trees = trees or KconfigTrees()
         self._data_release = data_release(release or file.header_version or BASELINE, file.name)
+        self._trials: dict[tuple[str, ...], Build] = {}
         self.build = self.evaluate()
         """The file as it is."""
 
     def evaluate(self, edits: Sequence[str] = ()) -> Build:
-        """Evaluate the file with ``edits``, lines of a ``.config``, added at its end."""
+        """Evaluate the file with ``edits``, lines of a ``.config``, added at its end.
+
+        The targets of one check try much the same edits, so the last trials are kept.
+        """
+        key = tuple(edits)
+        found = self._trials.get(key)
+        if found is None:
+            while self._trials and (len(self._trials) + 1) * len(self.file.values) > _TRIALS:
+                del self._trials[next(iter(self._trials))]
+            found = self._trials[key] = self._evaluate(key)
+        return found
+
+    def _evaluate(self, edits: tuple[str, ...]) -> Build:
         file = self.file
         if edits:
             values, lines, last = dict(file.values), dict(file.lines), max(file.lines.values(), default=0)
@@ -68,7 +85,7 @@ class Configuration:
             file,
             arch=self._arch,
             release=self._release,
-            plugin_kconfigs=self._texts(self._data_release),
+            plugin_kconfigs=self.plugin_kconfigs(self._data_release),
             trees=self._trees,
         )
 
@@ -87,13 +104,26 @@ def smallest_edit(
     build = configuration.build
     for _ in range(_STEPS):
         if kept(build):
-            return _without_needless(configuration, edits, kept)
+            return without_needless(configuration, edits, kept)
         step = _next_step(build, symbol, on, value, edits)
         if step is None:
             return None
+        build, step = _gentlest(configuration, symbol, build, edits, step)
         edits.append(step)
-        build = configuration.evaluate(edits)
     return None
+
+
+def _gentlest(
+    configuration: Configuration, symbol: str, build: Build, edits: Sequence[str], step: str
+) -> tuple[Build, str]:
+    """Return the build after a step, and the step: to switch a module off only where building it in does not do."""
+    name, asked = _parse(step)
+    if asked == "n" and build.m(name):
+        kept = edit_line(name, "y")
+        trial = configuration.evaluate([*edits, kept])
+        if trial.y(name) and trial.explain(symbol).root.symbol != name:
+            return trial, kept
+    return configuration.evaluate([*edits, step]), step
 
 
 def _next_step(build: Build, symbol: str, on: bool, value: str, edits: Sequence[str]) -> str | None:
@@ -115,12 +145,15 @@ def _next_step(build: Build, symbol: str, on: bool, value: str, edits: Sequence[
 
 
 def _settable(build: Build, symbol: str) -> bool:
-    return symbol not in build.modelled or build.explain(symbol).edit is not None or build.enabled(symbol)
+    if not build.known(symbol):
+        return not is_hyperv(symbol)  # of Hyper-V's own the data have all that the release has
+    return build.explain(symbol).edit is not None or build.enabled(symbol)
 
 
-def _without_needless(
+def without_needless(
     configuration: Configuration, edits: Sequence[str], kept: Callable[[Build], bool]
 ) -> tuple[str, ...]:
+    """Return those of ``edits`` that are needed for ``kept`` to hold: none of them can go."""
     needed = list(edits)
     for edit in edits:
         rest = [one for one in needed if one != edit]
@@ -129,11 +162,11 @@ def _without_needless(
     return tuple(needed)
 
 
-def fragment(edits: Sequence[str]) -> str:
-    """Return the edits as a fragment for ``merge_config.sh``: each symbol once, at its highest value."""
-    strongest: dict[str, str] = {}
+def strongest(edits: Iterable[str]) -> tuple[str, ...]:
+    """Return the edits with each symbol once, at its highest value."""
+    values: dict[str, str] = {}
     for edit in edits:
         symbol, value = _parse(edit)
-        if symbol not in strongest or _ORDER[value] > _ORDER[strongest[symbol]]:
-            strongest[symbol] = value
-    return "".join(f"{edit_line(symbol, value)}\n" for symbol, value in strongest.items())
+        if symbol not in values or LEVEL[value] > LEVEL[values[symbol]]:
+            values[symbol] = value
+    return tuple(edit_line(symbol, value) for symbol, value in values.items())

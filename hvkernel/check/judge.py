@@ -4,23 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Final, Literal
+from typing import Literal
 
 from hvkernel.boot.initrd import Initrd
 from hvkernel.check.edits import Configuration, smallest_edit
+from hvkernel.check.rules import Rules, unfit
 from hvkernel.config.targets import Rule, Target
 from hvkernel.kconfig import Build, Explanation
-from hvkernel.kconfig.data import version_key
-from hvkernel.kconfig.kbuild import objects
+from hvkernel.kconfig.kbuild import is_hyperv
 
-__all__ = ["Problem", "TargetVerdict", "broken_boot_rules", "judge"]
+__all__ = ["Problem", "TargetVerdict", "judge"]
 
 State = Literal["runs", "fails", "unfit"]
-NEEDS: Final = MappingProxyType({"hv_storvsc": ("hv_vmbus", "scsi_mod"), "sd_mod": ("scsi_mod",)})
-"""Modules on the way to the root, and those whose symbols they use."""
-
-_LEVEL: Final = MappingProxyType({"n": 0, "m": 1, "y": 2})
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +50,7 @@ class TargetVerdict:
     """What becomes of a configuration on a target.
 
     :ivar state: ``runs``, ``fails``, or ``unfit``: no kernel of this architecture, word size or release goes there.
-    :ivar reason: why it is unfit.
+    :ivar reason: why it is unfit; of one that fails, what is to be known besides, or nothing.
     :ivar problems: rules broken that keep it from running.
     :ivar advice: rules broken that it runs without.
     :ivar unknown: symbols that rules ask for and neither the file nor the Kconfig data say anything of.
@@ -72,142 +67,42 @@ class TargetVerdict:
 def judge(configuration: Configuration, target: Target, initrd: Initrd) -> TargetVerdict:
     """Judge a configuration by a target's rules."""
     build = configuration.build
-    unfit = _unfit(build, target)
-    if unfit:
-        return TargetVerdict(target, "unfit", unfit, (), (), ())
-    if target.initrd == "none":
-        initrd = Initrd((), exists=False)
-    judge_ = _Judge(configuration, initrd)
+    reason = unfit(build, target)
+    if reason:
+        return TargetVerdict(target, "unfit", reason, (), (), ())
+    mender = _Mender(configuration, Rules(build, target, initrd))
     problems: list[Problem] = []
     advice: list[Problem] = []
-    for rule in (*target.rules, *_unpacking(build, target, initrd)):
-        if _counts(rule, build):
-            (advice if rule.kind == "advice" else problems).extend(judge_.problems(rule))
+    for rule in mender.rules.counting():
+        (advice if rule.kind == "advice" else problems).extend(mender.problems(rule))
     broken = {problem.symbol for problem in problems}
     advice = [one for one in advice if one.symbol not in broken]
     state: State = "fails" if problems else "runs"
-    return TargetVerdict(target, state, "", tuple(problems), tuple(advice), tuple(judge_.unknown))
-
-
-def broken_boot_rules(build: Build, target: Target, initrd: Initrd) -> tuple[str, ...]:
-    """Return the symbols that keep a kernel from coming up on a target, or why it does not even start there.
-
-    What :func:`judge` finds, without looking for edits.
-    """
-    unfit = _unfit(build, target)
-    if unfit:
-        return (unfit,)
-    if target.initrd == "none":
-        initrd = Initrd((), exists=False)
-    rules = _Rules(build, initrd)
-    asked = (*target.rules, *_unpacking(build, target, initrd))
-    return tuple(name for rule in asked if rule.boot and _counts(rule, build) for name in rules.broken(rule))
-
-
-def _unpacking(build: Build, target: Target, initrd: Initrd) -> tuple[Rule, ...]:
-    """What an image on the way to the root asks for: the method by which it is compressed."""
-    method = initrd.refused(build)
-    on_the_way = (symbol for rule in target.rules if rule.boot and _counts(rule, build) for symbol in rule.symbols)
-    if method is None or not any(map(build.m, on_the_way)):
-        return ()
-    rule = Rule(
-        kind="must",
-        symbols=(f"RD_{method.upper()}",),
-        least="y",
-        boot=True,
-        why=f"the initramfs is compressed by {method}, and modules on the way to the root are in it",
-        evidence="init/initramfs.c: unpack_to_rootfs; usr/Kconfig",
-    )
-    return (rule,)
-
-
-def _unfit(build: Build, target: Target) -> str:
-    if build.arch not in target.arches:
-        return f"{target.name} runs {' and '.join(target.arches)} kernels, this one is {build.arch}"
-    if build.bits not in target.bits:
-        return f"{target.name} runs {' or '.join(map(str, target.bits))}-bit kernels, this one has {build.bits} bits"
-    if target.since is not None and version_key(build.release) < version_key(target.since):
-        return f"Linux has been able to since {target.since}, this is {build.release}"
-    return ""
-
-
-def _counts(rule: Rule, build: Build) -> bool:
-    key = version_key(build.release)
-    return (
-        rule.arch in (None, build.arch)
-        and (rule.since is None or version_key(rule.since) <= key)
-        and (rule.until is None or key <= version_key(rule.until))
-        and all(build.value(one.symbol) == one.value for one in rule.when)
+    return TargetVerdict(
+        target,
+        state,
+        _remark(build, target) if problems else "",
+        tuple(problems),
+        tuple(advice),
+        tuple(mender.rules.unknown),
     )
 
 
-class _Rules:
-    """What breaks a rule."""
-
-    def __init__(self, build: Build, initrd: Initrd) -> None:
-        self._build = build
-        self._initrd = initrd
-        self._modelled = frozenset(build.modelled)
-        self.unknown: list[str] = []
-
-    def broken(self, rule: Rule) -> Iterator[str]:
-        """Yield the symbols that break a rule; of a one-of rule all of them, once none is on."""
-        build = self._build
-        if rule.wants == "one-of":
-            if not any(self._on(rule, symbol, build) for symbol in rule.symbols):
-                yield from rule.symbols
-            return
-        for symbol in rule.symbols:
-            if rule.wants == "must-not":
-                if build.enabled(symbol):
-                    yield symbol
-            elif not self._on(rule, symbol, build) and self._known(rule, symbol):
-                yield symbol
-
-    def _on(self, rule: Rule, symbol: str, build: Build) -> bool:
-        """Whether a symbol is high enough, and, for the way to the root, at hand when it is needed."""
-        value = _LEVEL.get(build.value(symbol), 0)
-        if value < _LEVEL[rule.least]:
-            return False
-        return not (rule.boot and value == 1) or self._at_hand(rule, symbol, build)
-
-    def _at_hand(self, rule: Rule, symbol: str, build: Build) -> bool:
-        return build.enabled("BLK_DEV_INITRD") and self._holds(self._module(rule, symbol))
-
-    def _holds(self, module: str) -> bool:
-        initrd = self._initrd
-        if not initrd.exists or initrd.modules is None:
-            return initrd.exists
-        brought = () if initrd.exact else (one for name in initrd.modules for one in NEEDS.get(name, ()))
-        return module.replace("-", "_") in (*initrd.modules, *brought)
-
-    def _module(self, rule: Rule, symbol: str) -> str:
-        if rule.modules:
-            return rule.modules[rule.symbols.index(symbol)]
-        return next((o.name for o in objects(self._build.data_release) if o.symbol == symbol), symbol.lower())
-
-    def _known(self, rule: Rule, symbol: str) -> bool:
-        """Whether anything can be said of a symbol that is not on."""
-        named = self._build.wanted(symbol) is not None
-        if symbol in self._modelled or named:
-            return True
-        if rule.wants == "must-if-exists":
-            return False
-        if not self._build.whole:
-            self.unknown.append(symbol)
-            return False
-        return True
+def _remark(build: Build, target: Target) -> str:
+    holding = (one for one in target.remarks if all(c.holds(build.value(c.symbol)) for c in one.when))
+    return "; ".join(f"{one.text} (see {one.evidence})" for one in holding)
 
 
-class _Judge(_Rules):
-    """And how it is mended."""
+class _Mender:
+    """What breaks the rules of a target, explained and with the edits that mend it."""
 
-    def __init__(self, configuration: Configuration, initrd: Initrd) -> None:
-        super().__init__(configuration.build, initrd)
+    def __init__(self, configuration: Configuration, rules: Rules) -> None:
+        self.rules = rules
         self._configuration = configuration
+        self._build = configuration.build
 
     def problems(self, rule: Rule) -> Iterator[Problem]:
-        broken = self.broken(rule)
+        broken = self.rules.broken(rule)
         if rule.wants == "one-of":
             if any(True for _ in broken):
                 yield self._one_of(rule)
@@ -217,28 +112,33 @@ class _Judge(_Rules):
 
     def _must(self, rule: Rule, symbol: str) -> Problem:
         build = self._build
-        edits = smallest_edit(self._configuration, symbol, lambda trial: self._on(rule, symbol, trial))
-        wanted = "y" if rule.least == "y" else "y or m"
-        if rule.boot and build.m(symbol):
-            return self._problem(rule, symbol, wanted, self._absent_module(rule, symbol), None, edits)
+        edits = smallest_edit(self._configuration, symbol, lambda trial: self.rules.on(rule, symbol, trial))
+        if rule.loaded_early and build.m(symbol):
+            wanted, reason = self._absent_module(rule, symbol)
+            return self._problem(rule, symbol, wanted, reason, None, edits)
+        wanted = "y or m" if rule.least == "m" and build.tristate(symbol) else "y"
         return self._problem(rule, symbol, wanted, "", self._explained(symbol), edits)
 
-    def _absent_module(self, rule: Rule, symbol: str) -> str:
-        module = self._module(rule, symbol)
+    def _absent_module(self, rule: Rule, symbol: str) -> tuple[str, str]:
+        """What is wanted of a symbol that is m where its module is not at hand, and why it is not."""
+        module = self.rules.module(rule, symbol)
         if not self._build.enabled("BLK_DEV_INITRD"):
-            return f"{module} is a module, and a kernel with BLK_DEV_INITRD=n reads no initramfs"
-        if not self._initrd.exists:
-            return f"{module} is a module, and there is no initramfs to load it from"
-        return f"{module} is a module that is not in the initramfs"
+            return "y", f"{module} is a module, and a kernel with BLK_DEV_INITRD=n reads no initramfs"
+        if not self.rules.initrd.exists:
+            return "y", f"{module} is a module, and there is no initramfs to load it from"
+        return f"y, or {module} in the initramfs", f"{module} is a module that is not in the initramfs"
 
     def _one_of(self, rule: Rule) -> Problem:
         def kept(trial: Build) -> bool:
-            return any(self._on(rule, symbol, trial) for symbol in rule.symbols)
+            return any(self.rules.on(rule, symbol, trial) for symbol in rule.symbols)
 
         tried = [(symbol, smallest_edit(self._configuration, symbol, kept)) for symbol in rule.symbols]
         found = [(symbol, edits) for symbol, edits in tried if edits]
         symbol, edits = min(found, key=lambda one: len(one[1]), default=(rule.symbols[0], None))
-        return self._problem(rule, symbol, f"one of {', '.join(rule.symbols)}", "", self._explained(symbol), edits)
+        wanted = f"one of {', '.join(rule.symbols)}"
+        if rule.loaded_early and self._build.m(symbol):
+            return self._problem(rule, symbol, wanted, self._absent_module(rule, symbol)[1], None, edits)
+        return self._problem(rule, symbol, wanted, "", self._explained(symbol), edits)
 
     def _must_not(self, rule: Rule, symbol: str) -> Problem:
         edits = smallest_edit(self._configuration, symbol, lambda trial: not trial.enabled(symbol), on=False)
@@ -246,8 +146,8 @@ class _Judge(_Rules):
         return self._problem(rule, symbol, f"n{because}", "", self._explained(symbol), edits)
 
     def _explained(self, symbol: str) -> Explanation | None:
-        known = symbol in self._modelled or self._build.wanted(symbol) is None
-        return self._build.explain(symbol) if known else None
+        """Why a symbol has its value; None of one that the Kconfig data do not have: it may exist all the same."""
+        return self._build.explain(symbol) if self._build.known(symbol) or is_hyperv(symbol) else None
 
     def _problem(
         self,
@@ -260,5 +160,5 @@ class _Judge(_Rules):
     ) -> Problem:
         line = self._configuration.file.lines.get(symbol)
         edits = edits or ()
-        verified = symbol in self._modelled and bool(edits)
+        verified = symbol in self._build.modelled and bool(edits)
         return Problem(rule, symbol, wanted, self._build.value(symbol), line, reason, explanation, edits, verified)

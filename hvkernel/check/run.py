@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from hvkernel.boot import plugins as plugin_loading
 from hvkernel.boot.initrd import read_initrd
 from hvkernel.check import upgrade as upgrades
-from hvkernel.check.edits import Configuration, fragment
+from hvkernel.check.edits import Configuration
+from hvkernel.check.fragment import mend
 from hvkernel.check.judge import Problem, TargetVerdict, judge
-from hvkernel.check.upgrade import simulate
+from hvkernel.check.remarks import asked_in_vain, no_such_symbols
+from hvkernel.check.upgrade import Upgrade, simulate
 from hvkernel.config.checkreport import Boot, Broken, Change, CheckReport, Kernel, TargetReport
 from hvkernel.config.errors import InputError
 from hvkernel.config.targets import Target, load_target, load_target_file, target_names
 from hvkernel.kconfig import Build, ConfigFile, KconfigTrees, parse_config, read_config_text
+from hvkernel.kconfig.data import BASELINE, data_release, version_key
 
 if TYPE_CHECKING:
     from hvkernel.boot.plugins import Plugins
@@ -52,7 +55,7 @@ class Checked:
 
     report: CheckReport
     fragment: str
-    """Lines that mend every problem that can be mended."""
+    """Lines that mend every problem that can be mended; none of them can go."""
     left: tuple[str, ...]
     """Problems of the file with the fragment laid over it, a line each."""
 
@@ -77,6 +80,7 @@ def check(request: CheckRequest, plugins: Plugins | None = None) -> Checked:
     upgrade = None
     release = request.release
     if request.to_release is not None:
+        _forwards(file, request.from_release, request.to_release)
         upgrade = simulate(
             file,
             request.from_release,
@@ -90,9 +94,7 @@ def check(request: CheckRequest, plugins: Plugins | None = None) -> Checked:
     verdicts = [judge(configuration, target, initrd) for target in targets]
     if not request.targets:
         verdicts = [one for one in verdicts if one.state != "unfit" or one.target.name not in ORDINARY]
-    edits = [edit for verdict in verdicts for problem in verdict.problems for edit in problem.edits]
-    mended = Configuration(_with(file, edits), release=release, arch=request.arch, plugin_kconfigs=texts, trees=trees)
-    left = [problem for verdict in verdicts for problem in judge(mended, verdict.target, initrd).problems]
+    fragment = mend(configuration, verdicts, initrd)
     boots: list[Boot | None] = [None] * len(verdicts)
     if request.boot:
         from hvkernel.check.confirm import confirm
@@ -103,9 +105,10 @@ def check(request: CheckRequest, plugins: Plugins | None = None) -> Checked:
         kernel=_kernel(configuration.build),
         targets=tuple(_report(verdict, booted) for verdict, booted in zip(verdicts, boots, strict=True)),
         upgrade=None if upgrade is None else tuple(_change(one) for one in upgrade.changes),
-        notes=(*(upgrade.notes if upgrade is not None else configuration.build.notes), *map(str, plugins.faults)),
+        notes=(*_notes(configuration.build, upgrade, verdicts), *map(str, plugins.faults)),
     )
-    return Checked(report, fragment(edits), tuple(dict.fromkeys(_line(problem) for problem in left)))
+    left = (f"{name} is {fragment.after.value(name)}: {rule.why}" for rule, name in fragment.left)
+    return Checked(report, fragment.text, tuple(dict.fromkeys(left)))
 
 
 def as_text(file: ConfigFile, build: Build) -> str:
@@ -120,26 +123,42 @@ def as_text(file: ConfigFile, build: Build) -> str:
     return head + "".join(lines)
 
 
+def _notes(build: Build, upgrade: Upgrade | None, verdicts: Sequence[TargetVerdict]) -> tuple[str, ...]:
+    told = {one.symbol for verdict in verdicts for one in (*verdict.problems, *verdict.advice)}
+    if upgrade is None:
+        return (*build.notes, *asked_in_vain(build, told), *no_such_symbols(build, told))
+    told |= {change.symbol for change in upgrade.changes}
+    return (*upgrade.notes, *asked_in_vain(upgrade.before, told), *no_such_symbols(build, told))
+
+
 def _consistent(request: CheckRequest) -> None:
+    for option, release in (
+        ("--release", request.release),
+        ("--from-release", request.from_release),
+        ("--to-release", request.to_release),
+    ):
+        if release is not None:
+            data_release(release, option)
     if request.from_release is not None and request.to_release is None:
         raise InputError("--from-release", "release", request.from_release, "needs --to-release")
     if request.to_release is not None and request.release is not None:
         raise InputError("--release", "release", request.release, "says what --from-release and --to-release say")
 
 
+def _forwards(file: ConfigFile, from_release: str | None, to_release: str) -> None:
+    """Refuse a way back: what was new would be said to be lost."""
+    start = from_release or file.header_version or BASELINE
+    if version_key(to_release) < version_key(start):
+        raise InputError("--to-release", "release", to_release, f"must not be before {start}, which {file.name} is for")
+
+
 def _targets(request: CheckRequest) -> list[Target]:
-    names: Sequence[str] = target_names() if "all" in request.targets else request.targets
+    asked = [name for name in request.targets if name != "all"]
+    names: Sequence[str] = [*target_names(), *asked] if len(asked) < len(request.targets) else asked
     if not names and request.rules is None:
         names = ORDINARY
     found = [load_target(name) for name in dict.fromkeys(names)]
     return found if request.rules is None else [*found, load_target_file(request.rules)]
-
-
-def _with(file: ConfigFile, edits: Sequence[str]) -> ConfigFile:
-    laid_over = parse_config(fragment(edits)) if edits else None
-    if laid_over is None:
-        return file
-    return replace(file, values={**file.values, **laid_over.values})
 
 
 def _kernel(build: Build) -> Kernel:
@@ -185,7 +204,3 @@ def _broken(problem: Problem) -> Broken:
 def _change(change: upgrades.Change) -> Change:
     because = tuple(change.explanation.lines()) if change.explanation is not None else ()
     return Change(symbol=change.symbol, kind=change.kind, before=change.before, after=change.after, because=because)
-
-
-def _line(problem: Problem) -> str:
-    return f"{problem.symbol} is {problem.got}, wanted {problem.wanted}"

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 from typing import Final, Literal
 
+from hvkernel.check.edits import LEVEL
 from hvkernel.kconfig import Build, ConfigFile, Explanation, KconfigTrees, evaluate
 from hvkernel.kconfig.data import BASELINE, data_release, version_key
-from hvkernel.kconfig.kbuild import OBJECTS
+from hvkernel.kconfig.kbuild import is_hyperv
 
 __all__ = ["Change", "Upgrade", "simulate"]
-
-_LEVEL: Final = MappingProxyType({"n": 0, "m": 1, "y": 2})
 
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """What a release changed without a symbol of its own to show it.
+    """What a release changed, where the values of symbols alone do not tell it.
 
     :ivar release: the first release with it.
     :ivar symbol: symbol that must be on, before, for it to matter.
@@ -50,6 +48,13 @@ MOVES: Final = (
         "drivers/hv/Makefile and tools/hv of 6.6.87 and 6.18.35",
     ),
     Move(
+        "6.14",
+        "MEMORY_HOTPLUG_DEFAULT_ONLINE",
+        None,
+        "MEMORY_HOTPLUG_DEFAULT_ONLINE is gone: MHP_DEFAULT_ONLINE_TYPE_*, a choice, replaced it, by default OFFLINE",
+        "mm/Kconfig; Debian's 6.12 has it already",
+    ),
+    Move(
         "6.15",
         "HYPERV",
         None,
@@ -57,11 +62,32 @@ MOVES: Final = (
         "drivers/hv/Kconfig",
     ),
     Move(
+        "6.16",
+        "HYPERV",
+        "arm64",
+        "HYPERV_VTL_MODE is there on arm64, too: leave it n for an ordinary machine",
+        "drivers/hv/Kconfig",
+    ),
+    Move(
+        "6.18",
+        "HYPERV",
+        None,
+        "HYPERV is a bool for the core alone, its m counts as n; bus and drivers hang on HYPERV_VMBUS, which is new",
+        "drivers/hv/Kconfig; zabbly/linux#55, void-packages#58165",
+    ),
+    Move(
         "6.19",
         "HYPERV_VTL_MODE",
         "x86",
         "MSHV_VTL is new: the device through which a paravisor runs the lower trust level",
         "drivers/hv/Kconfig",
+    ),
+    Move(
+        "7.0",
+        "FB_HYPERV",
+        None,
+        "FB_HYPERV was removed: DRM_HYPERV is the only driver of the synthetic screen",
+        "mainline commit 40227f2efcfb",
     ),
 )
 """In order of release."""
@@ -86,6 +112,11 @@ class Change:
     after: str | None
     explanation: Explanation | None
 
+    @property
+    def depth(self) -> int:
+        """How far the symbol is from what is to blame: that itself has 1."""
+        return len(self.explanation.lines()) if self.explanation is not None else 0
+
 
 @dataclass(frozen=True, slots=True)
 class Upgrade:
@@ -93,8 +124,8 @@ class Upgrade:
 
     :ivar before: the configuration in the old release.
     :ivar after: the same file, completed by the new one.
-    :ivar changes: symbols with a prompt that changed, losses first.
-    :ivar notes: what moved between the releases (:data:`MOVES`), and what the new one's reader says of the file.
+    :ivar changes: symbols with a prompt that changed, losses first, and among them what takes others with it.
+    :ivar notes: what each release's reader says of the file, and between them what moved (:data:`MOVES`).
     :ivar file: what the new release's ``olddefconfig`` is given: a ``.config`` as the old one wrote it.
     """
 
@@ -130,8 +161,8 @@ def simulate(
     given = replace(file, values={**file.values, **completed}, withdrawn={}, header_version=before.release, whole=True)
     after = build(given, to_release)
     ranks = ("lost", "gone", "lowered", "new", "raised")
-    changes = sorted(_changes(before, after), key=lambda change: ranks.index(change.kind))
-    return Upgrade(before, after, tuple(changes), (*_moves(before, after), *after.notes), given)
+    changes = sorted(_changes(before, after), key=lambda change: (ranks.index(change.kind), change.depth))
+    return Upgrade(before, after, tuple(changes), (*before.notes, *_moves(before, after), *after.notes), given)
 
 
 def _moves(before: Build, after: Build) -> list[str]:
@@ -158,16 +189,12 @@ def _changes(before: Build, after: Build) -> list[Change]:
     return found
 
 
-def _is_hyperv(symbol: str) -> bool:
-    return symbol.startswith("HYPERV") or any(symbol == one.symbol for one in OBJECTS)
-
-
 def _change(symbol: str, was: str | None, now: str | None, before: Build, after: Build) -> Change | None:
     if not {was, now} <= {"y", "m", "n", None}:
         return None
-    if None in (was, now) and not _is_hyperv(symbol):
+    if None in (was, now) and not is_hyperv(symbol):
         return None  # the data have what Hyper-V depends on in a release: to be without is not to be gone
-    level, then = _LEVEL.get(now or "n", 0), _LEVEL.get(was or "n", 0)
+    level, then = LEVEL.get(now or "n", 0), LEVEL.get(was or "n", 0)
     if level == then or not (after if now is not None else before).prompted(symbol):
         return None
     if now is None:

@@ -55,6 +55,10 @@ def command(
 
     request = CheckRequest(config, targets, rules, release, arch, from_release, to_release, initrd, boot)
     try:
+        if as_fragment and (as_json or boot):
+            raise InputError(
+                "--fragment", limit=f"prints the lines alone: not with {'--json' if as_json else '--boot'}"
+            )
         checked = check(request)
     except (InputError, ConfigError) as error:
         raise click.ClickException(str(error)) from None
@@ -71,7 +75,7 @@ def command(
 def _print_fragment(checked: Checked) -> None:
     click.echo(checked.fragment, nl=False)
     for line in checked.left:
-        click.echo(f"# no edit was found: {inert(line)}")
+        click.echo(f"# still wrong: {inert(line)}")
 
 
 def _print(report: CheckReport) -> None:
@@ -88,7 +92,8 @@ def _print(report: CheckReport) -> None:
 
 def _print_upgrade(report: CheckReport) -> None:
     assert report.upgrade is not None
-    click.echo(f"\nolddefconfig of {inert(report.kernel.release)} changes {len(report.upgrade)} symbols:")
+    many = {0: "nothing of Hyper-V's", 1: "1 symbol:"}.get(len(report.upgrade), f"{len(report.upgrade)} symbols:")
+    click.echo(f"\nolddefconfig of {inert(report.kernel.release)} changes {many}")
     for change in report.upgrade:
         before, after = change.before or "no such symbol", change.after or "no such symbol"
         # The first link is enough: the symbol that it blames was lost too, or stands there with its own.
@@ -118,11 +123,15 @@ def _print_all(broken: tuple[Broken, ...], title: str) -> None:
     for group in groups.values():
         for one in group:
             line = f" (line {one.line})" if one.line else ""
-            click.echo(f"  {title}: {one.symbol} is {inert(one.got)}{line}, wanted {one.wanted}: {one.why}")
-            click.echo(f"    see: {one.evidence}")
+            click.echo(
+                f"  {title}: {one.symbol} is {inert(one.got)}{line}, wanted {inert(one.wanted)}: {inert(one.why)}"
+            )
+            click.echo(f"    see: {inert(one.evidence)}")
         longest = max(group, key=lambda one: len(one.because))
         for link in longest.because:
             click.echo(f"    {inert(link)}")
         proven = "" if longest.verified else " (not verified: the Kconfig data do not have this symbol)"
         for edit in longest.edits:
             click.echo(f"    edit: {edit}{proven}")
+        if not longest.edits:
+            click.echo("    edit: none was found that mends it")

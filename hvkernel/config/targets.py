@@ -22,23 +22,24 @@ from __future__ import annotations
 import re
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, field_validator
 
 from hvkernel.config.errors import InputError
 from hvkernel.config.files import parse_toml, read_toml
-from hvkernel.config.profile import Model
+from hvkernel.config.profile import Model, profile_names
 from hvkernel.config.render import input_error
 
-__all__ = ["Condition", "Rule", "Target", "load_target", "load_target_file", "target_names"]
+__all__ = ["Condition", "Remark", "Rule", "Target", "load_target", "load_target_file", "target_names"]
 
 Kind = Literal["must", "must-if-exists", "must-not", "one-of", "advice"]
 ArchName = Literal["x86", "arm64"]
 _SYMBOL: Final = re.compile(r"[A-Z0-9_]+")
 _RELEASE: Final = re.compile(r"\d+\.\d+")
-_CONDITION: Final = re.compile(r"([A-Z0-9_]+)=([ymn])")
-_PARTS: Final = ("guest", "azure-common")
+_CONDITION: Final = re.compile(r"([A-Z0-9_]+)(=|!=)([ymn])")
+_HOST: Final = re.compile(r"[a-z0-9-]+(?:/gen[12])?")
+_PARTS: Final = ("guest", "memory", "screen", "files", "azure-common", "passthrough")
 """Files that are only included."""
 
 
@@ -54,25 +55,42 @@ def _release(value: object) -> object:
     return value
 
 
+def _release_key(value: str) -> tuple[int, ...]:
+    return tuple(map(int, value.split(".")))
+
+
+def _host(value: object) -> object:
+    if not isinstance(value, str) or _HOST.fullmatch(value) is None or value.partition("/")[0] not in profile_names():
+        raise ValueError(f"must be one of {', '.join(profile_names())}, with /gen1 or /gen2 behind it or without")
+    return value
+
+
 Symbol = Annotated[str, BeforeValidator(_symbol)]
 Release = Annotated[str, BeforeValidator(_release)]
+Host = Annotated[str, BeforeValidator(_host)]
 
 
 class Condition(Model):
-    """``SYMBOL=VALUE``: the rule holds only where the symbol has the value."""
+    """``SYMBOL=VALUE`` or ``SYMBOL!=VALUE``: the rule holds only where the symbol has the value, or has another."""
 
     symbol: str
     value: Literal["y", "m", "n"]
+    other: Annotated[bool, Field(strict=True)] = False
+    """Whether every value but this one is meant."""
+
+    def holds(self, value: str) -> bool:
+        """Whether it holds where the symbol has ``value``."""
+        return (value != self.value) if self.other else (value == self.value)
 
     def __str__(self) -> str:
-        return f"{self.symbol}={self.value}"
+        return f"{self.symbol}{'!=' if self.other else '='}{self.value}"
 
 
 def _condition(value: object) -> object:
     found = _CONDITION.fullmatch(value) if isinstance(value, str) else None
     if found is None:
-        raise ValueError("must be SYMBOL=y, SYMBOL=m or SYMBOL=n")
-    return {"symbol": found[1], "value": found[2]}
+        raise ValueError("must be SYMBOL=y, SYMBOL=m or SYMBOL=n, or the same with !=")
+    return {"symbol": found[1], "value": found[3], "other": found[2] == "!="}
 
 
 class Rule(Model):
@@ -84,11 +102,13 @@ class Rule(Model):
     kernel runs without it."""
     symbols: Annotated[tuple[Symbol, ...], Field(min_length=1)]
     form: Literal["must", "must-if-exists", "must-not", "one-of"] = "must-if-exists"
-    """What an advice asks for; of no use in other rules."""
+    """What an advice asks for; other rules have none."""
     least: Literal["y", "m"] = "m"
     """Least value: ``m`` allows a module."""
     boot: Annotated[bool, Field(strict=True)] = False
-    """On the way to the root file system: without it the boot ends, and a module must be in the initramfs."""
+    """On the way to the root disk: without it the modelled boot ends. It is ``early``, too."""
+    early: Annotated[bool, Field(strict=True)] = False
+    """Needed before the root file system is there: a module must be in the initramfs."""
     modules: tuple[str, ...] = ()
     """Module of each symbol, in their order; none where the table of Hyper-V objects knows it."""
     arch: ArchName | None = None
@@ -103,11 +123,33 @@ class Rule(Model):
     evidence: Annotated[str, Field(min_length=1)]
     """Where that is written: a file of the kernel, a page, an issue."""
 
-    @model_validator(mode="after")
-    def _one_module_each(self) -> Self:
-        if self.modules and len(self.modules) != len(self.symbols):
-            raise ValueError(f"modules: {len(self.modules)} names for {len(self.symbols)} symbols")
-        return self
+    @field_validator("form")
+    @classmethod
+    def _only_of_advice(cls, value: str, known: ValidationInfo) -> str:
+        if known.data.get("kind", "advice") != "advice":
+            raise ValueError(f"is for an advice, this is a {known.data['kind']}")
+        return value
+
+    @field_validator("modules")
+    @classmethod
+    def _one_each(cls, value: tuple[str, ...], known: ValidationInfo) -> tuple[str, ...]:
+        symbols = known.data.get("symbols", value)
+        if value and len(value) != len(symbols):
+            raise ValueError(f"must be one for each symbol: {len(value)} names for {len(symbols)} symbols")
+        return value
+
+    @field_validator("until")
+    @classmethod
+    def _not_before_since(cls, value: str | None, known: ValidationInfo) -> str | None:
+        since = known.data.get("since")
+        if value and since and _release_key(value) < _release_key(since):
+            raise ValueError(f"must not be before since, which is {since}")
+        return value
+
+    @property
+    def loaded_early(self) -> bool:
+        """Whether a module must be in the initramfs."""
+        return self.boot or self.early
 
     @property
     def wants(self) -> str:
@@ -115,22 +157,49 @@ class Rule(Model):
         return self.form if self.kind == "advice" else self.kind
 
 
+class Remark(Model):
+    """What is to be known of a kernel that fails, under a condition."""
+
+    when: Annotated[tuple[Annotated[Condition, BeforeValidator(_condition)], ...], Field(min_length=1)]
+    """All must hold."""
+    text: Annotated[str, Field(min_length=1)]
+    """What is to be known, as a clause."""
+    evidence: Annotated[str, Field(min_length=1)]
+    """Where that is written."""
+
+
 class Target(Model):
     """One target with all its rules, those of included files first."""
 
     name: str
+    """What reports call it; the file's own name where the file does not say."""
     title: str
     arches: tuple[ArchName, ...] = ("x86", "arm64")
     bits: tuple[Literal[32, 64], ...] = (32, 64)
     since: Release | None = None
     """First release that can be such a kernel."""
-    host: str | None = None
-    """Host and generation on which the model boots such a kernel; ``None``: not modelled."""
-    arm64_host: str | None = None
+    arm64_since: Release | None = None
     """The same for arm64, where it is another."""
+    host: Host | None = None
+    """Host and generation on which the model boots such an x86 kernel; ``None``: not modelled."""
+    arm64_host: Host | None = None
+    """The same for arm64."""
+    bios_host: Host | None = None
+    """The same for a kernel without EFI, where the target has machines for it."""
     initrd: Literal["any", "none"] = "any"
     """``none``: such a kernel is started without an initramfs."""
-    rules: tuple[Rule, ...]
+    remarks: Annotated[tuple[Remark, ...], Field(validation_alias="remark")] = ()
+    rules: Annotated[tuple[Rule, ...], Field(validation_alias="rule")]
+
+    def first_release(self, arch: str) -> str | None:
+        """First release that can be such a kernel on an architecture."""
+        return self.arm64_since if arch == "arm64" and self.arm64_since else self.since
+
+    def modelled_host(self, arch: str, *, efi: bool) -> str | None:
+        """Host and generation on which the model boots such a kernel, as ``ws2022/gen2``; ``None``: not modelled."""
+        if arch == "arm64":
+            return self.arm64_host
+        return self.host if efi or self.bios_host is None else self.bios_host
 
 
 def target_names() -> tuple[str, ...]:
@@ -168,13 +237,14 @@ def _target(name: str, where: str, data: dict[str, Any]) -> Target:
     if not isinstance(included, list) or any(one not in known for one in included):
         raise InputError(where, "include", included, f"must be a list of {', '.join(known)}")
     own = data.pop("rule", [])
-    rules = [rule for one in included for rule in _rules_of(one)]
     if not isinstance(own, list):
         raise InputError(where, "rule", own, "must be tables, each under [[rule]]")
+    rules = tuple(Rule.model_validate(rule) for one in included for rule in _rules_of(one))
     try:
-        return Target.model_validate({"name": name, **data, "rules": [*rules, *own]})
+        target = Target.model_validate({"name": name, **data, "rule": own})
     except ValidationError as error:
         raise input_error(where, error) from None
+    return target.model_copy(update={"rules": (*rules, *target.rules)})
 
 
 def _rules_of(name: str) -> list[Any]:

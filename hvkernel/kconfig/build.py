@@ -9,11 +9,11 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from hvkernel.kconfig.configfile import ARCHES as ARCH_NAMES
-from hvkernel.kconfig.configfile import ConfigFile, parse_config, read_config
+from hvkernel.kconfig.configfile import ConfigFile, parse_config, read_config, shown
 from hvkernel.kconfig.data import BASELINE, Data, data_release
 from hvkernel.kconfig.errors import ConfigError
 from hvkernel.kconfig.explain import Explanation, explain
-from hvkernel.kconfig.reader import KconfigReader
+from hvkernel.kconfig.reader import TRISTATE, KconfigReader
 from hvkernel.kconfig.trees import KconfigTree, KconfigTrees
 
 __all__ = ["WITHDRAWN_COUNTS", "Build", "evaluate"]
@@ -116,6 +116,15 @@ class Build:
     def prompted(self, name: str) -> bool:
         """Whether a modelled symbol can be set by hand, and not only by what selects it or its default."""
         return any(node.prompt for node in self._evaluation.tree.kconf.syms[name].nodes)
+
+    def known(self, name: str) -> bool:
+        """Whether the Kconfig data of the release have a symbol."""
+        symbol = self._evaluation.tree.kconf.syms.get(name)
+        return symbol is not None and bool(symbol.nodes)
+
+    def tristate(self, name: str) -> bool:
+        """Whether a symbol can be m; True for one that the Kconfig data do not have."""
+        return not self.known(name) or self._evaluation.tree.kconf.syms[name].orig_type == TRISTATE
 
     def tree(self) -> KconfigReader:
         """The Kconfig tree with this build's values, until another build of the same trees is asked something."""
@@ -238,7 +247,9 @@ def _assign(kconf: KconfigReader, data: Data, config: ConfigFile, notes: list[st
         if not symbol.set_value(value):
             line = config.lines.get(symbol.name)  # none of a value that an earlier olddefconfig gave
             where = config.name if line is None else f"{config.name}:{line}"
-            notes.append(f"{where}: symbol value {value!r} invalid for {symbol.name}, ignored as olddefconfig does")
+            notes.append(
+                f"{where}: symbol value {shown(value)!r} invalid for {symbol.name}, ignored as olddefconfig does"
+            )
     for _, symbol, value in sorted(chosen, key=lambda item: item[0]):
         symbol.choice.set_value(value)
         symbol.set_value(value)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import hvkernel.kconfig.reader as reader
+from hvkernel.kconfig.configfile import shown
 
 __all__ = ["Explanation", "explain"]
 
@@ -95,7 +96,7 @@ def _explain(
 
 def _first_low(symbol: Any, level: int) -> Any | None:
     """The leftmost factor below the level: of the dependencies, of a prompt's condition, else of a default."""
-    for condition in (symbol.direct_dep, *(node.prompt[1] for node in symbol.nodes if node.prompt)):
+    for condition in _conditions(symbol):
         for term in reader.expr_and_terms(condition):
             if reader.expr_value(term) < level and not reader.is_choice(term):
                 return term
@@ -109,19 +110,39 @@ def _first_low(symbol: Any, level: int) -> Any | None:
     return None
 
 
+def _conditions(symbol: Any) -> list[Any]:
+    """What must hold for a symbol to be set: its dependencies, its prompt's, and those of the choice that it is in."""
+    own = [symbol.direct_dep, *(node.prompt[1] for node in symbol.nodes if node.prompt)]
+    choice = getattr(symbol, "choice", None)
+    if choice is None or reader.expr_value(choice) > 0:
+        return own
+    return [*own, choice.direct_dep, *(node.prompt[1] for node in choice.nodes if node.prompt)]
+
+
 def _not_set(symbol: Any, asked: str | None, got: str, level: int) -> Explanation:
     """The end of a chain: nothing forbids the symbol, but nothing turns it on either."""
     if any(node.prompt for node in symbol.nodes):
         edit = f"CONFIG_{symbol.name}={_LEVEL[2 if symbol.type == reader.BOOL else level]}"
-        reason = "not set" if asked is None else f"set to {asked}"
-        if asked == "m" and symbol.orig_type == reader.BOOL:
+        reason = "not set" if asked is None else f"set to {shown(asked)}"
+        if symbol.choice is not None and asked in ("y", "m"):
+            reason = f"its choice went to {getattr(symbol.choice.selection, 'name', None) or 'no member'}"
+        elif asked == "m" and symbol.orig_type == reader.BOOL:
             reason = "set to m, which a bool does not take; it counts as not set"
         return Explanation(symbol.name, asked, got, None, None, edit, reason)
-    selectors = [reader.expr_text(term) for term in reader.expr_or_terms(symbol.rev_dep)]
+    terms = reader.expr_or_terms(symbol.rev_dep)
+    selectors = [reader.expr_text(term) for term in terms]
     if selectors and selectors != ["n"]:
-        shown = ", ".join(selectors[:3]) + (f" and {len(selectors) - 3} more" if len(selectors) > 3 else "")
-        return Explanation(symbol.name, asked, got, None, None, None, f"has no prompt and nothing selects it: {shown}")
+        some = ", ".join(selectors[:3]) + (f" and {len(selectors) - 3} more" if len(selectors) > 3 else "")
+        reason = f"has no prompt and nothing selects it: {some}"
+        only = reader.expr_and_terms(terms[0])[0] if len(terms) == 1 else None
+        choose = f"CONFIG_{only.name}=y" if only is not None and _can_be_chosen(only) else None
+        return Explanation(symbol.name, asked, got, None, None, choose, reason)
     return Explanation(symbol.name, asked, got, None, None, None, "has no prompt; its value is a default")
+
+
+def _can_be_chosen(symbol: Any) -> bool:
+    """Whether a symbol is off only because another member of its choice is on."""
+    return getattr(symbol, "choice", None) is not None and symbol.visibility > 0
 
 
 def _is_on(symbol: Any, wanted: dict[str, str]) -> Explanation:

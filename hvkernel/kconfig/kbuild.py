@@ -6,6 +6,7 @@ The table is that of the Makefiles of ``drivers/hv``, ``arch/*/hyperv`` and the 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -14,8 +15,19 @@ from hvkernel.kconfig.build import Build
 from hvkernel.kconfig.data import version_key
 from hvkernel.kconfig.explain import Explanation
 
-__all__ = ["OBJECTS", "KbuildObject", "Linkable", "Undefined", "Verdict", "link_check", "objects", "verdicts"]
+__all__ = [
+    "OBJECTS",
+    "KbuildObject",
+    "Linkable",
+    "Undefined",
+    "Verdict",
+    "is_hyperv",
+    "link_check",
+    "objects",
+    "verdicts",
+]
 
+_HYPERV_NAME: Final = re.compile(r"(?:^|_)(?:HYPERV|MSHV)(?:_|$)")
 State = Literal["y", "m", "n"]
 How = Literal["built in", "module", "absent", "does not link"]
 
@@ -86,6 +98,14 @@ OBJECTS: Final = (
     KbuildObject("mana", "MICROSOFT_MANA", "drivers/net/ethernet/microsoft/mana/mana.o"),
 )
 """Every object of the Hyper-V guest, early ones first; a name occurs twice where its symbol changed."""
+
+
+_BUILDING: Final = frozenset(one.symbol for one in OBJECTS)
+
+
+def is_hyperv(symbol: str) -> bool:
+    """Whether a symbol is Hyper-V's own by its name or by what it builds: the Kconfig data have all of those."""
+    return symbol in _BUILDING or _HYPERV_NAME.search(symbol) is not None
 
 
 def objects(release: str) -> tuple[KbuildObject, ...]:

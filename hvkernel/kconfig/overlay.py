@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Mapping
 from typing import Final
@@ -24,7 +25,7 @@ def lay_over(text: str, values: Mapping[str, str]) -> str:
     if not values:
         return text
     kept = []
-    for line in text.splitlines(keepends=True):
+    for line in io.StringIO(text):
         found = _LINE.match(line) if "CONFIG_" in line else None
         if found is None or (found[1] or found[2]) not in values:
             kept.append(line)

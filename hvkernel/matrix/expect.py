@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from hvkernel.check.judge import broken_boot_rules
+from hvkernel.check.rules import broken_boot_rules
 from hvkernel.config.targets import Target, load_target
 
 if TYPE_CHECKING:
@@ -38,8 +38,10 @@ class Oracle:
         name = "wsl2" if profile.acpi.direct_boot else f"hyperv-gen{generation}"
         target = self._targets.get(name)
         if target is None:
-            # The cell says whether there is an initramfs: WSL itself has none, a VM of that profile may.
-            target = self._targets[name] = load_target(name).model_copy(update={"initrd": "any"})
+            # The cell says whether there is an initramfs: WSL itself has none, a VM of that profile may. And of the
+            # architectures that WSL runs on, the modelled host has its own.
+            change = {"initrd": "any", "arches": profile.architectures} if name == "wsl2" else {"initrd": "any"}
+            target = self._targets[name] = load_target(name).model_copy(update=change)
         return target
 
 

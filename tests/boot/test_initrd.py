@@ -32,6 +32,10 @@ def test_a_list_and_listings(tmp_path: Path) -> None:
         "# modules\nhv_vmbus\nhid-hyperv # with a dash\n\n/lib/modules/6.1/kernel/drivers/scsi/sd_mod.ko.xz\n"
     )
     assert read_initrd(str(file)) == Initrd(("hv_vmbus", "hid_hyperv", "sd_mod"))
+    file.write_text("hv_vmbus\nhv_netvsc ring_size=256 debug=1 # with parameters\n")
+    assert read_initrd(str(file)) == Initrd(("hv_vmbus", "hv_netvsc"))
+    file.write_text("./init\n./usr/lib/modules/6.1/kernel/drivers/scsi/sd_mod.ko\n")  # find . and cpio -t
+    assert read_initrd(str(file)) == Initrd(("sd_mod",), exact=True)
     file.write_text(LSINITRAMFS)
     assert read_initrd(str(file)) == Initrd(("hv_vmbus", "hv_storvsc", "sd_mod"), exact=True)
     file.write_text(LSINITRD)
@@ -44,6 +48,9 @@ def test_a_list_and_listings(tmp_path: Path) -> None:
     ("content", "text"),
     [
         (b"hv_vmbus\nnot a module\n", "list:2: module = 'not a module': must be one name or path a line"),
+        (b"hv_vmbus and=so on\n", "list:1: module = 'hv_vmbus and=so on': must be one name or path a line"),
+        (b"", "list: names no module; a kernel without an initramfs has --initrd none"),
+        (b"# nothing\n\n", "list: names no module; a kernel without an initramfs has --initrd none"),
         (b"\x1f\x8b\x08\0\0\0\0", "list: is no initramfs that the kernel can read: gzip segment at byte 0 is damaged"),
         (b"\x7fELF\0", "list: is binary, but no initramfs: neither a cpio archive nor compressed"),
         (b"\xff\xfe", "list: is not a list of modules: not UTF-8 text"),

@@ -38,6 +38,28 @@ def test_a_bad_text_is_one_error(text: str, message: str) -> None:
     assert isinstance(caught.value, InputError)
 
 
+@pytest.mark.parametrize("line", ["CONFIG_A=x{}", 'CONFIG_A="{}', "{}", "# Automatically generated file\nCONFIG_A={}"])
+def test_the_error_of_an_endless_line_is_short(line: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_config(line.format("7" * 1_000_000), name="x")
+    assert len(str(caught.value)) < 200
+    assert "7..." in str(caught.value)
+
+
+def test_an_endless_value_is_shown_by_its_beginning() -> None:
+    build = evaluate('CONFIG_HYPERVISOR_GUEST=y\nCONFIG_HYPERV="' + "7" * 100_000 + '"\n', arch="x86", release="6.1")
+    (note,) = build.notes
+    assert note.startswith("<config>:2: symbol value '7777")
+    assert max(len(note), *map(len, build.explain("HYPERV").lines())) < 200
+
+
+def test_only_a_line_feed_ends_a_line() -> None:
+    """A string may have any other character that ends lines elsewhere; scripts/kconfig/confdata.c looks for none."""
+    found = parse_config('CONFIG_A="x\u2028CONFIG_SMP=n\x0c\x85"\r\nCONFIG_SMP=y\r\n', name="x")
+    assert found.values == {"A": "x\u2028CONFIG_SMP=n\x0c\x85", "SMP": "y"}
+    assert found.lines == {"A": 1, "SMP": 2}
+
+
 @pytest.mark.parametrize("cut", [0.1, 0.37, 0.5, 0.9, 0.999])
 def test_a_real_config_cut_off_anywhere_is_truncated(config_text: Callable[[str], str], cut: float) -> None:
     text = config_text("debian12-6.1.192-amd64")

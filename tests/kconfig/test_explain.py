@@ -86,3 +86,9 @@ def test_m_below_y_names_what_limits_it(build_of: Callable[..., Build]) -> None:
     assert (found.wanted, found.got) == ("y", "m")
     assert found.lines()[0] == "HYPERV_BALLOON=m: needs HYPERV, which is m and allows no more"
     assert found.edit == "CONFIG_HYPERV=y"
+
+
+def test_another_member_of_its_choice(build_of: Callable[..., Build]) -> None:
+    found = build_of("CONFIG_ARM64_4K_PAGES=y\nCONFIG_ARM64_64K_PAGES=y\n", arch="arm64").explain("ARM64_4K_PAGES")
+    assert found.lines() == ["ARM64_4K_PAGES=n: its choice went to ARM64_64K_PAGES"]
+    assert found.edit == "CONFIG_ARM64_4K_PAGES=y"

@@ -6,9 +6,7 @@ completes it, the model is given the same text, and every symbol that the Kconfi
 
 from __future__ import annotations
 
-import importlib.util
 import random
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -18,31 +16,9 @@ import pytest
 from hvkernel.kconfig import KconfigTrees, evaluate
 from hvkernel.kconfig.data import load_data
 
-ROOT = Path(__file__).parents[2]
 RELEASE = "6.1"
 CASES = 100
 SEED = 4
-
-
-@pytest.fixture(scope="session")
-def recorder() -> ModuleType:
-    """tools/record_olddefconfig.py."""
-    spec = importlib.util.spec_from_file_location("record_olddefconfig", ROOT / "tools" / "record_olddefconfig.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="session")
-def conf(kernel_source: Path, program: Callable[[str, str], str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory with conf, built from the kernel's source."""
-    for name in ("gcc", "flex", "bison"):
-        program(name, name)
-    out = tmp_path_factory.mktemp("conf")
-    subprocess.run(["sh", ROOT / "tools" / "build_conf.sh", kernel_source, out], check=True, capture_output=True)
-    return out
 
 
 @pytest.mark.parametrize("arch", ["x86", "arm64"])

@@ -29,3 +29,8 @@ def test_no_earlier_choice_wins_over_the_new_one() -> None:
     text = "CONFIG_ARM64=y\nCONFIG_HZ_1000=y\nCONFIG_ACPI=y\n"
     assert evaluate(lay_over(text, {"HZ_100": "y"})).hz == 100
     assert evaluate(lay_over(lay_over(text, {"HZ_100": "y"}), {"HZ_100": "n", "HZ_300": "y"})).hz == 300
+
+
+def test_only_a_line_feed_ends_a_line() -> None:
+    text = 'CONFIG_A="x\u2028CONFIG_SMP=n\x0c"\nCONFIG_SMP=y\n'
+    assert lay_over(text, {"SMP": "n"}) == 'CONFIG_A="x\u2028CONFIG_SMP=n\x0c"\n# CONFIG_SMP is not set\n'
