@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -74,9 +74,6 @@ def check(request: CheckRequest, plugins: Plugins | None = None) -> Checked:
     text = read_config_text(request.config)
     file = parse_config(text, name=str(request.config))
 
-    def texts(release: str) -> Mapping[str, str]:
-        return {f"{info.name}/Kconfig": kconfig for info, kconfig in plugins.call("hv_kconfig", release=release)}
-
     upgrade = None
     release = request.release
     if request.to_release is not None:
@@ -86,11 +83,13 @@ def check(request: CheckRequest, plugins: Plugins | None = None) -> Checked:
             request.from_release,
             request.to_release,
             arch=request.arch,
-            plugin_kconfigs=texts,
+            plugin_kconfigs=plugins.kconfigs,
             trees=trees,
         )
         file, release = upgrade.file, request.to_release
-    configuration = Configuration(file, release=release, arch=request.arch, plugin_kconfigs=texts, trees=trees)
+    configuration = Configuration(
+        file, release=release, arch=request.arch, plugin_kconfigs=plugins.kconfigs, trees=trees
+    )
     verdicts = [judge(configuration, target, initrd) for target in targets]
     if not request.targets:
         verdicts = [one for one in verdicts if one.state != "unfit" or one.target.name not in ORDINARY]
