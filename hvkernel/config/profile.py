@@ -49,9 +49,13 @@ CONNECTION_4: Final = 5 << 16
 vmbus_negotiate_version)."""
 
 
+OLDEST: Final = 13
+"""0.13 (include/linux/hyperv.h: VERSION_WS2008), the one version below 1.0."""
+
+
 def _version(value: object) -> int:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
+    if isinstance(value, int) and not isinstance(value, bool) and (value >> 16 or value == OLDEST):
+        return value  # a version already; vmbus = 4 would be 0.4
     match = re.fullmatch(r"(\d{1,5})\.(\d{1,5})", str(value))
     if match is None:
         raise ValueError("a protocol version is MAJOR.MINOR")

@@ -147,6 +147,13 @@ def test_what_is_not_a_size(text: str) -> None:
         parse_size(text)
 
 
+@pytest.mark.parametrize("value", ["4", "true", '"4"', "0"])
+def test_a_version_without_its_minor_number_is_refused(vm_file: Path, value: str) -> None:
+    vm_file.write_text(f"vmbus = {value}\n")
+    with pytest.raises(InputError, match=r"vm\.toml: vmbus = .*: a protocol version is MAJOR\.MINOR$"):
+        load_vm(vm_file)
+
+
 def test_a_vm_may_have_an_older_vmbus_than_its_host(vm_file: Path) -> None:
     vm_file.write_text('host = "ws2022"\nvmbus = "4.0"\n')
     assert load_vm(vm_file).vmbus == 4 << 16
