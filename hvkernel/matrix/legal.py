@@ -11,8 +11,9 @@ message names the constraints that contradict one another, as few as it takes.
 
 from __future__ import annotations
 
+import difflib
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
@@ -135,6 +136,7 @@ class _Maker:
         context = tuple(name for name in self._axes if name in _CONTEXT)
         kconfig: dict[str, list[int]] = {}
         machine: dict[tuple[str, tuple[str, ...]], list[int]] = {}
+        known: set[str] = set()
         for values, where in self._contexts():
             try:
                 build = self._build(values)
@@ -144,11 +146,13 @@ class _Maker:
                     yield Constraint(text, self.d.opposite(where), ("arch", "config"))
                     continue
                 raise
+            known |= set(build.modelled)
             symbols = Symbolic(build, self.d, self._given())
             for name, node in self._kconfig(symbols):
                 kconfig.setdefault(name, []).append(self.d.implies(where, node))
             for text, speaks_of, node in self._vm(symbols, build):
                 machine.setdefault((text, speaks_of), []).append(self.d.implies(where, node))
+        self._check_config(known)
         for name, nodes in kconfig.items():
             node = self.d.all(nodes)
             yield Constraint(f"Kconfig's rules for {name}", node, (*context, *self.d.support(node)))
@@ -156,6 +160,15 @@ class _Maker:
             yield Constraint(text, self.d.all(nodes), speaks_of)
         yield from self._layouts()
         yield from self._rules()
+
+    def _check_config(self, known: Collection[str]) -> None:
+        """:raises InputError: a symbol of ``[config]`` that means nothing in any cell."""
+        for symbol, value in self._spec.config.items():
+            if symbol not in known:
+                close = difflib.get_close_matches(symbol, known, 1)
+                hint = f"; did you mean {close[0]!r}?" if close else ""
+                limit = f"no release or architecture of this spec has a modelled symbol of that name{hint}"
+                raise InputError(self._spec.source, f"config.{symbol}", value, limit)
 
     # Kconfig ---------------------------------------------------------------------------------------------------
 

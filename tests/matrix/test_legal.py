@@ -364,6 +364,11 @@ NO_CELL = [
         "f.toml: axes.cpus = '2000': no cell has it: azure-gen2/gen2 has at most 1024 processors "
         "contradicts azure-arm64/gen2 has at most 1024 processors",
     ),
+    (
+        {"axes": {"cpus": [1, 2]}, "config": {"MODULES": "y", "HYPERV_STORGE": "y"}},
+        "f.toml: config.HYPERV_STORGE = 'y': no release or architecture of this spec has a modelled symbol of that "
+        "name; did you mean 'HYPERV_STORAGE'?",
+    ),
 ]
 
 
