@@ -203,6 +203,7 @@ def _print(job: Job, report: Report, progress: Progress, stopped: int, options: 
         click.echo(to_json(report), nl=False)
         return
     _print_summary(job, report, progress)
+    _print_undriven(report)
     _print_causes(report)
     left = report.planned - report.done
     if stopped and left:
@@ -227,6 +228,14 @@ def _print_summary(job: Job, report: Report, progress: Progress) -> None:
     replaced = f", {progress.replaced} of them replaced" if progress.replaced else ""
     workers = f"{progress.workers} worker{'' if progress.workers == 1 else 's'}{replaced}"
     click.echo(f"{here} cells in {progress.seconds:.1f} s, {progress.rate:.1f} a second, {workers}{earlier}")
+
+
+def _print_undriven(report: Report) -> None:
+    """Say of which devices a run that is green says little."""
+    for name, cells in sorted(report.undriven.items()):
+        click.echo(
+            f"not driven in {cells} cell{'s' if cells > 1 else ''}: {inert(name)}, of whose class there is no drive"
+        )
 
 
 def _print_causes(report: Report) -> None:

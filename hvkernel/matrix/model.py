@@ -77,7 +77,7 @@ class CellResult:
     cpu_ms: float = 0.0
     """CPU time of the worker; no part of any comparison."""
     undriven: tuple[str, ...] = ()
-    """Names of the devices that have a driver and that no drive used; a store does not keep them."""
+    """Names of the devices that have a driver and that no drive used."""
 
     def to_json(self) -> str:
         """Return the result as one line."""

@@ -171,6 +171,8 @@ class Report:
         """(kind, cause), in the order found."""
         self.cells: Counter[tuple[int | None, str]] = Counter()
         """Failures by cause (``None``: not shrunk) and kind, once :meth:`attribute` has counted them."""
+        self.undriven: Counter[str] = Counter()
+        """Cells by name of a device that had a driver in them and that no drive used."""
         self._replay = replay
         self._possible = possible
         self._kept = kept
@@ -180,6 +182,7 @@ class Report:
     def add(self, result: CellResult) -> None:
         """Count a result, and keep it if it did not pass."""
         self.counts[result.status] += 1
+        self.undriven.update(result.undriven)
         index = self._row_of(result.cell)
         self.rows[index].counts[STATUSES.index(result.status)] += 1
         if result.status == "pass":

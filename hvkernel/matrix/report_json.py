@@ -37,6 +37,7 @@ def to_json(report: Report) -> str:
         ],
         "failures": [_failure(failure) for failure in report.failures],
         "omitted": report.omitted,
+        "undriven": dict(sorted(report.undriven.items())),
     }
     return json.dumps(data, separators=(",", ":")) + "\n"
 

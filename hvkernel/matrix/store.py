@@ -23,7 +23,7 @@ __all__ = ["APPLICATION_ID", "SCHEMA", "SCHEMA_VERSION", "Row", "Spec", "Store",
 
 APPLICATION_ID: Final = 0x68766B6D
 """``hvkm`` in ASCII: SQLite's mark of whose file it is."""
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 
 SCHEMA: Final = """\
 CREATE TABLE run (
@@ -41,6 +41,7 @@ CREATE TABLE cell (
     phase    TEXT NOT NULL,
     problems TEXT NOT NULL,
     dmesg    TEXT NOT NULL,
+    undriven TEXT NOT NULL,
     virtual  INTEGER NOT NULL,
     steps    INTEGER NOT NULL,
     cpu_ms   REAL NOT NULL
@@ -80,6 +81,8 @@ class Row(NamedTuple):
     """JSON array of ``[invariant, text]``."""
     dmesg: str
     """JSON array of lines."""
+    undriven: str
+    """JSON array of names."""
     virtual: int
     steps: int
     cpu_ms: float
@@ -104,6 +107,7 @@ def row_of(result: CellResult) -> Row:
         result.phase,
         _dump([[one.invariant, one.text] for one in result.problems]),
         _dump(result.dmesg),
+        _dump(result.undriven),
         result.virtual,
         result.steps,
         result.cpu_ms,
@@ -129,6 +133,7 @@ def result_of(row: Row) -> CellResult:
         row.virtual,
         row.steps,
         row.cpu_ms,
+        tuple(json.loads(row.undriven)),
     )
 
 
@@ -246,7 +251,7 @@ class Store:
                 if not self._claimed:
                     self._claim()
                 self._db.executemany(
-                    "INSERT INTO cell VALUES (?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (key) DO NOTHING", rows
+                    "INSERT INTO cell VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (key) DO NOTHING", rows
                 )
                 self._db.execute("COMMIT")
             except BaseException:

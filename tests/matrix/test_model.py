@@ -21,6 +21,7 @@ RESULTS = st.builds(
     virtual=st.integers(0),
     steps=st.integers(0),
     cpu_ms=st.floats(0, 1e6),
+    undriven=st.lists(st.text(max_size=8), max_size=3).map(tuple),
 )
 
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hvkernel.cli.matrix import _print_undriven
 from hvkernel.matrix.model import Cell, CellResult, Problem, Status
 from hvkernel.matrix.report import MAX_LINE, Pairs, Report, visible
+from hvkernel.matrix.report_html import render
+from hvkernel.matrix.report_json import to_json
 
 AXES = {"a": ("1", "2"), "b": ("x", "y", "z")}
 
@@ -39,6 +44,20 @@ def test_one_row_for_a_combination_under_many_seeds() -> None:
     assert [(row.values, list(row.counts)) for row in report.rows] == [((0, 0), [2, 1, 0, 0])]
     assert (report.done, report.failed, report.omitted) == (3, 1, 0)
     assert (report.pairs.seen, report.pairs.possible) == (1, 6)
+
+
+def test_devices_that_nothing_drives_are_told_everywhere(capsys: pytest.CaptureFixture[str]) -> None:
+    some = [result(n, a="1", b="x") for n in range(3)]
+    report = report_of([replace(some[0], undriven=("nic0", "<b>0")), replace(some[1], undriven=("nic0",)), some[2]])
+    assert report.undriven == {"nic0": 2, "<b>0": 1}
+    assert json.loads(to_json(report))["undriven"] == {"<b>0": 1, "nic0": 2}
+    assert "drive of their class: &lt;b&gt;0 (1 cells), nic0 (2 cells).</p>" in render(report)
+    _print_undriven(report)
+    assert capsys.readouterr().out.splitlines() == [
+        "not driven in 1 cell: <b>0, of whose class there is no drive",
+        "not driven in 2 cells: nic0, of whose class there is no drive",
+    ]
+    assert "Not driven" not in render(report_of(some))
 
 
 def test_an_axis_or_a_value_that_was_not_told_of_joins() -> None:

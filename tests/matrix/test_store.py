@@ -46,6 +46,7 @@ RESULTS = st.builds(
     virtual=SIGNED,
     steps=SIGNED,
     cpu_ms=st.floats(0, 1e6),
+    undriven=st.lists(st.text(max_size=8), max_size=3).map(tuple),
 )
 
 
@@ -64,7 +65,7 @@ def test_a_row_reads_back_as_its_result(result: CellResult) -> None:
         assert text.isprintable()
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=20)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=20)
 @given(st.lists(RESULTS, unique_by=(lambda r: r.cell.number, lambda r: r.cell.key)))
 def test_results_are_there_in_order_after_the_file_was_closed(tmp_path: Path, results: list[CellResult]) -> None:
     path = tmp_path / "store"
@@ -204,7 +205,7 @@ def full_store(path: Path) -> None:
 @pytest.mark.parametrize(
     ("statement", "said"),
     [
-        ("PRAGMA user_version=7", "FILE: schema = 7: this hvkernel (0.1.0) reads schema 1; take another file"),
+        ("PRAGMA user_version=7", "FILE: schema = 7: this hvkernel (0.1.0) reads schema 2; take another file"),
         (
             "PRAGMA application_id=1",
             "FILE: is a SQLite database, but of something else than hvkernel matrix",
