@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from loom_guest import LoomGuest
@@ -29,6 +30,11 @@ KERNEL_PARTS = (
     "Kconfig", "*/Kconfig", "*/Kconfig.*", "scripts/kconfig", "scripts/*.sh",
 )  # fmt: skip
 """What tests use of the kernel's source. It is read where it lies and never becomes part of this project."""
+
+
+# How long something takes says how busy the machine is.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 def give_up(message: str) -> None:

@@ -36,7 +36,7 @@ def test_a_share_of_the_campaign(campaign: Any) -> None:
 
 
 @given(data=st.binary(max_size=700), kind=st.sampled_from([None, *KINDS]))
-@settings(max_examples=400, deadline=None, derandomize=True)
+@settings(max_examples=400, derandomize=True)
 def test_any_bytes(data: bytes, kind: str | None, words: Any) -> None:
     try:
         found = explain(data, words, kind=kind, limit=10)
@@ -47,7 +47,7 @@ def test_any_bytes(data: bytes, kind: str | None, words: Any) -> None:
 
 
 @given(text=st.text(alphabet="0123456789abcdefx:|*\n -.[]\\{},", max_size=300))
-@settings(max_examples=400, deadline=None, derandomize=True)
+@settings(max_examples=400, derandomize=True)
 def test_any_text(text: str, words: Any) -> None:
     try:
         found = explain(text.encode(), words, limit=10)

@@ -611,7 +611,7 @@ def play(side: Side, model_out: Any, model_in: Any, script: list[tuple[Any, ...]
 
 
 @given(script=operations)
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @pytest.mark.parametrize("use_jit", [False, True])
 def test_every_operation_agrees_with_the_model(model_ring: Any, use_jit: bool, script: list[tuple[Any, ...]]) -> None:
     with opened(use_jit) as side:

@@ -308,7 +308,7 @@ def test_every_truncation_is_one_kind_of_error(cut: Any) -> None:
         aml.Reader(GEN2[:cut], root).read()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.binary(max_size=80), st.integers(0, len(GEN2) - 1), st.integers(0, 255))
 def test_hostile_aml_and_resources_never_raise_anything_else(raw: Any, at: Any, value: Any) -> None:
     changed = bytearray(GEN2)

@@ -216,7 +216,7 @@ def test_a_table_beyond_the_end_is_an_error() -> None:
         parse(image)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.integers(0, 2**32), st.integers(1, 40))
 def test_hostile_tables_never_raise_anything_else(seed: Any, flips: Any) -> None:
     rng = random.Random(seed)

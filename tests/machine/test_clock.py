@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hvkernel.machine import Clock, Machine, Timer, VpTopology
@@ -13,7 +13,6 @@ from hvkernel.machine import Clock, Machine, Timer, VpTopology
 Make = Callable[..., Machine]
 
 
-@settings(deadline=None)
 @given(
     plan=st.lists(
         st.tuples(st.integers(0, 30), st.none() | st.integers(0, 200), st.none() | st.integers(0, 20)), max_size=150

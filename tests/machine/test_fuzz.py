@@ -125,7 +125,7 @@ class Program:
             assert task.state == "blocked" or (task.vp is not None and not task.vp.started), task
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     seed=st.integers(0, 2**32),
     policy=st.sampled_from(["fifo", "random:1", "random:2"]),

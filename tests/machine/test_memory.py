@@ -611,10 +611,10 @@ class MemoryModel(RuleBasedStateMachine):
 
 
 TestMemoryModel = MemoryModel.TestCase
-TestMemoryModel.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestMemoryModel.settings = settings(max_examples=60, stateful_step_count=30)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     pages=st.lists(st.sampled_from(BACKED), min_size=1, max_size=6),
     ops=st.lists(st.tuples(st.integers(0, 6 * PAGE), st.binary(min_size=1, max_size=5000)), max_size=8),

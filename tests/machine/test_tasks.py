@@ -101,7 +101,7 @@ def test_every_task_runs_and_no_lane_runs_two_at_once(make: Make, policy: str) -
     assert sorted(finished) == sorted([*names, "h0", "h1"])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 2**32), counts=st.lists(st.integers(1, 4), min_size=2, max_size=4))
 def test_random_policy_starves_nobody_and_repeats_itself(seed: int, counts: list[int]) -> None:
     def trace() -> list[int]:

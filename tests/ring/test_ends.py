@@ -48,7 +48,7 @@ steps = st.lists(
 
 
 @given(script=steps, pages=st.integers(1, 2), kind=st.integers(0, 0xFFFF), flags=st.integers(0, 0xFFFF))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_every_operation_agrees_with_the_model(
     model_ring: Any, script: list[tuple[Any, ...]], pages: int, kind: int, flags: int
 ) -> None:
@@ -287,7 +287,7 @@ def test_an_index_that_leaves_the_ring_is_an_error_not_a_crash(field: str, posit
     pending=st.integers(0, 2**32 - 1),
     limit=st.integers(16, PAGE),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_garbage_is_clamped_like_hv_pkt_iter_first(seed: int, write: int, read: int, pending: int, limit: int) -> None:
     rng = random.Random(seed)
     words = (rng.choice([2, 3, rng.randrange(80), rng.randrange(1 << 16)]) for _ in range(PAGE // 2))

@@ -198,7 +198,7 @@ class Traffic:
 
 
 @given(seed=st.integers(0, 2**32 - 1), steps=st.integers(1, 80))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_every_answer_once_and_nothing_left(raw_guest: Any, seed: int, steps: int) -> None:
     rng = random.Random(seed)
     traffic = Traffic(raw_guest, rng)

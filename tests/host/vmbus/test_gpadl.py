@@ -150,7 +150,7 @@ def test_bodies_of_a_refused_header_are_no_mistake_of_their_own(raw: Any) -> Non
     cuts=st.lists(st.integers(0, 26), min_size=1, max_size=40),
     extra=st.integers(0, 7),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_split_of_any_ranges(raw_guest: Any, ranges: Any, cuts: list[int], extra: int) -> None:
     """However the list is cut into messages, half page numbers at their ends included, it is one GPADL."""
     raw = raw_guest

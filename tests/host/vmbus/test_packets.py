@@ -4,7 +4,7 @@ import struct
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hvkernel.api.host import Packet
@@ -42,7 +42,6 @@ def test_transfer_pages_round_trip(ranges: list[tuple[int, int]], payload: bytes
 
 
 @given(st.lists(st.tuples(st.integers(1, 20000), st.integers(0, 4095)), min_size=1, max_size=32), st.data())
-@settings(deadline=None)
 def test_gpa_direct_round_trip(raw_guest: Any, shapes: list[tuple[int, int]], data: st.DataObject) -> None:
     ranges = []
     for count, offset in shapes:

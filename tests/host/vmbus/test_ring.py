@@ -62,7 +62,7 @@ def test_bytes_on_the_page() -> None:
 
 
 @given(st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_fifo_of_any_packets(data: st.DataObject) -> None:
     """What goes in comes out, in order; the writer signals exactly when the reader has nothing and is not looking."""
     pages = data.draw(st.integers(2, 4))
@@ -217,7 +217,7 @@ DESCRIPTOR = st.builds(
 
 
 @given(junk=st.lists(DESCRIPTOR, min_size=1, max_size=20), write=INDEX, read=INDEX)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_any_ring_at_all(junk: list[bytes], write: int, read: int) -> None:
     """Whatever is on the pages: packets, nothing or RingCorrupt, and an end."""
     memory = Pages(2)
@@ -253,7 +253,7 @@ def stream(guest: Any, ring: Any, packets: list[bytes]) -> list[bytes]:
 
 
 @given(lengths=st.lists(st.integers(0, 4000), min_size=1, max_size=40))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_both_ways_through_a_server(raw_guest: Any, lengths: list[int]) -> None:
     raw = raw_guest
     guest = raw()

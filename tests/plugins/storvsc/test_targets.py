@@ -216,7 +216,7 @@ blocks = st.integers(0, 255)
         st.tuples(st.booleans(), blocks, st.integers(1, 40), st.integers(0, 4095), st.integers(0, 2**32)), max_size=12
     )
 )
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_any_sequence_of_transfers_agrees_with_a_byte_array(
     rig: Any, script: list[tuple[bool, int, int, int, int]]
 ) -> None:
@@ -337,7 +337,7 @@ def test_every_other_operation_code_is_refused(rig: Any) -> None:
 
 
 @given(cdb=st.binary(min_size=16, max_size=16), size=st.integers(0, 5000), writes=st.booleans(), dvd=st.booleans())
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_no_command_breaks_the_device(rig: Any, cdb: bytes, size: int, writes: bool, dvd: bool) -> None:
     unit = StorageUnit("dvd") if dvd else StorageUnit(image=rig.image(64 * 512))
     guest = rig.guest(unit).start()
