@@ -263,6 +263,9 @@ def _events(plan: Plan, value: str) -> None:
         plan.add_event(value)
 
 
+_own_config = lru_cache(maxsize=4)(default_config)
+
+
 @lru_cache(maxsize=1)
 def host_values() -> tuple[str, ...]:
     """Return every host profile with each of its generations, as ``ws2022/gen1``."""
@@ -432,7 +435,7 @@ def request_of(spec: MatrixSpec, axes: Mapping[str, Axis], cell: Cell) -> tuple[
         given["protocols"] = {**spec.vm.protocols, **given["protocols"]}
     vm = change_vm(spec.vm, given, where=where)
     row = spec.configs.get(plan.config)
-    text = row.text if row is not None else default_config(plan.arch)
+    text = row.text if row is not None else _own_config(plan.arch)
     request = BootRequest(
         config=lay_over(text, plan.lines),
         vm=vm,

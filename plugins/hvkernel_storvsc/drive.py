@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from hashlib import shake_128
+from random import Random
 from typing import TYPE_CHECKING, Final
 
 from hvkernel.abi.guids import HV_IDE_GUID, HV_SCSI_GUID
@@ -113,8 +115,13 @@ def _disk(driving: Driving, device: Driven, sdev: ScsiDevice, image: DiskImage) 
         if not image.in_memory:
             driving.spawn(device, _read, driving.kernel, disk, image, start, sizes, cpu=cpu)
             continue
-        data = [driving.rng.randbytes(size * SECTOR_SIZE) for size in sizes]
+        data = [_bytes(driving.rng, size * SECTOR_SIZE) for size in sizes]
         driving.spawn(device, _write_and_read, driving.kernel, disk, image, start, data, cpu=cpu)
+
+
+def _bytes(rng: Random, count: int) -> bytes:
+    """Random bytes, twice as fast as ``randbytes()`` makes them."""
+    return shake_128(rng.randbytes(16)).digest(count)
 
 
 def _read(kernel: Kernel, disk: Gendisk, image: DiskImage, at: int, sizes: tuple[int, ...]) -> Iterator[str]:
