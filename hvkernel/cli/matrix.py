@@ -6,7 +6,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -108,16 +108,15 @@ def _whole(path: Path | None, options: dict[str, Any]) -> int:
         progress = job.run(store, jobs=options["jobs"], scheduler=options["scheduler"], progress=shown.progress)
         report = job.report(store)
         stopped = progress.interrupted
-        if not stopped:
-            limit = MAX_CAUSES if options["shrink"] is None else options["shrink"]
-            stopped = job.explain(report, limit=limit, progress=shown.shrinking)
-        report.attribute(store.failures())
-        shown.close()
-        try:
-            _write_files(job, report, store, options)
-        finally:
-            # A page that cannot be written is no reason to keep an hour's results back.
-            _print(job, report, progress, stopped, options)
+        # Neither causes that cannot be looked for nor a page that cannot be written keep an hour's results back.
+        with ExitStack() as last:
+            last.callback(lambda: _print(job, report, progress, stopped, options))
+            last.callback(_write_files, job, report, store, options)
+            last.callback(shown.close)
+            last.callback(lambda: report.attribute(store.failures()))
+            if not stopped:
+                limit = MAX_CAUSES if options["shrink"] is None else options["shrink"]
+                stopped = job.explain(report, limit=limit, progress=shown.shrinking)
     return 128 + stopped if stopped else int(report.failed > 0)
 
 

@@ -237,6 +237,38 @@ def test_a_page_that_has_no_place_any_more_keeps_no_result_back(hungry: Path, tm
     assert err == f"hvkernel: {page}: cannot be written: No such file or directory\n"
 
 
+MORTAL = """
+import os, pathlib
+HVKERNEL_CONTRACT = "1.0"
+count = pathlib.Path(__file__).with_name("count")
+with count.open("a") as out:
+    out.write("x")
+if count.stat().st_size > 2:
+    os._exit(7)
+"""
+"""A plugin that the command and its first worker can load, and nobody after them."""
+
+
+def test_causes_that_cannot_be_looked_for_keep_no_result_back(
+    hungry: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = tmp_path / "site"
+    (site / "hvkernel_mortal").mkdir(parents=True)
+    (site / "hvkernel_mortal/__init__.py").write_text(MORTAL)
+    info = site / "hvkernel_mortal-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: hvkernel-mortal\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[hvkernel]\nmortal = hvkernel_mortal\n")
+    monkeypatch.setenv("PYTHONPATH", str(site))
+    page = tmp_path / "page.html"
+    done = matrix(hungry, "--jobs", "1", "--html", page)
+    assert done.returncode == 2, done
+    assert done.stdout.splitlines()[1] == "0 passed, 0 failed, 0 crashed, 4 over budget"
+    assert "budget (4 cells): not shrunk" in done.stdout
+    assert "not shrunk" in page.read_text()
+    assert done.stderr.splitlines()[-1] == "hvkernel: 3 workers died before their first cell: exit status 7"
+
+
 def rows(store: Path) -> int:
     if not store.exists():
         return 0
