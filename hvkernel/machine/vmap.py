@@ -79,6 +79,7 @@ class Vmap:
         "_door",
         "_ends",
         "_flags",
+        "_handed_out",
         "_m16",
         "_m32",
         "_m64",
@@ -86,7 +87,6 @@ class Vmap:
         "_memory",
         "_numbers",
         "_pages",
-        "_watched",
         "side",
         "size",
     )
@@ -117,7 +117,7 @@ class Vmap:
         self._numbers = numbers
         self._pages = numbers  # empty after unmap()
         self._ends = ends
-        self._watched: tuple[Word, ...] = ()
+        self._handed_out: tuple[Word, ...] = ()
         self.side: Side = side
         self.size: int = len(numbers) << HV_HYP_PAGE_SHIFT
         """Length in bytes."""
@@ -132,7 +132,7 @@ class Vmap:
         if not self._pages:
             raise MachineError(f"vunmap of a {len(self._numbers)}-page mapping that was unmapped before")
         self._pages = array("I")
-        for word in self._watched:
+        for word in self._handed_out:
             word._unmapped()
 
     @property
@@ -270,7 +270,7 @@ class Vmap:
             raise ValueError(f"offset {off:#x} is not a multiple of 4")
         self._bound(off, 4)
         word = Word(self, off)
-        self._watched = (*self._watched, word)
+        self._handed_out = (*self._handed_out, word)
         return word
 
     def store8(self, off: int, v: int) -> None:
